@@ -1,0 +1,27 @@
+"""What can go wrong, grouped by what the caller can do about it."""
+
+from __future__ import annotations
+
+
+class CloudganError(Exception):
+    """Any failure that cloudgan foresees; its message names the input, the reason and the remedy."""
+
+
+class InputError(CloudganError):
+    """Something the caller gave cannot be used as it is; change it and try again (exit code 2)."""
+
+
+class CatalogError(InputError):
+    """The STAC catalogue cannot be reached, is not one, or holds nothing for the request."""
+
+
+class GeneratorError(InputError):
+    """A model file is broken, foreign, or does not fit the cube."""
+
+
+class StoreError(InputError):
+    """The output cannot be used: it exists with other settings, or is not a store of ours."""
+
+
+class ReadError(CloudganError):
+    """An asset could not be read, even after retries; the work unit failed and a rerun may heal it."""
