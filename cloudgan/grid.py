@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
+from pyproj import Transformer
 
 from cloudgan.errors import InputError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +102,14 @@ class Lattice:
             raise InputError(f"the lattice phase must lie in [0, {self.resolution}), got {self}")
 
     @classmethod
-    def of_transform(cls, epsg: int, transform: Affine) -> Lattice:
-        """The lattice that a north-up raster with this transform lies on.
+    def through(cls, epsg: int, resolution: float, x: float, y: float) -> Lattice:
+        """The lattice that has a pixel corner at (x, y), in metres."""
 
-        Raises:
-            InputError: The transform is rotated, or its pixels are not square.
-        """
-        if transform.b or transform.d or not math.isclose(transform.a, -transform.e):
-            raise InputError(f"only north-up rasters with square pixels lie on a lattice, got {transform!r}")
-        return cls(epsg, transform.a, transform.c % transform.a, transform.f % transform.a)
+        def phase(value: float) -> float:
+            # To the micrometre: of two corners of one lattice, rounding must not make two lattices.
+            return round(value % resolution, 6) % resolution
+
+        return cls(epsg, resolution, phase(x), phase(y))
 
     def covering(self, west: float, south: float, east: float, north: float) -> Window:
         """The smallest window that covers these bounds (metres in the lattice's CRS)."""
@@ -127,6 +124,12 @@ class Lattice:
         top, left = math.floor(row(north) + eps), math.floor(col(west) + eps)
         bottom, right = math.ceil(row(south) - eps), math.ceil(col(east) - eps)
         return Window.between(top, left, max(bottom, top + 1), max(right, left + 1))
+
+    def covering_lonlat(self, bounds: tuple[float, float, float, float]) -> Window:
+        """The smallest window that covers these bounds (west, south, east, north in degrees)."""
+        # 21 points an edge: in a projection the widest place need not be a corner.
+        transformer = Transformer.from_crs(4326, self.epsg, always_xy=True)
+        return self.covering(*transformer.transform_bounds(*bounds, densify_pts=21))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +182,8 @@ class Grid:
 
     def x(self) -> NDArray[np.float64]:
         """Map x of the pixel centres, west to east, in metres; shape (width,)."""
-        return self.transform.c + (np.arange(self.window.width) + 0.5) * self.resolution
+        return np.asarray(self.transform.c + (np.arange(self.window.width) + 0.5) * self.resolution)
 
     def y(self) -> NDArray[np.float64]:
         """Map y of the pixel centres, north to south, in metres; shape (height,)."""
-        return self.transform.f - (np.arange(self.window.height) + 0.5) * self.resolution
+        return np.asarray(self.transform.f - (np.arange(self.window.height) + 0.5) * self.resolution)

@@ -1,0 +1,352 @@
+"""The commands. The only place that prints: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cloudgan import __version__
+from cloudgan.errors import CloudganError, InputError
+
+if TYPE_CHECKING:
+    import distributed
+
+    from cloudgan.job import BatchJob
+    from cloudgan.plan import Plan
+    from cloudgan.run import Job, Report
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app = typer.Typer(
+    name="cloudgan",
+    help="Gap-free Sentinel-2: clouds removed by a conditional GAN.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+batch_app = typer.Typer(name="cloudgan-batch", add_completion=False, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cloudgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@batch_app.command()
+@app.command("batch")
+def batch(
+    aoi: Annotated[str | None, typer.Option(help="GeoJSON file with the area of interest.")] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="A day, month or year, or a span: 2020-04-03, 2020-04/2020-07.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The Zarr store to write. [default: cloudgan.zarr]", show_default=False)
+    ] = None,
+    stac: Annotated[
+        str | None,
+        typer.Option(
+            help="STAC API URL, earth-search, planetary-computer, or path or URL of a static catalogue. "
+            "[default: earth-search]",
+            show_default=False,
+        ),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="Collection id. [default: sentinel-2-l2a]", show_default=False)
+    ] = None,
+    resolution: Annotated[float | None, typer.Option(help="Pixel size in metres. [default: 10]")] = None,
+    max_cloud_cover: Annotated[
+        float | None, typer.Option(help="Leave out granules with more cloud, in percent. [default: 100]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: documented]")
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="odc or stackstac. [default: odc]")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, instead of workers on this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers on this machine. [default: one a core]")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of one worker, such as 4GB. [default: an equal share]")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be done, and stop.")] = False,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="Replace a store that was made with other settings.")
+    ] = None,
+    allow_missing: Annotated[
+        bool | None,
+        typer.Option("--allow-missing", help="Record assets that cannot be read as missing; do not fail."),
+    ] = None,
+    clip: Annotated[
+        bool | None, typer.Option("--clip", help="No data outside the polygon, instead of its bounding box.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the report as JSON.")] = False,
+    job: Annotated[Path | None, typer.Option(help="TOML file with these options; flags override it.")] = None,
+) -> None:
+    """Remove the clouds from Sentinel-2 over an area and a span of time, into a Zarr store.
+
+    A rerun of the same command does only what is missing.
+    """
+    from cloudgan.job import BatchJob
+
+    flags = {
+        "aoi": aoi,
+        "dates": dates,
+        "out": out,
+        "stac": stac,
+        "collection": collection,
+        "resolution": resolution,
+        "max_cloud_cover": max_cloud_cover,
+        "model": model,
+        "reader": reader,
+        "scheduler": scheduler,
+        "workers": workers,
+        "memory": memory,
+        "overwrite": overwrite,
+        "allow_missing": allow_missing,
+        "clip": clip,
+    }
+    _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json)
+
+
+def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
+    from cloudgan import aoi, dates, generator, planning, store
+
+    span = dates.DateRange.parse(options.dates)
+    area = aoi.read_aoi(options.aoi)
+    made = generator.Generator.load(options.model, "auto")
+    found = None if options.overwrite else store.identity_of(options.out)
+    workers, budget = _share_of_machine(options)
+    with err.status("searching the catalogue") if err.is_terminal else _nothing():
+        plan, notices = planning.plan_run(
+            area,
+            span,
+            made,
+            stac=options.stac,
+            collection=options.collection,
+            resolution=options.resolution,
+            max_cloud_cover=options.max_cloud_cover,
+            clip=options.clip,
+            memory=budget,
+            prefer_block=(found or {}).get("block"),
+        )
+    for notice in notices:
+        err.print(f"note: {notice}", style="yellow")
+    if plan_only and as_json:
+        typer.echo(json.dumps(plan.summary(), indent=2))
+        return
+    err.print(_plan_table(plan))
+    if plan_only:
+        return
+    from cloudgan.run import Job
+
+    target = store.prepare(options.out, plan, overwrite=options.overwrite)
+    workers = min(workers, plan.unit_count)
+    job = Job(plan, made, target, options.reader, options.allow_missing, _threads(options, workers))  # type: ignore[arg-type]
+    with _client(options, workers, budget) as client:
+        report = _execute(job, client)
+    if as_json:
+        typer.echo(
+            json.dumps({"store": options.out, "plan": plan.summary(), "report": report.as_json()}, indent=2)
+        )
+    _print_report(report, options.out)
+    if report.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _share_of_machine(options: BatchJob) -> tuple[int, int | None]:
+    """Workers to start here, and the memory of each; on a cluster the workers' own limits are checked."""
+    if options.scheduler is not None:
+        return 1, options.memory_bytes
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    workers = options.workers or CPU_COUNT
+    return workers, options.memory_bytes or MEMORY_LIMIT // workers
+
+
+def _threads(options: BatchJob, workers: int) -> int:
+    """Tiles a worker generates at once: cores that have no unit of their own to work on still help."""
+    if options.scheduler is not None or options.workers is not None:
+        return 1
+    from dask.system import CPU_COUNT
+
+    return max(1, CPU_COUNT // workers)
+
+
+@contextmanager
+def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[distributed.Client]:
+    """Workers of our own, or somebody's scheduler; either way the dashboard's address is printed."""
+    import dask
+    import distributed
+
+    for name in ("distributed", "distributed.nanny", "distributed.scheduler", "distributed.worker"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if options.scheduler is not None:
+        try:
+            client = distributed.Client(options.scheduler, timeout=20)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no Dask scheduler answers at {options.scheduler} ({error}); check the address, as in "
+                "tcp://host:8786"
+            ) from error
+        with client:
+            err.print(f"dashboard: {client.dashboard_link}")
+            yield client
+        return
+    # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
+    dask.config.set({"distributed.worker.memory.spill": False, "distributed.worker.memory.target": False})
+    with (
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=budget or "auto",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        err.print(f"dashboard: {client.dashboard_link}")
+        yield client
+
+
+def _execute(job: Job, client: distributed.Client) -> Report:
+    from cloudgan.run import check_workers, execute
+
+    check_workers(client, job.plan)
+    with _progress(job) as show:
+        return execute(job, client, show)
+
+
+@contextmanager
+def _progress(job: Job) -> Iterator[Callable[[Report], None] | None]:
+    """A bar of units, pixels, rate and time left; nothing where stderr is no terminal."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.completed}/{task.total} units"),
+        BarColumn(),
+        TextColumn("{task.fields[pixels]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("units", total=job.plan.unit_count, pixels="")
+
+        def show(report: Report) -> None:
+            rate = report.pixels / max(report.seconds, 1e-9) / 1e6
+            bar.update(
+                task,
+                completed=report.skipped + report.done + len(report.failed),
+                pixels=f"{report.pixels / 1e6:.1f} Mpixel, {rate:.2f} Mpixel/s",
+            )
+
+        yield show
+
+
+def _plan_table(plan: Plan) -> Table:
+    summary = plan.summary()
+    times, height, width = summary["shape"]
+    rows = {
+        "area": f"{width} x {height} pixels of {plan.grid.resolution:g} m, {summary['crs']}",
+        "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
+        "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
+        "duplicates dropped": str(len(summary["duplicates"])),
+        "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
+        "work units": f"{summary['units']} of at most {plan.block} x {plan.block} pixels, all dates",
+        "generator tiles": f"{summary['tiles_at_most']} at most; those without cloud are skipped",
+        "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
+        "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
+        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _print_report(report: Report, out: str) -> None:
+    if report.skipped:
+        err.print(f"{report.skipped} of {report.units} units were done already")
+    for index, reason in sorted(report.failed.items()):
+        err.print(f"unit {index} failed: {reason}", style="red")
+    if report.missing:
+        err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
+    rate = report.pixels / max(report.seconds, 1e-9) / 1e6
+    err.print(
+        f"{out}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
+        f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
+    )
+    if report.failed:
+        err.print(
+            f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
+        )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed, another landscape.")] = 0,
+) -> None:
+    """Write a demonstration catalogue: a season of simulated farmland in the shape of Earth Search."""
+    from cloudgan.demo import write_catalog
+
+    made = write_catalog(out, seed)
+    err.print(f"wrote {made.catalog}")
+    typer.echo(str(made.catalog))
+
+
+def _fail(error: CloudganError) -> NoReturn:
+    err.print(f"error: {error}", style="red", markup=False)
+    sys.exit(BAD_INPUT if isinstance(error, InputError) else SOME_FAILED)
+
+
+def _call(command: typer.Typer, arguments: list[str] | None) -> Any:
+    try:
+        command(args=arguments)
+    except CloudganError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        err.print("interrupted; run the same command again to do the rest")
+        sys.exit(INTERRUPTED)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `cloudgan`."""
+    _call(app, arguments)
+
+
+def batch_main(arguments: list[str] | None = None) -> None:
+    """The command `cloudgan-batch`, the same as `cloudgan batch`."""
+    _call(batch_app, arguments)
+
+
+if __name__ == "__main__":
+    main()

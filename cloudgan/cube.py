@@ -1,0 +1,333 @@
+"""Scenes and a grid become an xarray cube, by either of two readers that give the same pixels.
+
+A value of the cube is the nearest source pixel, harmonised by its own item's BOA offset; where items of one
+scene overlap, the first one with data in the band is on top.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
+from typing import Any, Literal
+
+import dask.array
+import numpy as np
+import odc.stac
+import pystac
+import rasterio
+import stackstac
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+
+from cloudgan.catalog import Scene
+from cloudgan.clouds import SCL_MISSING
+from cloudgan.errors import CloudganError, InputError, ReadError
+from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.items import SCL, Asset, SourceItem
+from cloudgan.radiometry import harmonise
+from cloudgan.signing import sign
+
+Reader = Literal["odc", "stackstac"]
+"""Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
+
+READ_THREADS = 4
+"""Scenes read at once: a remote asset is mostly waiting."""
+
+_Layer = dict[str, Any]  # band -> numpy or dask array (y, x) of one item
+_DTYPES = {SCL: np.dtype(np.uint8)}  # every other band is uint16
+
+
+def open_cube(
+    scenes: Sequence[Scene],
+    grid: Grid,
+    bands: Sequence[str],
+    *,
+    reader: Reader = "odc",
+    chunks: int | None = None,
+) -> xr.Dataset:
+    """Read scenes onto a grid.
+
+    Args:
+        scenes: What to read, in order of time, each of the grid's own UTM zone.
+        grid: The pixels of the cube. On the sources' own lattice values are read as they are; elsewhere each
+            is the nearest source pixel (at a tie the one to the east and south, as GDAL has it).
+        bands: Common names; the scene classification comes along as `scl`.
+        reader: Which library reads.
+        chunks: Edge in pixels of the Dask chunks of a lazy cube; None reads now.
+
+    Returns:
+        The bands, uint16, harmonised digital numbers (reflectance x 10000, 0 no data), and `scl`, uint8,
+        each of dimensions (time, y, x), with pixel centres in metres as coordinates and the CRS in
+        `spatial_ref`.
+
+    Raises:
+        ReadError: An asset cannot be read (of a lazy cube, GDAL's own error is raised when it is computed).
+    """
+    names = (*bands, SCL)
+    if chunks is None:
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(reader))
+            return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
+    lazy = [_scene(scene, grid, names, reader, chunks) for scene in scenes]
+    return _dataset({name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid)
+
+
+def open_what_is_there(
+    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], *, reader: Reader = "odc"
+) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """Read scenes onto a grid now, leaving out the items that cannot be read.
+
+    Returns:
+        The cube, whose `scl` is `clouds.SCL_MISSING` where only an unreadable item has data, and the ids of
+        those items.
+    """
+    try:
+        return open_cube(scenes, grid, bands, reader=reader), ()
+    except ReadError:
+        broken = {
+            item.id
+            for scene in scenes
+            for item in scene.items
+            if not _is_readable(item, grid, (*bands, SCL), reader)
+        }
+    whole = [replace(s, items=tuple(i for i in s.items if i.id not in broken)) for s in scenes]
+    cube = open_cube(whole, grid, bands, reader=reader)
+    empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
+    for at, scene in enumerate(scenes):
+        for item in scene.items:
+            if item.id in broken and (inner := item_window(item, grid.lattice).intersection(grid.window)):
+                rows, cols = inner.slices_in(grid.window)
+                hole = cube[SCL].values[at, rows, cols]
+                hole[empty[at, rows, cols]] = SCL_MISSING
+    return cube, tuple(sorted(broken))
+
+
+def _is_readable(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader) -> bool:
+    try:
+        _layer(item, grid, names, reader, None)
+    except ReadError:
+        return False
+    return True
+
+
+def _read_scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader) -> _Layer:
+    return _scene(scene, grid, names, reader, None)
+
+
+def _scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+    """One scene, mosaicked: for each band an array (y, x), in memory or lazy."""
+    items = [
+        item for item in scene.items if item_window(item, grid.lattice).intersection(grid.window) is not None
+    ]
+    layers = (_layer(item, grid, names, reader, chunks) for item in items)
+    merged = next(layers, None)
+    if merged is None:
+        edge = chunks or max(grid.shape)
+        return {name: _zeros(grid, _dtype(name), edge if chunks else None) for name in names}
+    for below in layers:
+        merged = {name: np.where(merged[name] == 0, below[name], merged[name]) for name in names}
+    return merged
+
+
+def _layer(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+    """One item on the grid, harmonised: for each band an array (y, x), in memory or lazy."""
+    read = _READERS[reader]
+    try:
+        layer = read(item, grid, names, chunks)
+    except (RasterioError, RuntimeError, OSError) as error:
+        if isinstance(error, CloudganError):
+            raise
+        reason = str(error.__cause__ or error).split("\n", maxsplit=1)[0]
+        raise ReadError(
+            f"item {item.id} could not be read: {reason}; run the same command again, or give --allow-missing"
+        ) from error
+    for name in names:
+        if name != SCL and item.offset:
+            layer[name] = _harmonised(layer[name], item.offset)
+    return layer
+
+
+def _harmonised(values: Any, offset: int) -> Any:
+    if isinstance(values, dask.array.Array):
+        return values.map_blocks(harmonise, offset, dtype=values.dtype)
+    return harmonise(values, offset)
+
+
+def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
+    # odc-stac pastes where a nearest read is a mere shift, and rounds a tie to the other side than GDAL; a
+    # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
+    transform = grid.transform * Affine.translation(1e-3, 1e-3)
+    loaded = odc.stac.load(
+        [pystac.Item.from_dict(stac_item(item, names))],
+        bands=list(names),
+        geobox=GeoBox(grid.shape, transform, f"EPSG:{grid.epsg}"),
+        resampling="nearest",
+        chunks=None if chunks is None else {"time": 1, "y": chunks, "x": chunks},
+        fail_on_error=True,
+    )
+    return {name: loaded[name].data[0] for name in names}
+
+
+def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
+    with warnings.catch_warnings():
+        # stackstac 0.5.1 was written before pandas and xarray began to warn about its idioms.
+        warnings.simplefilter("ignore")
+        # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
+        # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and
+        # dtype and fill_value must be numpy's own types.
+        stacked = stackstac.stack(
+            [stac_item(item, names)],
+            assets=list(names),
+            epsg=grid.epsg,
+            resolution=grid.resolution,
+            bounds=grid.bounds,
+            snap_bounds=False,
+            dtype=np.dtype(np.uint16),
+            fill_value=np.uint16(0),
+            rescale=False,
+            errors_as_nodata=(),
+            resampling=Resampling.nearest,
+            chunksize=chunks or max(grid.shape),
+            xy_coords=False,
+            properties=False,
+            band_coords=False,
+        ).data[0]
+        values = stacked if chunks else stacked.compute(scheduler="synchronous")
+    return {name: values[at].astype(_dtype(name)) for at, name in enumerate(names)}
+
+
+_READERS: dict[str, Callable[[SourceItem, Grid, Sequence[str], int | None], _Layer]] = {
+    "odc": _read_odc,
+    "stackstac": _read_stackstac,
+}
+
+
+def stac_item(item: SourceItem, bands: Sequence[str]) -> dict[str, Any]:
+    """The item as a STAC item with just what the readers need, its hrefs signed now.
+
+    Both spellings of the CRS are there: pystac 1.15 migrates to `proj:code`, stackstac reads `proj:epsg`.
+    """
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": [
+            "https://stac-extensions.github.io/projection/v1.1.0/schema.json",
+            "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+        ],
+        "id": item.id,
+        "collection": item.collection or "sentinel-2-l2a",
+        "geometry": item.geometry.__geo_interface__,
+        "bbox": list(item.geometry.bounds),
+        "properties": {
+            "datetime": item.datetime.isoformat(),
+            "proj:epsg": item.epsg,
+            "proj:code": f"EPSG:{item.epsg}",
+        },
+        "links": [],
+        "assets": {name: _stac_asset(item, item.asset(name)) for name in bands},
+    }
+
+
+def _stac_asset(item: SourceItem, asset: Asset) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "href": sign(asset.href, item.signing),
+        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+        "roles": ["data"],
+        "raster:bands": [{"nodata": 0, "data_type": _dtype(asset.band).name}],
+    }
+    if asset.shape and asset.transform:
+        body |= {"proj:shape": list(asset.shape), "proj:transform": list(asset.transform)}
+    return body
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    return _DTYPES.get(name, np.dtype(np.uint16))
+
+
+def _zeros(grid: Grid, dtype: np.dtype[Any], chunks: int | None) -> Any:
+    return dask.array.zeros(grid.shape, dtype, chunks=chunks) if chunks else np.zeros(grid.shape, dtype)
+
+
+def _stacked(read: Any, times: int, names: Sequence[str], grid: Grid) -> dict[str, Any]:
+    """Scenes into one array a band, each put in its place as it arrives."""
+    arrays = {name: np.zeros((times, *grid.shape), _dtype(name)) for name in names}
+    for at, scene in enumerate(read):
+        for name in names:
+            arrays[name][at] = scene[name]
+    return arrays
+
+
+def _dataset(arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid) -> xr.Dataset:
+    dates = np.array([scene.date for scene in scenes], "datetime64[ns]")
+    cube = xr.Dataset(
+        {name: (("time", "y", "x"), values) for name, values in arrays.items()},
+        {"time": dates, "y": grid.y(), "x": grid.x()},
+    )
+    return cube.assign_coords(spatial_ref=xr.Variable((), 0, CRS.from_epsg(grid.epsg).to_cf()))
+
+
+# Where things lie
+
+
+def item_window(item: SourceItem, lattice: Lattice) -> Window:
+    """The pixels of a lattice on which an item may have data.
+
+    Its first asset's frame where the item states it, else its footprint's bounds.
+    """
+    asset = item.assets[0]
+    if asset.shape and asset.transform and item.epsg == lattice.epsg:
+        frame = Affine(*asset.transform)
+        (west, north), (east, south) = frame * (0, 0), frame * (asset.shape[1], asset.shape[0])
+        return lattice.covering(west, south, east, north)
+    return lattice.covering_lonlat(item.geometry.bounds)
+
+
+def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
+    """The lattice of the scenes' own pixels at this resolution, or the zone's where they disagree.
+
+    Raises:
+        ReadError: An item does not state its transform, and its file cannot be asked.
+    """
+    items = [item for scene in scenes for item in scene.items]
+    epsg = items[0].epsg
+    frames = {_first_transform(item) for item in items}
+    lattices = {Lattice.through(epsg, resolution, frame.c, frame.f) for frame in frames}
+    return lattices.pop() if len(lattices) == 1 else Lattice(epsg, resolution)
+
+
+def _first_transform(item: SourceItem) -> Affine:
+    asset = item.assets[0]
+    if asset.transform:
+        return Affine(*asset.transform)
+    try:
+        with rasterio.open(sign(asset.href, item.signing)) as source:
+            return Affine(*source.transform[:6])
+    except RasterioError as error:
+        raise ReadError(f"item {item.id} could not be read: {error}; run the same command again") from error
+
+
+def lattice_window(cube: xr.Dataset) -> tuple[Window, float]:
+    """Where a cube lies on the pixel lattice of its CRS, and its resolution in metres.
+
+    Raises:
+        InputError: Its x and y are no regular, north-up grid of square pixels.
+    """
+    x, y = (np.asarray(cube[name].values, np.float64) for name in ("x", "y"))
+    steps = [np.diff(x), -np.diff(y)]
+    known = np.concatenate(steps)
+    if not len(known):
+        raise InputError("a cube of one pixel does not tell its resolution; open it with a margin")
+    resolution = float(known[0])
+    if resolution <= 0 or not np.allclose(known, resolution, rtol=1e-6, atol=0):
+        raise InputError("the cube's x and y are no regular grid, x rising and y falling by the same step")
+    west, north = x[0] - resolution / 2, y[0] + resolution / 2
+    lattice = Lattice.through(0, resolution, west, north)
+    bounds = west, north - len(y) * resolution, west + len(x) * resolution, north
+    return lattice.covering(*bounds), resolution

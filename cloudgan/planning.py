@@ -1,0 +1,125 @@
+"""From a request to a plan: the search, and every decision that follows from what it found."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import shapely
+from pyproj import Transformer
+from shapely.geometry import box
+
+from cloudgan import clouds
+from cloudgan.aoi import Aoi
+from cloudgan.catalog import Scene, Selection, find_scenes
+from cloudgan.cube import source_lattice
+from cloudgan.dates import DateRange
+from cloudgan.errors import CatalogError
+from cloudgan.generator import Generator
+from cloudgan.grid import Grid, Lattice
+from cloudgan.plan import Plan, choose_block
+from cloudgan.removal import default_tiling, read_window
+from cloudgan.stac import EARTH_SEARCH
+
+
+def plan_run(
+    aoi: Aoi,
+    dates: DateRange,
+    generator: Generator,
+    *,
+    stac: str = EARTH_SEARCH,
+    collection: str | None = None,
+    resolution: float = 10.0,
+    max_cloud_cover: float = 100.0,
+    buffer: float = clouds.BUFFER_METRES,
+    clip: bool = False,
+    memory: int | None = None,
+    prefer_block: int | None = None,
+) -> tuple[Plan, tuple[str, ...]]:
+    """Search, and decide everything about a run.
+
+    Args:
+        aoi: Where.
+        dates: When.
+        generator: What will fill the mask.
+        stac: See `find_scenes`.
+        collection: See `find_scenes`.
+        resolution: Edge of a pixel in metres.
+        max_cloud_cover: Percent of a granule, included.
+        buffer: Reach around detected cloud and shadow, in metres.
+        clip: Whether what lies outside the AOI's polygon is to be no data.
+        memory: Bytes that a worker may use; None is without limit.
+        prefer_block: Edge of a work unit in pixels to keep to where it fits the memory: that of a store
+            that is to be taken up again.
+
+    Returns:
+        The plan, and notices for the user.
+
+    Raises:
+        InputError: Something cannot be done as asked: nothing is found, the memory is too small, ...
+    """
+    tiling = default_tiling(generator)
+    reach = clouds.buffer_pixels(buffer, resolution)
+    frame = Lattice(aoi.epsg, resolution)
+    # What lies around the AOI decides pixels within: whatever a tile or a buffer can touch is searched for.
+    around = Grid(frame, aoi.window(frame).buffered(tiling.size + reach + 1))
+    selection = find_scenes(
+        _lonlat_box(around),
+        dates,
+        bands=generator.contract.input_bands,
+        stac=stac,
+        collection=collection,
+        max_cloud_cover=max_cloud_cover,
+    )
+    scenes = _of_one_zone(selection, aoi)
+    lattice = source_lattice(scenes, resolution)
+    grid = Grid(lattice, aoi.window(lattice))
+    read = _lonlat_box(Grid(lattice, read_window(grid.window, tiling, reach)))
+    scenes = tuple(scene for scene in scenes if _touches(scene, read))
+    store = _lonlat_box(grid)
+    written = tuple(at for at, scene in enumerate(scenes) if _touches(scene, store))
+    if not written:
+        raise CatalogError(
+            f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
+        )
+    block = choose_block(grid.shape, len(scenes), generator.contract, tiling, reach, memory, prefer_block)
+    plan = Plan(
+        grid=grid,
+        scenes=scenes,
+        written=written,
+        contract=generator.contract,
+        model=generator.digest,
+        tiling=tiling,
+        reach=reach,
+        block=block,
+        clip=shapely.to_wkt(aoi.geometry, rounding_precision=9) if clip else None,
+        duplicates=selection.duplicates,
+    )
+    return plan, (*aoi.notices, *selection.notices, *_uncovered(aoi, scenes))
+
+
+def _lonlat_box(grid: Grid) -> shapely.Geometry:
+    transformer = Transformer.from_crs(grid.epsg, 4326, always_xy=True)
+    return box(*transformer.transform_bounds(*grid.bounds, densify_pts=21))
+
+
+def _of_one_zone(selection: Selection, aoi: Aoi) -> tuple[Scene, ...]:
+    """The scenes of the AOI's own UTM zone, or of the one that has most where it has none."""
+    zones = Counter(scene.epsg for scene in selection.scenes)
+    epsg = aoi.epsg if aoi.epsg in zones else zones.most_common(1)[0][0]
+    return tuple(scene for scene in selection.scenes if scene.epsg == epsg)
+
+
+def _touches(scene: Scene, area: shapely.Geometry) -> bool:
+    return any(item.geometry.intersects(area) for item in scene.items)
+
+
+def _uncovered(aoi: Aoi, scenes: tuple[Scene, ...]) -> tuple[str, ...]:
+    """A notice where no scene of the chosen zone ever shows a part of the AOI."""
+    seen = shapely.union_all([item.geometry for scene in scenes for item in scene.items])
+    share = aoi.geometry.difference(seen).area / aoi.geometry.area
+    if share < 0.005:
+        return ()
+    return (
+        f"{share:.0%} of the AOI lies outside the scenes found in EPSG:{scenes[0].epsg} and stays without "
+        "data; an AOI that spans two UTM zones wants one run a zone",
+    )

@@ -1,0 +1,402 @@
+"""The core: a cube with clouds goes in, a cube without comes out, each pixel saying where it is from.
+
+`declouded` works on arrays, one date after the other, and is what the batch run calls; `remove_clouds` is the
+same code behind a lazy xarray cube.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cloudgan import clouds
+from cloudgan.clouds import State
+from cloudgan.cube import lattice_window
+from cloudgan.errors import InputError
+from cloudgan.grid import Window
+from cloudgan.tiling import Tiling
+
+if TYPE_CHECKING:
+    from cloudgan.generator import Generator
+
+REFLECTANCE_SCALE = 0.0001
+"""Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
+NO_SPREAD = 65535
+"""Spread where no two tiles overlap, or nothing was generated."""
+QUALITY_DTYPES: dict[str, np.dtype[Any]] = {
+    "provenance": np.dtype(np.uint8),
+    "days_before": np.dtype(np.uint16),
+    "days_after": np.dtype(np.uint16),
+    "spread": np.dtype(np.uint16),
+}
+"""What is stored of each pixel beside its bands."""
+
+
+class Provenance(IntEnum):
+    """Where a pixel's value is from."""
+
+    NO_DATA = 0
+    """Nowhere: the value is 0."""
+    OBSERVED = 1
+    """The satellite's own value, untouched."""
+    GENERATED = 2
+    """The generator, wholly or feathered with the observed value at the edge of the mask."""
+    MISSING_ASSET = 3
+    """Nowhere, for an asset that should hold it could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """The input of the core: all dates of one window, as arrays."""
+
+    window: Window
+    """Where the arrays lie on the pixel lattice."""
+    bands: tuple[NDArray[np.uint16], ...]
+    """For each band harmonised digital numbers (reflectance x 10000, 0 no data), shape (time, y, x)."""
+    states: NDArray[np.uint8]
+    """Values of `clouds.State`, shape (time, y, x)."""
+    days: NDArray[np.int64]
+    """Day number of each date, ascending, shape (time,)."""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.days), *self.window.shape)
+        if any(array.shape != shape for array in (*self.bands, self.states)):
+            raise InputError(f"bands and states must have the shape {shape} of dates and window")
+
+    def crop(self, window: Window) -> Scenes:
+        """The same dates in a smaller window, without copying."""
+        rows, cols = window.slices_in(self.window)
+        bands = tuple(band[:, rows, cols] for band in self.bands)
+        return Scenes(window, bands, self.states[:, rows, cols], self.days)
+
+    def padded(self, window: Window) -> Scenes:
+        """The same dates in a window that may reach further; there is no data outside."""
+        if self.window.contains(window):
+            return self.crop(window)
+        inner = self.window.intersection(window)
+
+        def pad(array: NDArray[Any]) -> NDArray[Any]:
+            padded = np.zeros((len(array), *window.shape), array.dtype)
+            if inner is not None:
+                padded[:, *inner.slices_in(window)] = array[:, *inner.slices_in(self.window)]
+            return padded
+
+        return Scenes(window, tuple(map(pad, self.bands)), pad(self.states), self.days)
+
+
+@dataclass(frozen=True, slots=True)
+class Declouded:
+    """One date of the output."""
+
+    bands: NDArray[np.uint16]
+    """Digital numbers, 0 no data, shape (band, y, x), in the order of the generator's output bands."""
+    provenance: NDArray[np.uint8]
+    """Values of `Provenance`, shape (y, x)."""
+    days_before: NDArray[np.uint16]
+    """Days to the nearest clear look before, `clouds.NEVER` without one, 0 where observed, shape (y, x)."""
+    days_after: NDArray[np.uint16]
+    """Days to the nearest clear look after, likewise."""
+    spread: NDArray[np.uint16]
+    """Largest minus smallest prediction of the overlapping tiles, mean over bands, x 10000; `NO_SPREAD` where
+    observed or seen by one tile alone; shape (y, x)."""
+
+    def clipped(self, outside: NDArray[np.bool_]) -> Declouded:
+        """The same date without data where `outside`, shape (y, x)."""
+        return Declouded(
+            np.where(outside, np.uint16(0), self.bands),
+            np.where(outside, np.uint8(Provenance.NO_DATA), self.provenance),
+            np.where(outside, np.uint16(0), self.days_before),
+            np.where(outside, np.uint16(0), self.days_after),
+            np.where(outside, np.uint16(NO_SPREAD), self.spread),
+        )
+
+    def variables(self, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """The arrays of shape (y, x) by the names under which they are stored."""
+        return dict(zip(bands, self.bands, strict=True)) | {
+            name: getattr(self, name) for name in QUALITY_DTYPES
+        }
+
+
+def read_window(target: Window, tiling: Tiling, reach: int) -> Window:
+    """What must be read to decloud `target`: its tiles, and the buffer around what they show."""
+    return tiling.cover(target).buffered(reach)
+
+
+def default_tiling(generator: Generator) -> Tiling:
+    """The generator's tile on a stride of three quarters of it."""
+    tile = generator.contract.tile
+    return Tiling(tile, tile * 3 // 4)
+
+
+def declouded(
+    scenes: Scenes,
+    target: Window,
+    generator: Generator,
+    *,
+    reach: int,
+    tiling: Tiling,
+    dates: Sequence[int] | None = None,
+    threads: int = 1,
+) -> Iterator[Declouded]:
+    """Decloud the dates of a window, one after the other.
+
+    The value of a pixel depends on the scenes around it alone, never on `target`: where the scenes hold all
+    of `read_window(target)`, a crop of the whole equals the whole of the crop, bit for bit.
+
+    Args:
+        scenes: Input; its bands are `generator.contract.input_bands` in this order. What it lacks of
+            `read_window(target)` counts as no data.
+        target: The window to decloud.
+        generator: What fills the mask.
+        reach: Width of the buffer around cloud and shadow, in pixels.
+        tiling: Where the tiles lie.
+        dates: Indices of the dates that are wanted; all by default. The others show the ground around them.
+        threads: Tiles that are generated at once.
+
+    Yields:
+        The output of each wanted date, in order, over `target`.
+    """
+    scenes = scenes.padded(read_window(target, tiling, reach))
+    cover = tiling.cover(target)
+    rows, cols = cover.slices_in(scenes.window)
+    # Half precision is a twentieth of a per cent of a weight, at half the memory of all dates.
+    opacity = np.stack(
+        [clouds.opacity(states, reach)[rows, cols].astype(np.float16) for states in scenes.states]
+    )
+    scenes = scenes.crop(cover)
+    # Inside the buffer of a date's own clouds nothing vouches for a look being clear.
+    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0))
+    with ThreadPoolExecutor(threads) as pool:
+        for at in range(len(scenes.days)) if dates is None else dates:
+            date = _Date(scenes, opacity[at], looks, at, sees_time=generator.contract.sees_time)
+            yield _declouded_date(date, target, generator, tiling, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Date:
+    """One date among its neighbours in time, over the tiles that are needed."""
+
+    scenes: Scenes
+    opacity: NDArray[np.float16]
+    looks: clouds.Looks
+    at: int
+    sees_time: bool
+
+    def weight(self, window: Window) -> NDArray[np.float32]:
+        """How much of the generated value each pixel takes, shape (y, x)."""
+        rows, cols = window.slices_in(self.scenes.window)
+        weight = self.opacity[rows, cols].astype(np.float32)
+        empty = _is_empty(self.scenes.states[self.at, rows, cols])
+        if not self.sees_time:  # nothing can be said of ground that no band of this date shows
+            return np.where(empty, np.float32(0), weight)
+        seen = (self.looks.before[self.at, rows, cols] >= 0) | (self.looks.after[self.at, rows, cols] >= 0)
+        return np.where(empty, seen.astype(np.float32), weight)
+
+    def plane(self, name: str, bands: tuple[str, ...], window: Window) -> NDArray[np.float32]:
+        """One input plane of the generator, shape (y, x), in the contract's units."""
+        rows, cols = window.slices_in(self.scenes.window)
+        kind, _, what = name.partition(":")
+        if kind == "mask":
+            empty = _is_empty(self.scenes.states[self.at, rows, cols])
+            return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
+        if kind == "cloudy":
+            return _reflectance(self.scenes.bands[bands.index(what)][self.at, rows, cols])
+        looks: NDArray[np.int16] = getattr(self.looks, kind)[self.at, rows, cols]
+        if what == "age":
+            ages = clouds.days_between(looks, self.scenes.days, self.at)
+            return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
+        series = self.scenes.bands[bands.index(what)][:, rows, cols]
+        values = np.take_along_axis(series, np.maximum(looks, 0)[None].astype(np.intp), axis=0)[0]
+        return np.where(looks < 0, np.float32(0), _reflectance(values))
+
+
+def _is_empty(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (states == State.NO_DATA) | (states == State.MISSING)
+
+
+def _reflectance(numbers: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return numbers.astype(np.float32) * np.float32(REFLECTANCE_SCALE)
+
+
+def _declouded_date(
+    date: _Date, target: Window, generator: Generator, tiling: Tiling, pool: Executor
+) -> Declouded:
+    contract = generator.contract
+    rows, cols = target.slices_in(date.scenes.window)
+    states = date.scenes.states[date.at, rows, cols]
+    observed = date.scenes.bands[: len(contract.bands)]
+    bands = np.stack([band[date.at, rows, cols] for band in observed])
+    weight = date.weight(target)
+    hidden = weight > 0
+    provenance = np.full(target.shape, Provenance.OBSERVED, np.uint8)
+    provenance[states == State.NO_DATA] = Provenance.NO_DATA
+    provenance[states == State.MISSING] = Provenance.MISSING_ASSET
+    provenance[hidden] = Provenance.GENERATED
+    spread = np.full(target.shape, NO_SPREAD, np.uint16)
+    if hidden.any():
+        generated, disagreement = _generate(date, target, hidden, generator, tiling, pool)
+        blended = weight * generated / np.float32(REFLECTANCE_SCALE) + (1 - weight) * bands
+        # 0 means no data, so the darkest generated value is 1.
+        np.copyto(bands, np.clip(np.rint(blended), 1, 65535).astype(np.uint16), where=hidden)
+        np.copyto(spread, disagreement, where=hidden)
+    generated_pixels = provenance == Provenance.GENERATED
+    ages = [
+        np.where(
+            generated_pixels, clouds.days_between(looks[date.at, rows, cols], date.scenes.days, date.at), 0
+        ).astype(np.uint16)
+        for looks in (date.looks.before, date.looks.after)
+    ]
+    return Declouded(bands, provenance, ages[0], ages[1], spread)
+
+
+def _generate(
+    date: _Date,
+    target: Window,
+    hidden: NDArray[np.bool_],
+    generator: Generator,
+    tiling: Tiling,
+    pool: Executor,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Blend the tiles that show a hidden pixel of `target`.
+
+    Returns:
+        Reflectance of shape (band, y, x), meaningful where hidden, and the spread of shape (y, x).
+    """
+    contract = generator.contract
+    total = np.zeros((len(contract.bands), *target.shape), np.float32)
+    lowest, highest = np.full_like(total, np.inf), np.full_like(total, -np.inf)
+    tiles_over = np.zeros(target.shape, np.uint8)
+    weights = tiling.weights()
+
+    def predict(tiles: Sequence[Window]) -> NDArray[np.float32]:
+        names = contract.input_bands
+        planes = [np.stack([date.plane(name, names, tile) for name in contract.planes]) for tile in tiles]
+        return generator(np.stack(planes))
+
+    needed = [
+        tile
+        for tile in tiling.tiles(target)
+        if (inner := tile.intersection(target)) and hidden[inner.slices_in(target)].any()
+    ]
+    size = generator.batch
+    batches = [needed[at : at + size] for at in range(0, len(needed), size)]
+    predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
+    # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.
+    for tile, prediction in zip(needed, predictions, strict=True):
+        inner = tile.intersection(target)
+        assert inner is not None  # noqa: S101 - it was needed
+        there, here = inner.slices_in(target), inner.slices_in(tile)
+        part = prediction[:, *here]
+        total[:, *there] += weights[here] * part
+        np.minimum(lowest[:, *there], part, out=lowest[:, *there])
+        np.maximum(highest[:, *there], part, out=highest[:, *there])
+        tiles_over[there] += 1
+    overlapping = tiles_over > 1
+    spread = np.full(target.shape, NO_SPREAD, np.uint16)
+    disagreement = (highest - lowest)[:, overlapping].mean(axis=0) / REFLECTANCE_SCALE
+    spread[overlapping] = np.clip(np.rint(disagreement), 0, NO_SPREAD - 1)
+    return total, spread
+
+
+def remove_clouds(
+    cube: xr.Dataset, generator: Generator, *, buffer: float = clouds.BUFFER_METRES
+) -> xr.Dataset:
+    """Decloud an xarray cube, lazily where it is lazy.
+
+    The result is the same whatever the cube's chunks are. Near the edge of the cube the generator sees no
+    data beyond it: open the cube with a margin (`read_window`) and crop the result where that matters.
+
+    Args:
+        cube: As `open_cube` makes it: the bands that the generator asks for, uint16, and `scl`, uint8, each
+            of dimensions (time, y, x) on the pixel grid of a projected CRS.
+        generator: What fills the mask.
+        buffer: Reach around detected cloud and shadow, in metres.
+
+    Returns:
+        The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and `spread`, of
+        the cube's dimensions, coordinates and chunks.
+
+    Raises:
+        InputError: The cube lacks a band, or has no regular grid in a projected CRS.
+    """
+    names = generator.contract.input_bands
+    missing = [name for name in (*names, "scl") if name not in cube.data_vars]
+    if missing:
+        raise InputError(
+            f"the cube lacks {', '.join(missing)}, which {generator.contract.name} needs; it has "
+            f"{', '.join(map(str, cube.data_vars))}"
+        )
+    window, resolution = lattice_window(cube)
+    job = _Job(
+        generator, clouds.buffer_pixels(buffer, resolution), default_tiling(generator), day_numbers(cube)
+    )
+    bands = [cube[name].transpose("time", "y", "x").data for name in (*names, "scl")]
+    if not any(dask.is_dask_collection(band) for band in bands):
+        arrays = job(window, window, *bands)
+    else:
+        arrays = _lazily(job, window, bands)
+    return xr.Dataset(
+        {name: (("time", "y", "x"), values) for name, values in arrays.items()}, cube.coords, cube.attrs
+    )
+
+
+def day_numbers(cube: xr.Dataset) -> NDArray[np.int64]:
+    """Days since 1970 of each date of a cube, shape (time,)."""
+    return cube["time"].values.astype("datetime64[D]").astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """`declouded` for all dates at once, as one task."""
+
+    generator: Generator
+    reach: int
+    tiling: Tiling
+    days: NDArray[np.int64]
+
+    def __call__(self, target: Window, window: Window, *arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        *bands, scl = arrays
+        scenes = Scenes(window, tuple(bands), clouds.classify(scl, bands), self.days)
+        dates = declouded(scenes, target, self.generator, reach=self.reach, tiling=self.tiling)
+        names = self.generator.contract.bands
+        variables = [date.variables(names) for date in dates]
+        return {name: np.stack([date[name] for date in variables]) for name in variables[0]}
+
+
+def _lazily(job: _Job, window: Window, bands: list[Any]) -> dict[str, dask.array.Array]:
+    """One task a block of space: it depends on the blocks its tiles touch, and on no other."""
+    frame = next(band for band in bands if dask.is_dask_collection(band))
+    edges = [np.cumsum([0, *sizes]).tolist() for sizes in frame.chunks[1:]]
+    delayed = dask.delayed(job)
+
+    def block(top: int, bottom: int, left: int, right: int) -> dict[str, dask.array.Array]:
+        target = Window.between(window.row + top, window.col + left, window.row + bottom, window.col + right)
+        read = read_window(target, job.tiling, job.reach).intersection(window)
+        assert read is not None  # noqa: S101
+        rows, cols = read.slices_in(window)
+        made = delayed(target, read, *(band[:, rows, cols] for band in bands))
+        shape = (len(job.days), *target.shape)
+        return {
+            name: dask.array.from_delayed(made[name], shape, dtype).rechunk({0: frame.chunks[0]})
+            for name, dtype in output_dtypes(job.generator.contract.bands).items()
+        }
+
+    grid = [
+        [block(top, bottom, left, right) for left, right in zip(edges[1], edges[1][1:], strict=False)]
+        for top, bottom in zip(edges[0], edges[0][1:], strict=False)
+    ]
+    return {name: dask.array.block([[cell[name] for cell in line] for line in grid]) for name in grid[0][0]}
+
+
+def output_dtypes(bands: tuple[str, ...]) -> dict[str, np.dtype[Any]]:
+    """Names and types of the output variables, in order."""
+    return {band: np.dtype(np.uint16) for band in bands} | QUALITY_DTYPES

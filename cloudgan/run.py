@@ -1,0 +1,282 @@
+"""From a plan to a store: Dask futures, bounded in flight, retried and resumable."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import distributed
+import numpy as np
+import shapely
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from cloudgan import clouds
+from cloudgan.aoi import Aoi
+from cloudgan.cube import Reader, open_cube, open_what_is_there
+from cloudgan.errors import CloudganError, InputError
+from cloudgan.generator import Generator
+from cloudgan.grid import Grid
+from cloudgan.plan import Plan, Unit
+from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, read_window
+from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store
+
+GDAL_OPTIONS = {
+    # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+}
+"""Set in every worker unless its environment says otherwise; `rasterio.Env` would reach one thread alone."""
+
+RETRIES = 2
+"""How often a unit that failed is tried again before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs to know of a run."""
+
+    plan: Plan
+    """What to do."""
+    generator: Generator
+    """What fills the mask."""
+    store: Store
+    """Where the result goes."""
+    reader: Reader = "odc"
+    """Which library reads."""
+    allow_missing: bool = False
+    """Whether an asset that cannot be read is recorded as missing instead of failing its unit."""
+    threads: int = 1
+    """Tiles that a worker generates at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDone:
+    """What came of one unit."""
+
+    index: int
+    """Number of the unit."""
+    pixels: int
+    """Pixels written, all dates."""
+    generated: int
+    """Of these, generated."""
+    observed: int
+    """Of these, observed."""
+    missing: tuple[str, ...]
+    """Ids of items that could not be read."""
+    seconds: dict[str, float]
+    """Time spent reading, generating (with the rest of the array work) and writing."""
+
+
+def process_unit(job: Job, index: int) -> UnitDone:
+    """Read, decloud and write one unit, then enter it in the ledger; repeating it changes nothing.
+
+    Raises:
+        ReadError: An asset could not be read, and the job does not allow for it.
+    """
+    plan, unit = job.plan, job.plan.unit(index)
+    started = time.perf_counter()
+    read = Grid(plan.grid.lattice, read_window(unit.window, plan.tiling, plan.reach))
+    missing: tuple[str, ...] = ()
+    if job.allow_missing:
+        cube, missing = open_what_is_there(plan.scenes, read, plan.bands, reader=job.reader)
+    else:
+        cube = open_cube(plan.scenes, read, plan.bands, reader=job.reader)
+    bands = tuple(cube[name].values for name in plan.bands)
+    scenes = Scenes(read.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube))
+    del cube
+    seconds = {"read": time.perf_counter() - started, "generate": 0.0, "write": 0.0}
+    outside = _outside(plan, unit)
+    counts = np.zeros(len(Provenance), np.int64)
+    dates = declouded(
+        scenes,
+        unit.window,
+        job.generator,
+        reach=plan.reach,
+        tiling=plan.tiling,
+        dates=plan.written,
+        threads=job.threads,
+    )
+    mark = time.perf_counter()
+    for at, date in enumerate(dates):
+        if outside is not None:
+            date = date.clipped(outside)
+        generated_at = time.perf_counter()
+        job.store.write_date(plan, unit, at, date)
+        counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
+        seconds["generate"] += generated_at - mark
+        mark = time.perf_counter()
+        seconds["write"] += mark - generated_at
+    job.store.mark(unit, DONE_WITHOUT_ASSETS if missing else DONE)
+    return UnitDone(
+        index,
+        int(counts.sum()),
+        int(counts[Provenance.GENERATED]),
+        int(counts[Provenance.OBSERVED]),
+        missing,
+        seconds,
+    )
+
+
+def _outside(plan: Plan, unit: Unit) -> Any:
+    if plan.clip is None:
+        return None
+    return Aoi(shapely.from_wkt(plan.clip)).outside(Grid(plan.grid.lattice, unit.window))
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    units: int
+    """Work units of the plan."""
+    skipped: int
+    """Units that an earlier run had done."""
+    done: int = 0
+    """Units done by this run."""
+    pixels: int = 0
+    """Pixels written by this run, all dates."""
+    generated: int = 0
+    """Of these, generated."""
+    observed: int = 0
+    """Of these, observed."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why, by the number of the unit, the units that failed did so."""
+    missing: set[str] = field(default_factory=set)
+    """Ids of items that could not be read, where that is allowed."""
+    seconds: float = 0.0
+    """How long the run took."""
+    worker_seconds: dict[str, float] = field(default_factory=dict)
+    """Time the workers spent reading, generating and writing, added up."""
+
+    def add(self, unit: UnitDone) -> None:
+        """Count a unit that is done."""
+        self.done += 1
+        self.pixels += unit.pixels
+        self.generated += unit.generated
+        self.observed += unit.observed
+        self.missing |= set(unit.missing)
+        for name, seconds in unit.seconds.items():
+            self.worker_seconds[name] = self.worker_seconds.get(name, 0.0) + seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "units": self.units,
+            "skipped": self.skipped,
+            "done": self.done,
+            "failed": {str(index): reason for index, reason in sorted(self.failed.items())},
+            "pixels": self.pixels,
+            "generated": self.generated,
+            "observed": self.observed,
+            "missing_items": sorted(self.missing),
+            "seconds": round(self.seconds, 3),
+            "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
+        }
+
+
+class _JobPlugin(WorkerPlugin):
+    """Brings the job to every worker once, also to one that joins or is restarted in the middle."""
+
+    def __init__(self, name: str, job: Job) -> None:
+        self.name = name
+        self.job = job
+
+    def setup(self, worker: Any) -> None:
+        for option, value in GDAL_OPTIONS.items():
+            os.environ.setdefault(option, value)
+
+
+def _on_worker(plugin: str, index: int) -> UnitDone:
+    return process_unit(distributed.get_worker().plugins[plugin].job, index)
+
+
+def execute(
+    job: Job, client: distributed.Client, on_progress: Callable[[Report], None] | None = None
+) -> Report:
+    """Do the units of a job that are not done yet.
+
+    A unit is a future; at most two a worker thread are in flight. A unit that fails is tried again; one whose
+    worker dies is done by another.
+
+    Args:
+        job: What to do.
+        client: Where the workers are.
+        on_progress: Called with the report so far after every unit.
+
+    Returns:
+        The report; units that failed are named in it, and a rerun does just them.
+    """
+    started = time.perf_counter()
+    pending = np.flatnonzero(job.store.ledger() != DONE)
+    report = Report(job.plan.unit_count, job.plan.unit_count - len(pending))
+    plugin = _JobPlugin(f"cloudgan-{job.plan.digest()[:16]}", job)
+    client.register_plugin(plugin)
+    indices: Iterator[int] = iter(map(int, pending))
+
+    def submit(count: int) -> list[distributed.Future]:
+        return [
+            client.submit(
+                _on_worker, plugin.name, index, key=f"{plugin.name}-{index}", retries=RETRIES, pure=False
+            )
+            for index in islice(indices, count)
+        ]
+
+    try:
+        threads = sum(client.nthreads().values())
+        futures = distributed.as_completed(submit(2 * max(threads, 1)))
+        for future in futures:
+            _settle(future, report)
+            report.seconds = time.perf_counter() - started
+            if on_progress:
+                on_progress(report)
+            futures.update(submit(1))
+    finally:
+        client.unregister_worker_plugin(plugin.name)
+    report.seconds = time.perf_counter() - started
+    job.store.finish(report.as_json())
+    return report
+
+
+def _settle(future: distributed.Future, report: Report) -> None:
+    """Enter what came of a unit in the report."""
+    index = int(str(future.key).rpartition("-")[2])
+    try:
+        report.add(future.result())
+    except CloudganError as error:
+        report.failed[index] = str(error)
+    except CancelledError as error:
+        report.failed[index] = f"its task was cancelled ({error})"
+    except Exception as error:  # whatever a unit meets, the others go on, and this one is named
+        report.failed[index] = f"{type(error).__name__}: {error}"
+
+
+def check_workers(client: distributed.Client, plan: Plan) -> None:
+    """Refuse workers whose memory cannot hold the units they would work on at once.
+
+    Raises:
+        InputError: There is no worker, or one that is too small.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise InputError(
+            f"the Dask scheduler at {client.scheduler.address} has no workers; start some, then run again"
+        )
+    for address, worker in workers.items():
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        if limit and plan.memory * threads > limit:
+            raise InputError(
+                f"worker {address} has {limit / 1e9:.1f} GB for {threads} threads, and a work unit needs "
+                f"{plan.memory / 1e9:.1f} GB; give it fewer threads, or "
+                f"a --memory of {limit / 1e9 / threads:.1f}GB"
+            )

@@ -1,0 +1,366 @@
+"""The Zarr store: its template, the writing of work units, and the ledger of what is done.
+
+The template is made once, before any unit. Each unit then writes whole shards that no other unit touches,
+and marks itself in the ledger after its data is there, so that a unit may be interrupted, repeated or raced
+by its own twin, and the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from zarr.abc.store import Store as ZarrStore
+from zarr.codecs import BloscCodec
+
+from cloudgan import __version__
+from cloudgan.clouds import NEVER
+from cloudgan.errors import StoreError
+from cloudgan.plan import CHUNK, Plan, Unit
+from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance
+
+# Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU.
+_CODEC = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")
+_IDENTITY = "cloudgan:plan"  # attribute of the root: the plan's identity, and the mark of a store of ours
+_LEDGER = "ledger/units"
+
+PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
+"""States of a unit in the ledger; the last is done again by a rerun, for its assets may be back."""
+
+_COMMON_NAMES = {  # central wavelength in nanometres (Sentinel-2A MSI spectral responses, ESA)
+    "blue": 492.4,
+    "green": 559.8,
+    "red": 664.6,
+    "nir": 832.8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An output store that fits a plan; plain data, so that workers can be told of it."""
+
+    location: str
+    """Path of a directory, or URL of an object store (`s3://bucket/key`)."""
+
+    def ledger(self) -> NDArray[np.uint8]:
+        """The state of each unit, shape (units,)."""
+        return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
+
+    def write_date(self, plan: Plan, unit: Unit, at: int, date: Declouded) -> None:
+        """Write one date of a unit: whole shards.
+
+        Args:
+            plan: The plan that the store was made for.
+            unit: Which block.
+            at: Index of the date in the store.
+            date: Its arrays, over the unit's window.
+        """
+        group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
+        rows, cols = unit.window.slices_in(plan.grid.window)
+        for name, values in date.variables(plan.contract.bands).items():
+            array = group[name]
+            assert isinstance(array, zarr.Array)  # noqa: S101 - the template made it
+            array[at, rows, cols] = values
+
+    def mark(self, unit: Unit, state: int) -> None:
+        """Enter a unit in the ledger, after its data is there."""
+        zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r+")[unit.index] = state
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write what was run and, last of all, the consolidated metadata."""
+        group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
+        group.update_attributes({"cloudgan:run": dict(report)})
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # consolidated metadata is xarray's and GDAL's, not yet the spec's
+            zarr.consolidate_metadata(_zarr_store(self.location))
+
+
+def _zarr_store(location: str) -> ZarrStore:
+    if "://" not in location:
+        return zarr.storage.LocalStore(location)
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise StoreError(
+            f"{location} is an object store, and the package that writes there is not installed; "
+            "pip install 'cloudgan[s3]', or give a directory"
+        ) from error
+    return zarr.storage.ObjectStore(from_url(location))
+
+
+def identity_of(location: str) -> dict[str, Any] | None:
+    """The identity of the plan that a store was made for; None where there is nothing.
+
+    Raises:
+        StoreError: Something is there that cloudgan did not make.
+    """
+    root = _zarr_store(location)
+    try:
+        group = zarr.open_group(root, mode="r", use_consolidated=False)
+    except (FileNotFoundError, NotADirectoryError):
+        if isinstance(root, zarr.storage.LocalStore) and root.root.exists():
+            if root.root.is_dir() and not any(root.root.iterdir()):
+                return None
+            raise _not_ours(location) from None
+        return None
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise _not_ours(location) from error
+    identity = group.attrs.get(_IDENTITY)
+    if not isinstance(identity, dict):
+        raise _not_ours(location)
+    return identity
+
+
+def _not_ours(location: str) -> StoreError:
+    return StoreError(f"{location} exists and is no store of cloudgan's; give another --out")
+
+
+def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
+    """Make the template of a store, or take up one that was made for the same plan.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+        plan: What the store is for.
+        overwrite: Remove a store of ours that is there.
+
+    Raises:
+        StoreError: Something else is there: a store for another plan, or not a store of ours.
+    """
+    found = identity_of(location)
+    identity = plan.identity()
+    if found is not None and overwrite:
+        _remove(location)
+    elif found is not None and found != identity:
+        raise StoreError(
+            f"{location} was made with other settings ({differences(found, identity)}); "
+            "give another --out, or --overwrite to replace it"
+        )
+    _make_template(_zarr_store(location), plan, identity)
+    return Store(location)
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between two identities of plans, for people."""
+    parts = []
+    for name in sorted({*found, *wanted}):
+        old, new = found.get(name), wanted.get(name)
+        if old == new:
+            continue
+        if name == "items":
+            old_ids, new_ids = (
+                {item[0] for items in (x or {}).values() for item in items} for x in (old, new)
+            )
+            parts += [f"{len(new_ids - old_ids)} items more and {len(old_ids - new_ids)} fewer, or moved"]
+        elif name == "dates":
+            parts += [f"{len(old or ())} dates there, {len(new or ())} wanted"]
+        else:
+            parts += [f"{name}: {_short(old)} there, {_short(new)} wanted"]
+    return "; ".join(parts)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:21]}..."
+
+
+def _remove(location: str) -> None:
+    root = _zarr_store(location)
+    if isinstance(root, zarr.storage.LocalStore):
+        shutil.rmtree(root.root)
+    else:
+        zarr.open_group(root, mode="w")
+
+
+def _make_template(root: ZarrStore, plan: Plan, identity: dict[str, Any]) -> None:
+    """Create what is missing of the template; the ledger comes last, and vouches for the rest."""
+    group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False)
+    if _LEDGER in group:
+        return
+    group.update_attributes(_root_attributes(plan) | {_IDENTITY: identity})
+    _make_coordinates(group, plan)
+    for name, attributes in _variables(plan).items():
+        spatial = {
+            "grid_mapping": "spatial_ref",
+            "coordinates": "spatial_ref item_ids cloud_cover processing_baseline",
+        }
+        fill = attributes.get("_FillValue", Provenance.NO_DATA)
+        group.create_array(
+            name,
+            shape=(len(plan.written), *plan.grid.shape),
+            dtype=attributes.pop("dtype"),
+            chunks=(1, CHUNK, CHUNK),
+            shards=(1, plan.block, plan.block),
+            compressors=[_CODEC],
+            fill_value=int(fill),
+            dimension_names=("time", "y", "x"),
+            attributes=attributes | spatial,
+            overwrite=True,
+        )
+    group.create_array(
+        _LEDGER, shape=(plan.unit_count,), dtype="uint8", chunks=(1,), fill_value=PENDING, overwrite=True
+    )
+
+
+def _make_coordinates(group: zarr.Group, plan: Plan) -> None:
+    scenes = [plan.scenes[at] for at in plan.written]
+    days = np.array([scene.date for scene in scenes], "datetime64[D]").astype(np.int64)
+    covers = [[item.cloud_cover for item in scene.items if item.cloud_cover is not None] for scene in scenes]
+    values: dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]] = {
+        "time": (
+            ("time",),
+            days,
+            {"standard_name": "time", "units": "days since 1970-01-01", "calendar": "proleptic_gregorian"},
+        ),
+        "y": (("y",), plan.grid.y(), _axis("y")),
+        "x": (("x",), plan.grid.x(), _axis("x")),
+        "spatial_ref": ((), np.array(0, np.int64), _spatial_ref(plan)),
+        "item_ids": (
+            ("time",),
+            np.array(
+                [" ".join(item.id for item in scene.items) for scene in scenes], np.dtypes.StringDType()
+            ),
+            {"long_name": "source STAC items, first on top"},
+        ),
+        "cloud_cover": (
+            ("time",),
+            np.array([np.mean(cover) if cover else np.nan for cover in covers], np.float32),
+            {"long_name": "cloud cover of the source items, mean", "units": "percent"},
+        ),
+        "processing_baseline": (
+            ("time",),
+            np.array(
+                [" ".join(sorted({i.processing_baseline or "?" for i in s.items})) for s in scenes],
+                np.dtypes.StringDType(),
+            ),
+            {"long_name": "ESA processing baseline of the source items"},
+        ),
+    }
+    for name, (dimensions, data, attributes) in values.items():
+        array = group.create_array(
+            name,
+            shape=data.shape,
+            dtype="str" if data.dtype.kind == "T" else data.dtype,
+            chunks=data.shape,
+            dimension_names=dimensions,
+            attributes=attributes,
+            overwrite=True,
+        )
+        array[...] = data
+
+
+def _axis(name: str) -> dict[str, Any]:
+    return {
+        "standard_name": f"projection_{name}_coordinate",
+        "long_name": f"{name} of pixel centres",
+        "units": "m",
+        "axis": name.upper(),
+    }
+
+
+def _spatial_ref(plan: Plan) -> dict[str, Any]:
+    transform = plan.grid.transform
+    crs = CRS.from_epsg(plan.grid.epsg)
+    return crs.to_cf() | {
+        "spatial_ref": crs.to_wkt(),
+        "GeoTransform": " ".join(
+            f"{value:.12g}"
+            for value in (transform.c, transform.a, transform.b, transform.f, transform.d, transform.e)
+        ),
+    }
+
+
+def _variables(plan: Plan) -> dict[str, dict[str, Any]]:
+    """CF attributes of the variables over (time, y, x)."""
+    bands = {
+        name: {
+            "dtype": "uint16",
+            "_FillValue": 0,
+            "standard_name": "surface_bidirectional_reflectance",
+            "long_name": f"{name} surface reflectance, declouded",
+            "units": "1",
+            "scale_factor": REFLECTANCE_SCALE,
+            "add_offset": 0.0,
+            "ancillary_variables": "provenance days_before days_after spread",
+        }
+        | ({"wavelength_nm": _COMMON_NAMES[name]} if name in _COMMON_NAMES else {})
+        for name in plan.contract.bands
+    }
+    days = "days from this date to the nearest clear look {} it, 0 where observed, {} where there is none"
+    return bands | {
+        "provenance": {
+            "dtype": "uint8",
+            "long_name": "where the pixel's values are from",
+            "flag_values": [int(flag) for flag in Provenance],
+            "flag_meanings": " ".join(flag.name.lower() for flag in Provenance),
+        },
+        # "d" is UDUNITS' day too; "days" would make xarray turn numbers into timedeltas.
+        "days_before": {
+            "dtype": "uint16",
+            "_FillValue": NEVER,
+            "units": "d",
+            "long_name": days.format("before", NEVER),
+        },
+        "days_after": {
+            "dtype": "uint16",
+            "_FillValue": NEVER,
+            "units": "d",
+            "long_name": days.format("after", NEVER),
+        },
+        "spread": {
+            "dtype": "uint16",
+            "_FillValue": NO_SPREAD,
+            "units": "1",
+            "scale_factor": REFLECTANCE_SCALE,
+            "add_offset": 0.0,
+            "long_name": "largest minus smallest prediction of overlapping tiles, mean over bands",
+        },
+    }
+
+
+def _root_attributes(plan: Plan) -> dict[str, Any]:
+    west, south, east, north = plan.grid.bounds
+    lonlat = Transformer.from_crs(plan.grid.epsg, 4326, always_xy=True).transform_bounds(
+        west, south, east, north, densify_pts=21
+    )
+    dates = [plan.scenes[at].date for at in plan.written]
+    contract = plan.contract
+    return {
+        "Conventions": "CF-1.11",
+        "title": "Sentinel-2 surface reflectance, clouds and their shadows removed",
+        "source": "Copernicus Sentinel-2 L2A; hidden pixels generated by a conditional GAN",
+        "history": f"cloudgan {__version__}, model {contract.name} {contract.version}",
+        "license": "contains modified Copernicus Sentinel data",
+        "proj:code": f"EPSG:{plan.grid.epsg}",
+        "proj:bbox": [west, south, east, north],
+        "proj:shape": list(plan.grid.shape),
+        "proj:transform": list(plan.grid.transform)[:6],
+        "geospatial_lon_min": lonlat[0],
+        "geospatial_lat_min": lonlat[1],
+        "geospatial_lon_max": lonlat[2],
+        "geospatial_lat_max": lonlat[3],
+        "time_coverage_start": min(dates).isoformat(),
+        "time_coverage_end": max(dates).isoformat(),
+        "cloudgan:model": {
+            "name": contract.name,
+            "version": contract.version,
+            "sha256": plan.model,
+            "planes": list(contract.planes),
+            "training": contract.training,
+        },
+    }
+
+
+def local_path(location: str) -> Path | None:
+    """The directory of a store on this machine's disk; None for an object store."""
+    return None if "://" in location else Path(location)
