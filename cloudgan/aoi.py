@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.features import geometry_mask
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
-from shapely.ops import transform
 
 from cloudgan.errors import InputError
 from cloudgan.grid import Grid, Lattice, Window
@@ -47,7 +46,7 @@ class Aoi:
     def _projected(self, epsg: int) -> BaseGeometry:
         # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
         project = Transformer.from_crs(4326, epsg, always_xy=True).transform
-        return transform(project, shapely.segmentize(self.geometry, 0.01))
+        return shapely.transform(shapely.segmentize(self.geometry, 0.01), project, interleaved=False)
 
 
 def utm_epsg(lon: float, lat: float) -> int:
@@ -146,8 +145,8 @@ def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
             f"{source} holds a {kind}, and an area needs polygons; draw one around the fields you want"
         )
     try:
-        made = shapely.force_2d(shape(geometry))
-        bounds = made.bounds
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+            made = shapely.force_2d(shape(geometry))
     except (
         ValueError,
         TypeError,
@@ -157,6 +156,6 @@ def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
         shapely.errors.ShapelyError,
     ) as error:
         raise InputError(f"{source} has a {kind} with broken coordinates ({error}); save it again") from error
-    if not made.is_empty and not all(map(math.isfinite, bounds)):
+    if not np.isfinite(shapely.get_coordinates(made)).all():
         raise InputError(f"{source} has a {kind} with coordinates that are no numbers; save it again")
     return made

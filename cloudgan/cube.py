@@ -71,11 +71,15 @@ def open_cube(
         ReadError: An asset cannot be read (of a lazy cube, GDAL's own error is raised when it is computed).
     """
     names = (*bands, SCL)
-    if chunks is None:
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(reader))
-            return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
-    lazy = [_scene(scene, grid, names, reader, chunks) for scene in scenes]
+    with warnings.catch_warnings():
+        # stackstac 0.5.1 is older than what pandas and xarray warn of; and rasterio, which keeps quiet about
+        # its own buffers lacking a frame, forgets to in threads.
+        warnings.simplefilter("ignore")
+        if chunks is None:
+            with ThreadPoolExecutor(READ_THREADS) as pool:
+                read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(reader))
+                return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
+        lazy = [_scene(scene, grid, names, reader, chunks) for scene in scenes]
     return _dataset({name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid)
 
 
@@ -163,43 +167,40 @@ def _harmonised(values: Any, offset: int) -> Any:
 def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
     # odc-stac pastes where a nearest read is a mere shift, and rounds a tie to the other side than GDAL; a
     # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
-    transform = grid.transform * Affine.translation(1e-3, 1e-3)
+    transform = grid.transform @ Affine.translation(1e-3, 1e-3)
     loaded = odc.stac.load(
         [pystac.Item.from_dict(stac_item(item, names))],
         bands=list(names),
         geobox=GeoBox(grid.shape, transform, f"EPSG:{grid.epsg}"),
         resampling="nearest",
         chunks=None if chunks is None else {"time": 1, "y": chunks, "x": chunks},
-        fail_on_error=True,
+        use_overviews=False,  # their values are averages, of which GDAL's nearest knows nothing
     )
     return {name: loaded[name].data[0] for name in names}
 
 
 def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
-    with warnings.catch_warnings():
-        # stackstac 0.5.1 was written before pandas and xarray began to warn about its idioms.
-        warnings.simplefilter("ignore")
-        # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
-        # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and
-        # dtype and fill_value must be numpy's own types.
-        stacked = stackstac.stack(
-            [stac_item(item, names)],
-            assets=list(names),
-            epsg=grid.epsg,
-            resolution=grid.resolution,
-            bounds=grid.bounds,
-            snap_bounds=False,
-            dtype=np.dtype(np.uint16),
-            fill_value=np.uint16(0),
-            rescale=False,
-            errors_as_nodata=(),
-            resampling=Resampling.nearest,
-            chunksize=chunks or max(grid.shape),
-            xy_coords=False,
-            properties=False,
-            band_coords=False,
-        ).data[0]
-        values = stacked if chunks else stacked.compute(scheduler="synchronous")
+    # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
+    # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and dtype
+    # and fill_value must be numpy's own types.
+    stacked = stackstac.stack(
+        [stac_item(item, names)],
+        assets=list(names),
+        epsg=grid.epsg,
+        resolution=grid.resolution,
+        bounds=grid.bounds,
+        snap_bounds=False,
+        dtype=np.dtype(np.uint16),
+        fill_value=np.uint16(0),
+        rescale=False,
+        errors_as_nodata=(),
+        resampling=Resampling.nearest,
+        chunksize=chunks or max(grid.shape),
+        xy_coords=False,
+        properties=False,
+        band_coords=False,
+    ).data[0]
+    values = stacked if chunks else stacked.compute(scheduler="synchronous")
     return {name: values[at].astype(_dtype(name)) for at, name in enumerate(names)}
 
 
@@ -284,7 +285,7 @@ def item_window(item: SourceItem, lattice: Lattice) -> Window:
     asset = item.assets[0]
     if asset.shape and asset.transform and item.epsg == lattice.epsg:
         frame = Affine(*asset.transform)
-        (west, north), (east, south) = frame * (0, 0), frame * (asset.shape[1], asset.shape[0])
+        (west, north), (east, south) = frame @ (0, 0), frame @ (asset.shape[1], asset.shape[0])
         return lattice.covering(west, south, east, north)
     return lattice.covering_lonlat(item.geometry.bounds)
 

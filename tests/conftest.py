@@ -1,0 +1,37 @@
+"""What all tests share: no network, small generators, and the real scenes where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from networks import write_network
+
+from cloudgan.generator import Generator
+
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci")
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_scenes() -> Path:
+    """The static catalogue of five real items of MGRS tile 33TWM at 120 m."""
+    catalog = REAL_DATA / "s2-l2a-33TWM-120m" / "catalog.json"
+    if not catalog.exists():
+        pytest.skip(f"the real scenes are not there: {catalog}")
+    return catalog
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file: the mean of the cloudy bands around a pixel, tiles of 32 pixels."""
+    return write_network(tmp_path_factory.mktemp("network") / "mean.onnx")
+
+
+@pytest.fixture(scope="session")
+def generator(network: Path) -> Generator:
+    """The same, loaded."""
+    return Generator.load(network)
