@@ -45,7 +45,7 @@ class Aoi:
 
     def _projected(self, epsg: int) -> BaseGeometry:
         # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
-        project = Transformer.from_crs(4326, epsg, always_xy=True).transform
+        project: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
         return shapely.transform(shapely.segmentize(self.geometry, 0.01), project, interleaved=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cloudgan.dates import DateRange, solar_day
@@ -46,6 +46,7 @@ SAME_STRIP = dt.timedelta(minutes=1)
 """Datastrips of one datatake that begin further apart are pieces of it, not versions of each other."""
 WIDER_COUNT = 100
 """Items counted at most in a wider search for an error message: it shall stay cheap."""
+_ANY_TIME = DateRange(dt.date(2015, 1, 1), dt.date(2999, 12, 31))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def find_scenes(
     """Search for Sentinel-2 L2A items, and make scenes of them.
 
     Date, area, collection and cloud cover are checked here, whatever the server filtered. Items that state no
-    cloud cover are kept and noticed.
+    cloud cover are kept and noticed, unless a server that filters by cloud cover leaves them out itself.
 
     Args:
         geometry: Area of interest in longitude and latitude (WGS 84).
@@ -119,22 +120,44 @@ def find_scenes(
         if collection is None and not source.static:
             collection = DEFAULT_COLLECTION
         query = Query(geometry, dates, collection, max_cloud_cover if max_cloud_cover < 100 else None)
-        raws, notices = _matching(source, query)
-        if not raws:
+        found = _collect(source, query, bands)
+        if not found.items and query.max_cloud_cover is not None and source.filters_clouds:
+            found = _collect(source, query, bands, trust_filter=False)
+        if not found.items:
             raise CatalogError(_explain_nothing(source, query))
-    return _select(raws, bands, notices)
+    return _select(found)
 
 
-def _matching(source: Source, query: Query) -> tuple[list[RawItem], list[str]]:
-    """All items of the source that match the query, checked here; and what is to be said about the server."""
-    raws = [raw for raw in source.search(query) if _matches(raw, query)]
-    if raws or query.max_cloud_cover is None or not source.filters_clouds:
-        return raws, []
-    # Some servers answer any filter with nothing: ask again without, before believing it.
-    unfiltered = source.search(replace(query, max_cloud_cover=None))
-    raws = [raw for raw in unfiltered if _matches(raw, query)]
-    notice = f"{source.where} answers a cloud cover filter with nothing although items pass it: filtered here"
-    return raws, [notice] if raws else []
+@dataclass
+class _Found:
+    """Items as they come in; their JSON, ten times the size, is let go at once."""
+
+    items: dict[tuple[str | None, str], SourceItem] = field(default_factory=dict)
+    """By collection and id: an item listed twice counts once."""
+    server_notices: list[str] = field(default_factory=list)
+    """What is to be said about the server."""
+    item_notices: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What is to be said about items, and the ids of those it is said about."""
+
+
+def _collect(source: Source, query: Query, bands: Sequence[str], *, trust_filter: bool = True) -> _Found:
+    """All items of the source that match the query, checked here.
+
+    Some servers answer any cloud filter with nothing: with `trust_filter` false, none is sent.
+    """
+    found = _Found()
+    for raw in source.search(query if trust_filter else replace(query, max_cloud_cover=None)):
+        if (raw.collection, raw.id) in found.items or not _matches(raw, query):
+            continue
+        item, notices = read_item(raw, bands)
+        found.items[raw.collection, raw.id] = item
+        for notice in notices:
+            found.item_notices[notice].append(item.id)
+    if found.items and not trust_filter:
+        found.server_notices.append(
+            f"{source.where} answers a cloud cover filter with nothing although items pass it: filtered here"
+        )
+    return found
 
 
 def _matches(raw: RawItem, query: Query) -> bool:
@@ -144,32 +167,25 @@ def _matches(raw: RawItem, query: Query) -> bool:
     cloud_cover = raw.cloud_cover
     if query.max_cloud_cover is not None and cloud_cover is not None and cloud_cover > query.max_cloud_cover:
         return False
-    instant = raw.instant()
-    first, last = query.dates.utc_span()
-    if not first <= instant <= last or not raw.footprint().intersects(query.area):
+    if not raw.footprint().intersects(query.area):
         return False
+    instant = raw.instant()
     return query.dates.contains(instant, solar_day(instant, raw.epsg()))
 
 
-def _select(raws: Iterable[RawItem], bands: Sequence[str], notices: Sequence[str]) -> Selection:
+def _select(found: _Found) -> Selection:
     """Scenes of the items that matched."""
-    items: dict[tuple[str | None, str], SourceItem] = {}
-    said: dict[str, list[str]] = defaultdict(list)
-    for raw in raws:
-        if (raw.collection, raw.id) in items:  # listed twice, in a catalogue or on two pages
-            continue
-        item, about = read_item(raw, bands)
-        items[raw.collection, raw.id] = item
-        for notice in about:
-            said[notice].append(item.id)
-    for signing in {item.signing for item in items.values()}:
+    for signing in {item.signing for item in found.items.values()}:
         check_signing(signing)
-    kept, dropped = drop_duplicates(items.values())
+    kept, dropped = drop_duplicates(found.items.values())
     return Selection(
         scenes=group_scenes(kept),
-        found=len(items),
+        found=len(found.items),
         duplicates=tuple(item.id for item in dropped),
-        notices=(*notices, *(f"{text} ({_of(ids)})" for text, ids in sorted(said.items()))),
+        notices=(
+            *found.server_notices,
+            *(f"{text} ({_of(ids)})" for text, ids in sorted(found.item_notices.items())),
+        ),
     )
 
 
@@ -237,9 +253,6 @@ def _explain_nothing(source: Source, query: Query) -> str:
             return f"{asked}; {_count(found)} between {days[0]} and {days[-1]}: widen --dates"
     where = f"collection {query.collection} of {source.where}" if query.collection else source.where
     return f"{asked}, nor at any other time in {where}: check --aoi, --collection and --stac"
-
-
-_ANY_TIME = DateRange(dt.date(2015, 1, 1), dt.date(2999, 12, 31))
 
 
 def _some_of(source: Source, query: Query) -> list[RawItem]:

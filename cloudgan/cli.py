@@ -212,7 +212,8 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
         logging.getLogger(name).setLevel(logging.ERROR)
     if options.scheduler is not None:
         try:
-            client = distributed.Client(options.scheduler, timeout=20)
+            # How long it may take is Dask's own setting, distributed.comm.timeouts.connect.
+            client = distributed.Client(options.scheduler)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {options.scheduler} ({error}); check the address, as in "
@@ -241,8 +242,12 @@ def _execute(job: Job, client: distributed.Client) -> Report:
     from cloudgan.run import check_workers, execute
 
     check_workers(client, job.plan)
-    with _progress(job) as show:
-        return execute(job, client, show)
+    try:
+        with _progress(job) as show:
+            return execute(job, client, show)
+    except KeyboardInterrupt:
+        err.print("interrupted: what is done is kept; run the same command again to do the rest")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
@@ -333,9 +338,6 @@ def _call(command: typer.Typer, arguments: list[str] | None) -> Any:
         command(args=arguments)
     except CloudganError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        err.print("interrupted; run the same command again to do the rest")
-        sys.exit(INTERRUPTED)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -98,12 +98,11 @@ def opacity(states: NDArray[np.uint8], reach: int) -> NDArray[np.float32]:
     """
     cloudy = states == State.CLOUDY
     if reach == 0 or not cloudy.any():
-        return cloudy.astype(np.float32)
-    distance = distance_transform_edt(~cloudy)
+        return np.where(cloudy, np.float32(1), np.float32(0))
+    distance: NDArray[np.float64] = distance_transform_edt(~cloudy)
     fall = np.clip((distance - reach / 2) / (reach / 2 + 1), 0.0, 1.0)
-    weight = (np.cos(np.pi / 2 * fall) ** 2).astype(np.float32)
-    weight[distance > reach] = 0.0
-    return weight
+    weight = np.where(distance > reach, 0.0, np.cos(np.pi / 2 * fall) ** 2)
+    return weight.astype(np.float32)
 
 
 NEVER = 65535

@@ -160,7 +160,7 @@ def _layer(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, c
 
 def _harmonised(values: Any, offset: int) -> Any:
     if isinstance(values, dask.array.Array):
-        return values.map_blocks(harmonise, offset, dtype=values.dtype)
+        return dask.array.map_blocks(harmonise, values, offset, dtype=values.dtype)
     return harmonise(values, offset)
 
 

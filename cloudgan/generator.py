@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cloudgan.errors import GeneratorError
+
+# ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless told not to before
+# it is imported; what a user processes is nobody's business.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 METADATA_KEY = "cloudgan"
 """Key of the contract in the ONNX file's metadata."""
@@ -189,6 +194,7 @@ def _session(generator: Generator) -> ort.InferenceSession:
     )
     if not wants_gpu:
         return _open(generator.model, ("CPUExecutionProvider",))
+    ort.preload_dlls()  # CUDA and cuDNN from the wheels that the extra [gpu] brings
     session = _open(generator.model, ("CUDAExecutionProvider", "CPUExecutionProvider"))
     if generator.device == "gpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise GeneratorError(

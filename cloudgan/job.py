@@ -79,7 +79,7 @@ class BatchJob:
     def _parsed_memory(self) -> int:
         try:
             size = parse_bytes(str(self.memory))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InputError(f"--memory {self.memory} is no size; give one such as 4GB") from error
         if size <= 0:
             raise InputError(f"--memory {self.memory} holds nothing; give a size such as 4GB")

@@ -114,7 +114,7 @@ class Plan:
         lattice, window = self.grid.lattice, self.grid.window
         return {
             "crs": f"EPSG:{lattice.epsg}",
-            "resolution": lattice.resolution,
+            "resolution": float(lattice.resolution),  # 10 and 10.0 are one store
             "phase": [lattice.phase_x, lattice.phase_y],
             "window": [window.row, window.col, window.height, window.width],
             "dates": [self.scenes[at].date.isoformat() for at in self.written],

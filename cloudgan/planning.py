@@ -97,7 +97,7 @@ def plan_run(
     return plan, (*aoi.notices, *selection.notices, *_uncovered(aoi, scenes))
 
 
-def _lonlat_box(grid: Grid) -> shapely.Geometry:
+def _lonlat_box(grid: Grid) -> shapely.Polygon:
     transformer = Transformer.from_crs(grid.epsg, 4326, always_xy=True)
     return box(*transformer.transform_bounds(*grid.bounds, densify_pts=21))
 

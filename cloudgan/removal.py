@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from cloudgan import clouds
@@ -69,7 +70,7 @@ class Scenes:
 
     def __post_init__(self) -> None:
         shape = (len(self.days), *self.window.shape)
-        if any(array.shape != shape for array in (*self.bands, self.states)):
+        if self.states.shape != shape or any(band.shape != shape for band in self.bands):
             raise InputError(f"bands and states must have the shape {shape} of dates and window")
 
     def crop(self, window: Window) -> Scenes:
@@ -220,7 +221,8 @@ class _Date:
 
 
 def _is_empty(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return (states == State.NO_DATA) | (states == State.MISSING)
+    empty: NDArray[np.bool_] = np.isin(states, (State.NO_DATA, State.MISSING))
+    return empty
 
 
 def _reflectance(numbers: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -244,7 +246,9 @@ def _declouded_date(
     spread = np.full(target.shape, NO_SPREAD, np.uint16)
     if hidden.any():
         generated, disagreement = _generate(date, target, hidden, generator, tiling, pool)
-        blended = weight * generated / np.float32(REFLECTANCE_SCALE) + (1 - weight) * bands
+        # Where one band lacks data there is nothing to feather with: it is generated wholly.
+        share = np.where(bands == 0, np.float32(1), weight)
+        blended = share * generated / np.float32(REFLECTANCE_SCALE) + (1 - share) * bands
         # 0 means no data, so the darkest generated value is 1.
         np.copyto(bands, np.clip(np.rint(blended), 1, 65535).astype(np.uint16), where=hidden)
         np.copyto(spread, disagreement, where=hidden)
@@ -340,10 +344,8 @@ def remove_clouds(
         generator, clouds.buffer_pixels(buffer, resolution), default_tiling(generator), day_numbers(cube)
     )
     bands = [cube[name].transpose("time", "y", "x").data for name in (*names, "scl")]
-    if not any(dask.is_dask_collection(band) for band in bands):
-        arrays = job(window, window, *bands)
-    else:
-        arrays = _lazily(job, window, bands)
+    lazy = any(is_dask_collection(band) for band in bands)
+    arrays = _lazily(job, window, bands) if lazy else job(window, window, *bands)
     return xr.Dataset(
         {name: (("time", "y", "x"), values) for name, values in arrays.items()}, cube.coords, cube.attrs
     )
@@ -372,18 +374,18 @@ class _Job:
         return {name: np.stack([date[name] for date in variables]) for name in variables[0]}
 
 
-def _lazily(job: _Job, window: Window, bands: list[Any]) -> dict[str, dask.array.Array]:
+def _lazily(job: _Job, window: Window, bands: list[Any]) -> dict[str, Any]:
     """One task a block of space: it depends on the blocks its tiles touch, and on no other."""
-    frame = next(band for band in bands if dask.is_dask_collection(band))
+    frame = next(band for band in bands if is_dask_collection(band))
     edges = [np.cumsum([0, *sizes]).tolist() for sizes in frame.chunks[1:]]
-    delayed = dask.delayed(job)
+    lazy_job = delayed(job)
 
     def block(top: int, bottom: int, left: int, right: int) -> dict[str, dask.array.Array]:
         target = Window.between(window.row + top, window.col + left, window.row + bottom, window.col + right)
         read = read_window(target, job.tiling, job.reach).intersection(window)
         assert read is not None  # noqa: S101
         rows, cols = read.slices_in(window)
-        made = delayed(target, read, *(band[:, rows, cols] for band in bands))
+        made = lazy_job(target, read, *(band[:, rows, cols] for band in bands))
         shape = (len(job.days), *target.shape)
         return {
             name: dask.array.from_delayed(made[name], shape, dtype).rechunk({0: frame.chunks[0]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ GDAL_OPTIONS = {
 
 RETRIES = 2
 """How often a unit that failed is tried again before it is given up."""
+WORKERS_WITHIN = 300
+"""Seconds that a scheduler may take to get its first worker: on a cluster, pods start one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,14 @@ class _JobPlugin(WorkerPlugin):
 
 
 def _on_worker(plugin: str, index: int) -> UnitDone:
-    return process_unit(distributed.get_worker().plugins[plugin].job, index)
+    brought = distributed.get_worker().plugins[plugin]
+    assert isinstance(brought, _JobPlugin)  # noqa: S101 - `execute` registered it
+    try:
+        return process_unit(brought.job, index)
+    except CloudganError as error:
+        told = type(error)(str(error))
+    # Raised outside the handler, without a context: GDAL's own errors do not survive the way to the client.
+    raise told
 
 
 def execute(
@@ -220,11 +230,12 @@ def execute(
     started = time.perf_counter()
     pending = np.flatnonzero(job.store.ledger() != DONE)
     report = Report(job.plan.unit_count, job.plan.unit_count - len(pending))
-    plugin = _JobPlugin(f"cloudgan-{job.plan.digest()[:16]}", job)
+    # A name of this run alone: the scheduler may still hold a failed task of a run before.
+    plugin = _JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
     client.register_plugin(plugin)
     indices: Iterator[int] = iter(map(int, pending))
 
-    def submit(count: int) -> list[distributed.Future]:
+    def submit(count: int) -> list[distributed.Future[UnitDone]]:
         return [
             client.submit(
                 _on_worker, plugin.name, index, key=f"{plugin.name}-{index}", retries=RETRIES, pure=False
@@ -232,15 +243,17 @@ def execute(
             for index in islice(indices, count)
         ]
 
+    def in_flight() -> int:  # asked again each time: workers come and go
+        return int(2 * max(sum(client.nthreads().values()), 1))
+
     try:
-        threads = sum(client.nthreads().values())
-        futures = distributed.as_completed(submit(2 * max(threads, 1)))
+        futures = distributed.as_completed(submit(in_flight()))
         for future in futures:
             _settle(future, report)
             report.seconds = time.perf_counter() - started
             if on_progress:
                 on_progress(report)
-            futures.update(submit(1))
+            futures.update(submit(in_flight() - futures.count()))
     finally:
         client.unregister_worker_plugin(plugin.name)
     report.seconds = time.perf_counter() - started
@@ -248,7 +261,7 @@ def execute(
     return report
 
 
-def _settle(future: distributed.Future, report: Report) -> None:
+def _settle(future: distributed.Future[UnitDone], report: Report) -> None:
     """Enter what came of a unit in the report."""
     index = int(str(future.key).rpartition("-")[2])
     try:
@@ -267,12 +280,14 @@ def check_workers(client: distributed.Client, plan: Plan) -> None:
     Raises:
         InputError: There is no worker, or one that is too small.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if not workers:
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_WITHIN)
+    except TimeoutError as error:
         raise InputError(
-            f"the Dask scheduler at {client.scheduler.address} has no workers; start some, then run again"
-        )
-    for address, worker in workers.items():
+            f"the Dask scheduler at {client.scheduler_info()['address']} got no workers in {WORKERS_WITHIN} "
+            "seconds; start some, then run again"
+        ) from error
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         limit, threads = worker["memory_limit"], worker["nthreads"]
         if limit and plan.memory * threads > limit:
             raise InputError(

@@ -57,6 +57,5 @@ def sign(href: str, signing: Signing) -> str:
         OSError,
         ValueError,
     ) as err:  # requests' errors are OSErrors; a reply that is no token is a ValueError
-        raise ReadError(
-            f"no signed URL for {href}: {type(err).__name__}: {err}; a rerun may get one"
-        ) from err
+        reason = " ".join(str(err).split())[:200]
+        raise ReadError(f"no signed URL for {href}: {reason}; a rerun may get one") from err

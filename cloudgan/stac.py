@@ -46,15 +46,15 @@ DEFAULT_COLLECTION = "sentinel-2-l2a"
 
 PAGE_SIZE = 100
 """Items asked for at a time: each is 10 to 40 kB of JSON, and larger pages make servers time out."""
-MAX_ITEMS = 100_000
-"""Items read from one source before giving up: it must be ignoring the request."""
+MAX_ITEMS = 1_000_000
+"""Items read from one source before giving up: a continent has fewer in a year, so it ignores the request."""
 MAX_VERTICES = {"POST": 1000, "GET": 50}
 """Vertices of an area that a request body, or a URL, can hold; larger areas are asked for by hull or box."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a server may take. The defaults bound a search by fifteen minutes."""
+    """How long a server may take. The defaults give up a dead one in minutes, and any search in an hour."""
 
     connect: float = 10.0
     """Seconds to wait for a connection."""
@@ -66,7 +66,7 @@ class Patience:
     """Seconds before the second retry, doubled each time; the first follows at once."""
     max_wait: int = 60
     """Seconds at most between retries, even if the server asks for more."""
-    total: float = 900.0
+    total: float = 3600.0
     """Seconds after which no further request is sent."""
 
 
@@ -281,7 +281,7 @@ class _FileSource:
                 f"{where} is one collection of an API: give the API's own address as --stac, "
                 f"and --collection {parent}"
             )
-        return [(absolute_href(link["href"], where), parent) for link in reversed(links)]
+        return [(absolute_href(link["href"], where), parent) for link in links]
 
     def _read(self, where: str) -> Json:
         if where not in self._bodies:  # a second, wider search reads nothing twice

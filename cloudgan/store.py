@@ -189,6 +189,7 @@ def _make_template(root: ZarrStore, plan: Plan, identity: dict[str, Any]) -> Non
         return
     group.update_attributes(_root_attributes(plan) | {_IDENTITY: identity})
     _make_coordinates(group, plan)
+    chunk = min(CHUNK, plan.block)
     for name, attributes in _variables(plan).items():
         spatial = {
             "grid_mapping": "spatial_ref",
@@ -199,7 +200,7 @@ def _make_template(root: ZarrStore, plan: Plan, identity: dict[str, Any]) -> Non
             name,
             shape=(len(plan.written), *plan.grid.shape),
             dtype=attributes.pop("dtype"),
-            chunks=(1, CHUNK, CHUNK),
+            chunks=(1, chunk, chunk),
             shards=(1, plan.block, plan.block),
             compressors=[_CODEC],
             fill_value=int(fill),

@@ -16,7 +16,7 @@ APRIL = DateRange.parse("2020-04")
 def item(
     day="2020-04-03", *, tile="33TWM", clock="10:00:00", sequence=0, baseline="05.00", west=15.0, **changes
 ):
-    """A Sentinel-2 item: one granule of satellite A; `changes` are further properties, None takes one away."""
+    """One granule of satellite A; `changes` are further properties, None takes one away."""
     when = dt.datetime.fromisoformat(f"{day}T{clock}")
     properties = {
         "datetime": f"{when.isoformat()}Z",

@@ -1,8 +1,8 @@
 """The offline demonstration: a season of simulated Sentinel-2 scenes over imagined farmland, with its truth.
 
 Two neighbouring MGRS tiles of UTM zone 33, cropped to 4.3 km where they overlap, see the same land under
-the same clouds every five days from April to July 2020. Dates, orbits, tile grids and metadata follow the real
-relative orbit 122; land and clouds are invented. The catalogue has the shape of Earth Search v1, its traps
+the same clouds every five days from April to July 2020. Dates, orbits, tile grids and metadata follow the
+real relative orbit 122; land and clouds are invented. The catalogue has the shape of Earth Search v1, traps
 included.
 """
 
@@ -65,9 +65,9 @@ class _Weather:
     """One date's script; what it leaves open is drawn from the seed."""
 
     cover: float = 0.0
-    """Share of the sky under low cloud."""
+    """Share of the land under low cloud."""
     veil: float = 0.0
-    """Share of the sky under cirrus."""
+    """Share of the land under cirrus."""
     edge: float | None = None
     """Where the swath ends, as a share of the scene's width; None where it covers everything."""
     west: tuple[Processing, ...] = (CURRENT,)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EPSG = 32633
 COLLECTION = "sentinel-2-l2a"
 STAC_VERSION = "1.0.0"
-ORBIT = 122  # the relative orbit whose swath ends over Lower Austria
+ORBIT = 122  # a real relative orbit over both tiles; the edge of its swath is brought nearer here
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 # Name of the file, title, description, centre and full width at half maximum in micrometres.
@@ -255,7 +255,13 @@ def _item(
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": _schemas(
-            "grid/v1.0.0", "mgrs/v1.0.0", "projection/v1.1.0", "view/v1.0.0", "raster/v1.1.0", "eo/v1.1.0"
+            "grid/v1.0.0",
+            "mgrs/v1.0.0",
+            "projection/v1.1.0",
+            "view/v1.0.0",
+            "raster/v1.1.0",
+            "processing/v1.1.0",
+            "eo/v1.1.0",
         ),
         "id": name,
         "collection": COLLECTION,

@@ -344,9 +344,10 @@ def _line(rng: Generator, size: float) -> tuple[str, float]:
 def _from_river(rng: Generator, row: Floats, col: Floats) -> Floats:
     """Distance of each 5 m pixel to the middle of a meandering river, in pixels."""
     rows, cols = row.shape
-    bends = ndimage.gaussian_filter1d(rng.standard_normal(cols), 40, mode="wrap")
-    sweep = ndimage.gaussian_filter1d(rng.standard_normal(cols), 260, mode="wrap")
-    middle = rows * 0.68 + 17 * bends / bends.std() + 75 * sweep / sweep.std()
+    middle = np.full(cols, rows * 0.68)
+    for length, width in ((40, 17), (260, 75)):  # bends, and the valley's own course
+        course = ndimage.gaussian_filter1d(rng.standard_normal(cols), length, mode="wrap")
+        middle += width * (course - course.mean()) / course.std()
     return np.asarray(np.abs(row - middle) / np.sqrt(1 + np.gradient(middle) ** 2), np.float32)
 
 

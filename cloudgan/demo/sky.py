@@ -87,8 +87,8 @@ def make_sky(
     Args:
         rng: Source of randomness.
         shape: The land's rows and columns.
-        cover: Share of the sky under low cloud.
-        veil: Share of the sky under cirrus.
+        cover: Share of the land under low cloud.
+        veil: Share of the land under cirrus.
         sun: Azimuth and elevation of the sun in degrees.
     """
     canvas = (shape[0] + 2 * MARGIN, shape[1] + 2 * MARGIN)
@@ -127,7 +127,7 @@ def _low_cloud(rng: Generator, shape: tuple[int, int], cover: float) -> Floats:
     heaps = noise(rng, shape, size, 2.3) + 0.8 * noise(rng, shape, 4 * size, 2.5)
     heaps += 0.13 * noise(rng, shape, 9, 1.4)
     heaps /= heaps.std()
-    edge = np.quantile(heaps, 1 - cover)
+    edge = np.quantile(_inside(heaps), 1 - cover)
     return np.asarray((4.2 * np.clip(heaps - edge, 0, None)) ** 1.35, np.float32)
 
 
@@ -139,7 +139,7 @@ def _cirrus(rng: Generator, shape: tuple[int, int], veil: float) -> Floats:
     fibres = noise(rng, shape, 260, 1.7, stretch=5, angle=angle)
     fibres += 0.9 * noise(rng, shape, 500, 2.4, stretch=2, angle=angle)
     fibres /= fibres.std()
-    edge = np.quantile(fibres, 1 - veil)
+    edge = np.quantile(_inside(fibres), 1 - veil)
     return np.asarray(0.17 * np.clip(fibres - edge, 0, None) ** 1.2, np.float32)
 
 
@@ -149,8 +149,8 @@ def radiometry(rng: Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
     Returns:
         Factor and summand of each band, shapes (4, rows, columns) and (4, 1, 1): a few per cent, smooth.
     """
-    gain = 1 + rng.normal(0, 0.018) + rng.normal(0, 0.008, (4, 1, 1))
-    slow = 0.008 * noise(rng, shape, max(shape), 3.0)
+    gain = 1 + rng.normal(0, 0.024) + rng.normal(0, 0.01, (4, 1, 1))
+    slow = 0.01 * noise(rng, shape, max(shape), 3.0)
     haze = np.array(HAZE_COLOUR)[:, None, None] * rng.uniform(-0.4, 1.2)
     return (gain * (1 + slow)).astype(np.float32), haze.astype(np.float32)
 

@@ -7,10 +7,10 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import pytest_socket
 from shapely.geometry import box, shape
 
 CORE = "https://api.stacspec.org/v1.0.0/core"
@@ -19,13 +19,15 @@ QUERY = f"{SEARCH}#query"
 CQL2 = (f"{SEARCH}#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json")
 
 
-@pytest.fixture(autouse=True)
-def loopback():
-    """Sockets, to this machine only."""
-    pytest_socket.enable_socket()
-    pytest_socket.socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
-    yield
-    pytest_socket._remove_restrictions()
+LOOPBACK = pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])
+
+
+def pytest_collection_modifyitems(items):
+    """Everything here may open sockets, to this machine only; marks apply before any fixture is set up."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(LOOPBACK)
+            item.add_marker(pytest.mark.integration)
 
 
 @dataclass

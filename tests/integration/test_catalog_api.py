@@ -90,6 +90,14 @@ def test_an_intricate_area_is_asked_for_by_a_simple_one_around_it(stac_server):
     assert len(json.loads(server.searches()[0]["intersects"])["coordinates"][0]) == 5
 
 
+def test_relative_hrefs_count_from_the_item_itself(stac_server):
+    body = item("2020-04-03")
+    body["links"] = [{"rel": "self", "href": "https://example.com/items/1/item.json"}]
+    body["assets"]["red"]["href"] = "../red.tif"
+    found = search(stac_server([body]))
+    assert found.items[0].asset("red").href == "https://example.com/items/red.tif"
+
+
 # Filters: sent only where advertised, and never believed
 
 

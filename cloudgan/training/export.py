@@ -1,0 +1,163 @@
+"""Keras to ONNX: the generator as one file, with its contract, checked before it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from cloudgan.errors import GeneratorError, InputError
+from cloudgan.training.data import BANDS
+from cloudgan.training.networks import TILE
+from cloudgan.training.scaling import Scaling, ToReflectance, ToScaled
+
+INPUT, OUTPUT = "planes", "declouded"
+"""Names of the file's one input and one output."""
+TOLERANCE = 1e-3
+"""Largest difference from Keras that passes, in reflectance."""
+
+_METADATA_KEY = "cloudgan"
+_FORMAT = 1
+_LARGE = 1024  # values: smaller weights gain nothing from fp16
+
+
+def with_reflectance(generator: keras.Model, scaling: Scaling) -> keras.Model:
+    """The generator with its scaling inside: reflectance to reflectance, NHWC, sharing the weights."""
+    inputs = keras.Input(generator.input_shape[1:], name="reflectance")
+    scaled = ToScaled(scaling.full, scaling.gamma)(inputs)
+    return keras.Model(
+        inputs, ToReflectance(scaling.full, scaling.gamma)(generator(scaled)), name="declouder"
+    )
+
+
+def contract(training: Mapping[str, Any], version: str, name: str = "documented") -> dict[str, Any]:
+    """The contract of a generator that asks for the cloudy bands alone.
+
+    Args:
+        training: The model card: recipe, width, steps, data, scores, seed, versions.
+        version: Of the model.
+        name: Of the model.
+    """
+    return {
+        "format": _FORMAT,
+        "name": name,
+        "version": version,
+        "planes": [f"cloudy:{band}" for band in BANDS],
+        "bands": list(BANDS),
+        "tile": TILE,
+        "training": dict(training),
+    }
+
+
+def export_onnx(
+    model: keras.Model,
+    path: Path,
+    contract: Mapping[str, Any],
+    tiles: NDArray[np.float32],
+    *,
+    half: bool = True,
+) -> None:
+    """Write a model as ONNX with its contract, once it agrees with Keras on real tiles.
+
+    Args:
+        model: From reflectance to reflectance, NHWC, as `with_reflectance` makes it.
+        path: The file to write; it appears whole or not at all.
+        contract: JSON-able, see `contract`.
+        tiles: To check on, reflectance, shape (batch, 256, 256, planes).
+        half: Store large weights as fp16 (the arithmetic stays float32).
+
+    Raises:
+        InputError: The contract does not fit the model, or there are no tiles to check on.
+        GeneratorError: The exported model strays from Keras by more than `TOLERANCE`.
+    """
+    depth = model.input_shape[-1], model.output_shape[-1]
+    if depth != (len(contract["planes"]), len(contract["bands"])):
+        raise InputError(
+            f"the contract names {contract['planes']} and {contract['bands']}, the model takes {depth}"
+        )
+    if not len(tiles):
+        raise InputError("an export is checked on real tiles, and none were given")
+    onnx_model = _converted(model)
+    if half:
+        _store_half(onnx_model.graph)
+    helper.set_model_props(onnx_model, {_METADATA_KEY: json.dumps(contract)})
+    onnx.checker.check_model(onnx_model, full_check=True)
+    content = onnx_model.SerializeToString()
+    _check(content, model, tiles)
+    _write(content, path)
+
+
+def _converted(model: keras.Model) -> onnx.ModelProto:
+    """The model as ONNX, NCHW outside, its input and output named."""
+    planes = model.input_shape[-1]
+    inputs = keras.Input((planes, TILE, TILE), name=INPUT)
+    outputs = model(keras.layers.Permute((2, 3, 1))(inputs))
+    whole = keras.Model(inputs, keras.layers.Permute((3, 1, 2), name=OUTPUT)(outputs))
+    whole(np.zeros((1, planes, TILE, TILE), np.float32))  # Keras exports only what was called once
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        whole.export(file, format="onnx", verbose=False)
+        converted = onnx.load(file)
+    graph = converted.graph
+    _rename(graph, {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT})
+    for value, bands in ((graph.input[0], planes), (graph.output[0], model.output_shape[-1])):
+        shape = ["batch", bands, TILE, TILE]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
+    del graph.value_info[:]  # shapes noted along the way: they are inferred anew
+    return converted
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+
+
+def _store_half(graph: onnx.GraphProto) -> None:
+    """Large weights as fp16, each cast to float32 before use: half the file, the same arithmetic."""
+    casts = []
+    for weights in graph.initializer:
+        values = numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < _LARGE:
+            continue
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        stored = f"{weights.name}_half"
+        casts.append(helper.make_node("Cast", [stored], [weights.name], to=TensorProto.FLOAT))
+        weights.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _check(content: bytes, model: keras.Model, tiles: NDArray[np.float32]) -> None:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (exported,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(np.moveaxis(tiles, -1, 1), np.float32)})
+    wanted = np.moveaxis(np.asarray(model(tiles, training=False)), -1, 1)
+    difference = float(np.abs(exported - wanted).max())
+    if not difference <= TOLERANCE:
+        raise GeneratorError(
+            f"the exported model strays from Keras by {difference:.2g} reflectance, more than {TOLERANCE}; "
+            "nothing was written"
+        )
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    partial.replace(path)

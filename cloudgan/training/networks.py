@@ -1,0 +1,148 @@
+"""The documented networks, U-Net generator and PatchGAN discriminator, as plain Keras 3 functional models.
+
+Both work on scaled images in [-1, 1] (see `scaling`), NHWC. `width` 64 is what the study documents; a smaller
+width thins every layer alike. Batch normalisation and dropout carry no `training=True`: they are off at
+inference, so that a pixel depends neither on the batch nor on chance.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import keras
+from keras import layers
+
+from cloudgan.errors import InputError
+
+Normalisation = Literal["batch", "instance", "none"]
+Upsampling = Literal["transposed", "resize"]
+
+TILE = 256
+"""Edge of a tile: eight halvings lead to one pixel."""
+
+_ENCODER = (1, 2, 4, 8, 8, 8, 8)  # times width: 64-128-256-512-512-512-512
+_BOTTLENECK = 8
+_DROPPED = 3  # decoder blocks with dropout
+_DISCRIMINATOR = (1, 2, 4, 8, 8)  # times width: 64-128-256-512-512, then 1
+
+
+def generator(
+    planes: int = 3,
+    bands: int = 3,
+    width: int = 64,
+    normalisation: Normalisation = "batch",
+    upsampling: Upsampling = "transposed",
+    dropout: float = 0.5,
+) -> keras.Model:
+    """The U-Net: cloudy planes to declouded bands.
+
+    Args:
+        planes: Input planes.
+        bands: Output bands.
+        width: Filters of the first layer; 64 is documented.
+        normalisation: "batch" is documented; "instance" and "none" are variants.
+        upsampling: "transposed" convolutions are documented; "resize" (nearest neighbour, then a convolution)
+            leaves no checkerboard.
+        dropout: Share of features dropped in the first three decoder blocks while training.
+
+    Returns:
+        A model from (batch, 256, 256, planes) to (batch, 256, 256, bands), both in [-1, 1].
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    _check(width, normalisation, upsampling)
+    inputs = keras.Input((TILE, TILE, planes), name="scaled_planes")
+    skips = []
+    x = inputs
+    for level, factor in enumerate(_ENCODER):
+        x = _halved(x, factor * width, normalisation)
+        if level > 0:  # the first layer sees the colours themselves
+            x = _normalised(x, normalisation)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+        skips.append(x)
+    # Here each image is one pixel: no statistics to normalise by.
+    x = layers.ReLU()(_halved(x, _BOTTLENECK * width, normalisation))
+    for level, (factor, skip) in enumerate(zip(reversed(_ENCODER), reversed(skips), strict=True)):
+        x = _normalised(_doubled(x, factor * width, upsampling, normalisation), normalisation)
+        if level < _DROPPED and dropout > 0:
+            x = layers.Dropout(dropout)(x)
+        x = layers.ReLU()(layers.Concatenate()([x, skip]))
+    x = _doubled(x, bands, upsampling, normalisation)
+    return keras.Model(inputs, layers.Activation("tanh", name="scaled_bands")(x), name="generator")
+
+
+def discriminator(
+    planes: int = 3, bands: int = 3, width: int = 64, normalisation: Normalisation = "batch"
+) -> keras.Model:
+    """The PatchGAN: how real each patch of a (cloudy, clear) pair looks.
+
+    Args:
+        planes: Planes of the cloudy image.
+        bands: Bands of the clear or declouded image.
+        width: Filters of the first layer; 64 is documented.
+        normalisation: As of `generator`.
+
+    Returns:
+        A model from two images in [-1, 1], (batch, 256, 256, planes) and (batch, 256, 256, bands), to a
+        probability per patch of 70 x 70 pixels, (batch, 16, 16, 1).
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    _check(width, normalisation, "transposed")
+    cloudy = keras.Input((TILE, TILE, planes), name="scaled_planes")
+    judged = keras.Input((TILE, TILE, bands), name="scaled_bands")
+    x = layers.Concatenate()([cloudy, judged])
+    for level, factor in enumerate(_DISCRIMINATOR):
+        strides = 1 if level == len(_DISCRIMINATOR) - 1 else 2
+        x = _convolution(factor * width, strides, normalisation)(x)
+        if level > 0:
+            x = _normalised(x, normalisation)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    x = layers.Conv2D(1, 4, padding="same", kernel_initializer=_initial("batch"), activation="sigmoid")(x)
+    return keras.Model([cloudy, judged], x, name="discriminator")
+
+
+def _check(width: int, normalisation: str, upsampling: str) -> None:
+    if width < 1:
+        raise InputError(f"a network needs a width of at least 1, got {width}")
+    if normalisation not in get_args(Normalisation):
+        raise InputError(f"normalisation is one of {get_args(Normalisation)}, got {normalisation!r}")
+    if upsampling not in get_args(Upsampling):
+        raise InputError(f"upsampling is one of {get_args(Upsampling)}, got {upsampling!r}")
+
+
+def _initial(normalisation: str) -> keras.initializers.Initializer:
+    # pix2pix draws N(0, 0.02) and lets normalisation restore the scale; without it the signal would die out.
+    if normalisation == "none":
+        return keras.initializers.HeNormal()
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def _convolution(filters: int, strides: int, normalisation: str, size: int = 4) -> keras.layers.Layer:
+    return layers.Conv2D(
+        filters, size, strides=strides, padding="same", kernel_initializer=_initial(normalisation)
+    )
+
+
+def _halved(x: Any, filters: int, normalisation: str) -> Any:
+    return _convolution(filters, 2, normalisation)(x)
+
+
+def _doubled(x: Any, filters: int, upsampling: str, normalisation: str) -> Any:
+    if upsampling == "resize":
+        x = layers.UpSampling2D(2, interpolation="nearest")(x)
+        return _convolution(filters, 1, normalisation, size=3)(x)
+    return layers.Conv2DTranspose(
+        filters, 4, strides=2, padding="same", kernel_initializer=_initial(normalisation)
+    )(x)
+
+
+def _normalised(x: Any, normalisation: str) -> Any:
+    if normalisation == "batch":
+        return layers.BatchNormalization()(x)
+    if normalisation == "instance":
+        # One group per feature: statistics over the image alone.
+        return layers.GroupNormalization(groups=-1)(x)
+    return x

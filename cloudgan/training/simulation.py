@@ -1,0 +1,285 @@
+"""Simulated clouds over clear imagery: fractal noise, soft edges, shadows by sun angle, opacity by band.
+
+Images are reflectance, float32, shape (height, width, bands), 1.0 is 100 %. Chance comes from the caller's
+`numpy.random.Generator` alone: one seed, one sky.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, shift
+
+from cloudgan.errors import InputError
+
+Kind = Literal["thick", "thin", "cumulus"]
+Floats = NDArray[np.float32]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Stratus sheets, cirrus and haze, fair-weather clouds."""
+
+_FAINTEST = 0.02  # less cloud or shadow than this is none at all, so that clear pixels stay what they are
+
+# Per band: how much of thin cloud's opacity it feels (longer waves pass haze more freely), how bright thick
+# cloud is against the mean, and what share of light is left in full shadow (skylight is blue). Read off the
+# cumulus of a real scene and off Sentinel-2 dates under haze; order of size, not calibration.
+_HAZE = {"blue": 1.1, "green": 1.0, "red": 0.92, "nir": 0.72}
+_BRIGHT = {"blue": 1.0, "green": 0.97, "red": 0.98, "nir": 1.05}
+_LEFT = {"blue": 0.5, "green": 0.42, "red": 0.36, "nir": 0.38}
+
+
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Clouds and their shadows over one image, before they meet the ground."""
+
+    cloud: Floats
+    """Opacity of the clouds in the green band, 0 to 1, shape (height, width)."""
+    shadow: Floats
+    """Depth of the shadows, 0 to 1, shape (height, width)."""
+    brightness: Floats
+    """Reflectance of the cloud itself, shape (height, width)."""
+    thin: bool
+    """Whether longer waves pass more freely: haze and cirrus."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Pixels that any cloud or shadow touches, shape (height, width)."""
+        return (self.cloud > 0) | (self.shadow > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Clouded:
+    """A clear image under a simulated sky."""
+
+    cloudy: Floats
+    """Reflectance, shape (height, width, bands); exactly the clear image outside the mask."""
+    mask: NDArray[np.bool_]
+    """What is hidden or shaded, shape (height, width)."""
+    opacity: Floats
+    """Opacity of the clouds, 0 to 1, shape (height, width); shadows are in the mask alone."""
+
+
+def perlin(rng: Generator, shape: tuple[int, int], cells: tuple[float, float]) -> Floats:
+    """One octave of Perlin's gradient noise (Perlin 1985, with the fade of 2002).
+
+    Args:
+        rng: Source of chance.
+        shape: Rows and columns.
+        cells: Cells of the gradient lattice down and across the image.
+
+    Returns:
+        Noise of zero mean, within about [-0.7, 0.7].
+    """
+    rows = np.linspace(0, cells[0], shape[0], endpoint=False, dtype=np.float32) + rng.random(dtype=np.float32)
+    cols = np.linspace(0, cells[1], shape[1], endpoint=False, dtype=np.float32) + rng.random(dtype=np.float32)
+    top, left = rows.astype(int), cols.astype(int)
+    angle = rng.uniform(0, 2 * np.pi, (top[-1] + 2, left[-1] + 2)).astype(np.float32)
+    steep, slant = np.cos(angle), np.sin(angle)
+    down, right = (rows - top)[:, None], (cols - left)[None, :]
+
+    def pull(below: int, beside: int) -> Floats:
+        # Rows first, then columns: whole rows are cheap to gather.
+        along = left + beside
+        lines = steep[top + below] * (down - below)
+        pulled: Floats = lines[:, along] + slant[top + below][:, along] * (right - beside)
+        return pulled
+
+    def fade(t: Floats) -> Floats:
+        return t**3 * (t * (t * 6 - 15) + 10)
+
+    across = fade(right)
+    upper = pull(0, 0)
+    upper += across * (pull(0, 1) - upper)
+    lower = pull(1, 0)
+    lower += across * (pull(1, 1) - lower)
+    noise: Floats = upper + fade(down) * (lower - upper)
+    return noise
+
+
+def fractal(
+    rng: Generator,
+    shape: tuple[int, int],
+    cells: float,
+    octaves: int = 5,
+    persistence: float = 0.55,
+    stretch: float = 1.0,
+) -> Floats:
+    """Octaves of Perlin noise, each twice as fine and `persistence` times as strong.
+
+    Args:
+        rng: Source of chance.
+        shape: Rows and columns.
+        cells: Cells of the coarsest octave down the image.
+        octaves: How many.
+        persistence: Strength of an octave against the coarser one.
+        stretch: Above 1 draws the pattern out from left to right, as wind draws cirrus.
+
+    Returns:
+        Noise ranked evenly into [0, 1]: a threshold t covers the share 1 - t of the image.
+    """
+    total = np.zeros(shape, np.float32)
+    for octave in range(octaves):
+        fine = 2.0**octave
+        if octave and cells * fine > min(shape) / 2:
+            break  # finer than two pixels is no longer a pattern
+        total += persistence**octave * perlin(rng, shape, (cells * fine, cells * fine / stretch))
+    return _ranked(total)
+
+
+def sky(
+    rng: Generator,
+    shape: tuple[int, int],
+    kind: Kind,
+    cover: float,
+    sun: tuple[float, float],
+) -> Sky:
+    """Draw a sky.
+
+    Args:
+        rng: Source of chance.
+        shape: Rows and columns.
+        kind: Of cloud.
+        cover: Share of the image under cloud, 0 to 1.
+        sun: Azimuth (degrees clockwise from north) and elevation (degrees above the horizon).
+
+    Raises:
+        InputError: The kind is unknown, the cover or the sun out of range.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kinds of cloud are {KINDS}, got {kind!r}")
+    if not (0 <= cover <= 1 and 0 < sun[1] <= 90):
+        raise InputError(f"cover lies in [0, 1] and the sun above the horizon, got {cover} and {sun}")
+    size = min(shape) / 256  # noise keeps its scale in pixels
+    if kind == "thin":
+        cells, edge = rng.uniform(0.8, 3), rng.uniform(0.4, 1.0)
+        noise = fractal(rng, shape, cells * size, 5, 0.5, rng.uniform(1, 4))
+        cloud = rng.uniform(0.15, 0.75) * _ramp(noise, 1 - cover, edge)
+    else:
+        cells = rng.uniform(1, 4) if kind == "thick" else rng.uniform(6, 22)
+        edge = rng.uniform(0.03, 0.2) if kind == "thick" else rng.uniform(0.03, 0.12)
+        noise = fractal(rng, shape, cells * size, 6, rng.uniform(0.4, 0.6))
+        if kind == "cumulus":  # in flocks, with clear sky between
+            noise = _ranked(noise + rng.uniform(0.3, 2) * fractal(rng, shape, rng.uniform(1, 4) * size, 2))
+        cloud = rng.uniform(0.9, 1.0) * _ramp(noise, 1 - cover, edge)
+    texture = fractal(rng, shape, rng.uniform(2, 8) * size, 5)
+    bright = rng.uniform(0.3, 0.6) if kind == "thin" else rng.uniform(0.35, 1.0)
+    # Cloud is brighter where it is thicker.
+    brightness = bright * (0.75 + 0.25 * cloud) + rng.uniform(0.05, 0.3) * (texture - 0.5)
+    depth = rng.uniform(0, 0.35) if kind == "thin" else rng.uniform(0.5, 1.0)
+    shadow = depth * cast(cloud, rng.uniform(3, 40) if kind == "cumulus" else rng.uniform(5, 90), sun)
+    return _trimmed(cloud, shadow, brightness, thin=kind == "thin")
+
+
+def cast(cloud: Floats, height: float, sun: tuple[float, float]) -> Floats:
+    """The shadow of a cloud on flat ground: its opacity, moved away from the sun and softened.
+
+    Args:
+        cloud: Opacity, shape (height, width).
+        height: Of the cloud above ground, in pixels.
+        sun: Azimuth and elevation in degrees.
+
+    Returns:
+        Depth of shadow, 0 to 1; 0 where the cloud that shades lies outside the image.
+    """
+    length = height / np.tan(np.radians(sun[1]))
+    azimuth = np.radians(sun[0])
+    # Sun in the south (180 degrees) throws shadows north: towards smaller rows.
+    offset = (length * np.cos(azimuth), -length * np.sin(azimuth))
+    moved = shift(cloud, offset, order=1, mode="constant", cval=0.0, prefilter=False)
+    softened: Floats = gaussian_filter(moved, 1.0).astype(np.float32)
+    return np.clip(softened, 0, 1)
+
+
+def transplanted(
+    rng: Generator,
+    cloud: NDArray[np.bool_],
+    shadow: NDArray[np.bool_],
+    soften: float = 1.5,
+) -> Sky:
+    """A sky of real shapes: the cloud and the shadow class of a scene classification, with soft edges.
+
+    Args:
+        rng: Source of chance.
+        cloud: True under cloud, shape (height, width).
+        shadow: True in shadow, same shape.
+        soften: Standard deviation of the edge, in pixels.
+
+    Raises:
+        InputError: The masks differ in shape.
+    """
+    if cloud.shape != shadow.shape:
+        raise InputError(f"masks of cloud {cloud.shape} and shadow {shadow.shape} differ in shape")
+    # Grown by the blur first, so that what was classified as cloud stays opaque.
+    opacity = np.clip(1.6 * gaussian_filter(cloud.astype(np.float32), soften), 0, 1)
+    shade = rng.uniform(0.5, 0.95) * np.clip(1.6 * gaussian_filter(shadow.astype(np.float32), soften), 0, 1)
+    texture = fractal(rng, (cloud.shape[0], cloud.shape[1]), 6 * min(cloud.shape) / 256, 5)
+    thick = gaussian_filter(opacity, 4 * soften)
+    brightness = rng.uniform(0.4, 0.9) * (0.55 + 0.45 * thick) + 0.2 * (texture - 0.5)
+    return _trimmed(rng.uniform(0.9, 1.0) * opacity, shade, brightness, thin=False)
+
+
+def clouded(clear: Floats, bands: Sequence[str], sky: Sky, look: Floats | None = None) -> Clouded:
+    """Put a sky over clear ground.
+
+    Args:
+        clear: Reflectance, shape (height, width, bands); 0 is no data and stays so.
+        bands: Names of the bands, in order: blue, green, red or nir.
+        sky: Of the same height and width.
+        look: What the clouds themselves look like, reflectance of the same shape as `clear`: real cloud
+            cut from another scene; else the sky's own brightness, by band.
+
+    Raises:
+        InputError: A band is unknown, or the shapes differ.
+    """
+    unknown = set(bands) - set(_HAZE)
+    if unknown:
+        raise InputError(f"no cloud spectrum for bands {sorted(unknown)}; there is one for {sorted(_HAZE)}")
+    if clear.shape != (*sky.cloud.shape, len(bands)):
+        raise InputError(
+            f"an image of shape {clear.shape} does not fit {len(bands)} bands and {sky.cloud.shape}"
+        )
+    haze, bright, left = (
+        np.array([table[band] for band in bands], np.float32) for table in (_HAZE, _BRIGHT, _LEFT)
+    )
+    # Thick cloud hides every band alike; thin cloud the short waves first.
+    opacity = np.clip(sky.cloud[..., None] * (haze if sky.thin else np.float32(1)), 0, 1)
+    lit = clear * (1 - sky.shadow[..., None] * (1 - left))
+    cloud_look = sky.brightness[..., None] * bright if look is None else look
+    cloudy = np.where(sky.mask[..., None], lit + opacity * (cloud_look - lit), clear)
+    # One count of a sensor: cloud over dark ground is never confused with no data.
+    cloudy = np.where(clear > 0, np.maximum(cloudy, 1e-4), clear)
+    return Clouded(cloudy.astype(np.float32), sky.mask, sky.cloud)
+
+
+def random_sky(rng: Generator, shape: tuple[int, int]) -> Sky:
+    """A sky of any kind, cover and sun, as they come over a year."""
+    kind = KINDS[rng.choice(len(KINDS), p=(0.3, 0.2, 0.5))]
+    cover = rng.beta(1.5, 2.5) if kind != "thin" else rng.uniform(0.3, 1.0)
+    sun = (rng.uniform(120, 200), rng.uniform(22, 65))
+    return sky(rng, shape, kind, float(cover), sun)
+
+
+def _ranked(noise: Floats) -> Floats:
+    ranks = np.empty(noise.size, np.float32)
+    ranks[np.argsort(noise, axis=None)] = np.linspace(0, 1, noise.size, dtype=np.float32)
+    return ranks.reshape(noise.shape)
+
+
+def _ramp(noise: Floats, threshold: float, edge: float) -> Floats:
+    """From 0 at the threshold up to 1 within `edge`, smoothly."""
+    if threshold >= 1:
+        return np.zeros_like(noise)
+    t = np.clip((noise - threshold) / edge, 0, 1)
+    smooth: Floats = t * t * (3 - 2 * t)
+    return smooth
+
+
+def _trimmed(cloud: Floats, shadow: Floats, brightness: Floats, *, thin: bool) -> Sky:
+    cloud = np.where(cloud < _FAINTEST, 0, cloud).astype(np.float32)
+    shadow = np.where(shadow < _FAINTEST, 0, shadow).astype(np.float32)
+    return Sky(cloud, shadow, np.clip(brightness, 0.05, 1.6).astype(np.float32), thin)

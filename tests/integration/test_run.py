@@ -1,0 +1,404 @@
+"""Whole runs on real Dask workers: what they write, and that nothing that happens to them changes it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import dask
+import distributed
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401 - the accessor
+import shapely
+import xarray as xr
+from networks import write_network
+from shapely.geometry import box, mapping
+
+from cloudgan.aoi import Aoi, read_aoi
+from cloudgan.clouds import classify, opacity
+from cloudgan.cube import open_cube
+from cloudgan.dates import DateRange
+from cloudgan.demo import write_catalog
+from cloudgan.errors import StoreError
+from cloudgan.generator import Generator
+from cloudgan.grid import Grid
+from cloudgan.plan import Plan
+from cloudgan.planning import plan_run
+from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, read_window, remove_clouds
+from cloudgan.run import Job, execute, process_unit
+from cloudgan.store import DONE, identity_of, prepare
+
+DATES = [dt.date(2020, 5, day) for day in (5, 10, 15, 20)]
+SPAN = DateRange.parse("2020-05-01/2020-05-20")
+VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The demonstration catalogue, four dates of it."""
+    return write_catalog(tmp_path_factory.mktemp("demo"), dates=DATES)
+
+
+@contextmanager
+def workers(count: int):
+    """A client of so many worker processes."""
+    with (
+        distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers."""
+    with workers(2) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def network64(tmp_path_factory) -> Path:
+    """A quick generator on tiles of 64."""
+    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
+
+
+@pytest.fixture(scope="module")
+def generator(network64) -> Generator:
+    return Generator.load(network64)
+
+
+@pytest.fixture(scope="module")
+def plan(demo, generator):
+    """The demonstration's own area, in units small enough to be many."""
+    return planned(demo, generator, read_aoi(demo.aoi))
+
+
+def planned(demo, generator, area: Aoi, block: int = 128, **options) -> Plan:
+    plan, _ = plan_run(area, SPAN, generator, stac=str(demo.catalog), **options)
+    return replace(plan, block=block)
+
+
+@pytest.fixture(scope="module")
+def written(plan, generator, client, tmp_path_factory):
+    """A store that two workers wrote undisturbed, and the report."""
+    out = tmp_path_factory.mktemp("written") / "out.zarr"
+    report = execute(Job(plan, generator, prepare(str(out), plan)), client)
+    return out, report
+
+
+def stored(path) -> xr.Dataset:
+    """A store's raw numbers, in memory."""
+    return xr.open_zarr(path, mask_and_scale=False)[list(VARIABLES)].load()
+
+
+def shards(path: Path) -> dict[str, bytes]:
+    """Every byte of a store but what tells when it was run."""
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file != path / "zarr.json"}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same files with the same bytes."""
+    first, second = shards(one), shards(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_report_counts_what_the_store_holds(written, plan):
+    out, report = written
+    store = stored(out)
+    assert report.failed == {}
+    assert (report.units, report.done, report.skipped) == (plan.unit_count, plan.unit_count, 0)
+    assert report.pixels == store["green"].size
+    assert report.generated == (store["provenance"] == Provenance.GENERATED).sum()
+    assert report.observed == (store["provenance"] == Provenance.OBSERVED).sum()
+    assert 0 < report.generated < report.pixels
+
+
+def test_the_store_opens_as_anyone_would_open_it(written, plan):
+    store = xr.open_zarr(written[0])
+    assert store.rio.crs.to_epsg() == plan.grid.epsg
+    assert store.rio.transform() == plan.grid.transform
+    assert store["green"].attrs["units"] == "1"
+    assert 0 < float(store["green"].mean()) < 1
+    assert store["green"].chunks[1][0] == plan.block
+    assert store["provenance"].attrs["flag_meanings"] == "no_data observed generated missing_asset"
+    assert [str(time)[:10] for time in store["time"].values] == [str(day) for day in DATES]
+    assert all("S2" in ids for ids in store["item_ids"].values)
+    assert store.attrs["cloudgan:model"]["name"] == "mean"
+    assert store.attrs["cloudgan:run"]["failed"] == {}
+
+
+def test_the_store_is_the_core_over_the_cube(written, plan, generator):
+    """No Dask, no units: the array core over one cube, and the lazy form over another."""
+    store = stored(written[0])
+    read = Grid(plan.grid.lattice, read_window(plan.grid.window, plan.tiling, plan.reach))
+    cube = open_cube(plan.scenes, read, plan.bands)
+    bands = tuple(cube[name].values for name in plan.bands)
+    scenes = Scenes(read.window, bands, classify(cube["scl"].values, bands), day_numbers(cube))
+    core = declouded(scenes, plan.grid.window, generator, reach=plan.reach, tiling=plan.tiling)
+    for at, date in enumerate(core):
+        for name, values in date.variables(plan.contract.bands).items():
+            np.testing.assert_array_equal(values, store[name].values[at], err_msg=name)
+    lazy = remove_clouds(open_cube(plan.scenes, read, plan.bands, chunks=300), generator)
+    rows, cols = plan.grid.window.slices_in(read.window)
+    with dask.config.set(scheduler="threads"):
+        lazy = lazy[list(VARIABLES)].isel(y=rows, x=cols).compute()
+    for name in VARIABLES:
+        np.testing.assert_array_equal(lazy[name].values, store[name].values, err_msg=name)
+
+
+def test_observed_pixels_are_the_sources_own(written, plan, demo):
+    """Straight from the COGs with rasterio, each with the offset that its item states."""
+    store = stored(written[0])
+    west, south, east, north = plan.grid.bounds
+    for at, scene in enumerate(plan.scenes):
+        observed = store["provenance"].values[at] == Provenance.OBSERVED
+        for band in ("green", "red", "nir"):
+            mosaic = np.zeros(plan.grid.shape, np.int64)
+            for item in reversed(scene.items):
+                with rasterio.open(item.asset(band).href) as file:
+                    window = rasterio.windows.from_bounds(west, south, east, north, file.transform)
+                    values = file.read(1, window=window.round(), boundless=True).astype(int)
+                raw = json.loads(Path(next(demo.catalog.parent.rglob(f"{item.id}.json"))).read_text())
+                applied = raw["properties"]["earthsearch:boa_offset_applied"]
+                numbers = np.where(values == 0, 0, np.maximum(values - (0 if applied else 1000), 1))
+                mosaic = np.where(numbers > 0, numbers, mosaic)
+            np.testing.assert_array_equal(store[band].values[at][observed], mosaic[observed])
+
+
+def test_a_crop_of_the_whole_is_the_whole_of_the_crop(written, plan, demo, generator, client, tmp_path):
+    """The area cut in half: the common pixels are equal bit for bit."""
+    west, south, east, north = read_aoi(demo.aoi).geometry.bounds
+    half = Aoi(box(west, south, (west + east) / 2, north))
+    cropped = planned(demo, generator, half)
+    execute(Job(cropped, generator, prepare(str(tmp_path / "half.zarr"), cropped)), client)
+    part, whole = stored(tmp_path / "half.zarr"), stored(written[0])
+    common = plan.grid.window.intersection(cropped.grid.window)
+    there, here = common.slices_in(plan.grid.window), common.slices_in(cropped.grid.window)
+    assert common.width > 100
+    for name in VARIABLES:
+        np.testing.assert_array_equal(
+            whole[name].values[:, *there], part[name].values[:, *here], err_msg=name
+        )
+
+
+def test_stackstac_writes_the_same_store(written, plan, generator, client, tmp_path):
+    out = tmp_path / "out.zarr"
+    execute(Job(plan, generator, prepare(str(out), plan), reader="stackstac"), client)
+    assert_same(written[0], out)
+
+
+def test_one_worker_writes_the_same_store(written, plan, generator, tmp_path):
+    out = tmp_path / "out.zarr"
+    with workers(1) as client:
+        execute(Job(plan, generator, prepare(str(out), plan), threads=2), client)
+    assert_same(written[0], out)
+
+
+def test_larger_units_hold_the_same_values(written, demo, generator, client, tmp_path):
+    out = tmp_path / "out.zarr"
+    plan = planned(demo, generator, read_aoi(demo.aoi), block=1024)
+    execute(Job(plan, generator, prepare(str(out), plan)), client)
+    xr.testing.assert_identical(stored(written[0]).drop_attrs(), stored(out).drop_attrs())
+
+
+def test_a_rerun_does_only_what_is_missing(written, plan, generator, client, tmp_path):
+    out = tmp_path / "out.zarr"
+    store = prepare(str(out), plan)
+    job = Job(plan, generator, store)
+    process_unit(job, 1)
+    assert list(np.flatnonzero(store.ledger() == DONE)) == [1]
+    report = execute(Job(plan, generator, prepare(str(out), plan)), client)
+    assert (report.skipped, report.done) == (1, plan.unit_count - 1)
+    assert_same(written[0], out)
+    again = execute(job, client)
+    assert (again.skipped, again.done) == (plan.unit_count, 0)
+
+
+def test_a_unit_done_twice_changes_nothing(written, plan, generator, tmp_path):
+    out = tmp_path / "out.zarr"
+    job = Job(plan, generator, prepare(str(out), plan))
+    process_unit(job, 0)
+    before = shards(out)
+    process_unit(job, 0)
+    assert shards(out) == before
+
+
+def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, generator):
+    out, _ = written
+    before = shards(out)
+    other = replace(plan, reach=plan.reach + 1, model="0" * 64)
+    with pytest.raises(
+        StoreError, match=r"other settings \(buffer: 10 there, 11 wanted; model: .*--overwrite"
+    ):
+        prepare(str(out), other)
+    assert shards(out) == before
+    assert identity_of(str(out)) == plan.identity()
+
+
+def test_overwriting_replaces_a_store_of_ours_and_nothing_else(plan, tmp_path):
+    out = tmp_path / "out.zarr"
+    prepare(str(out), replace(plan, reach=1))
+    prepare(str(out), plan, overwrite=True)
+    assert identity_of(str(out)) == plan.identity()
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.txt").write_text("years of work")
+    for target in (precious, precious / "chapter1.txt"):
+        with pytest.raises(StoreError, match="is no store of cloudgan's; give another --out"):
+            prepare(str(target), plan, overwrite=True)
+    assert (precious / "chapter1.txt").read_text() == "years of work"
+
+
+def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tmp_path):
+    west, south, east, north = read_aoi(demo.aoi).geometry.bounds
+    triangle = Aoi(shapely.Polygon([(west, south), (east, south), (west, north)]))
+    out = tmp_path / "out.zarr"
+    plan = planned(demo, generator, triangle, clip=True)
+    execute(Job(plan, generator, prepare(str(out), plan)), client)
+    store = stored(out)
+    outside = triangle.outside(plan.grid)
+    assert 0.3 < outside.mean() < 0.7
+    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 0)]:
+        assert (store[name].values[:, outside] == nothing).all()
+    assert (store["provenance"].values[:, ~outside] > 0).mean() > 0.5
+
+
+# What may happen to a run
+
+
+def test_a_lost_asset_fails_its_units_by_name_and_the_rest_is_written(demo, generator, client, tmp_path):
+    plan = planned(demo, generator, read_aoi(demo.aoi))
+    item = plan.scenes[1].items[-1]
+    gone = tuple(replace(asset, href=f"{asset.href}.gone") for asset in item.assets)
+    items = tuple(replace(one, assets=gone) if one == item else one for one in plan.scenes[1].items)
+    scenes = (plan.scenes[0], replace(plan.scenes[1], items=items), *plan.scenes[2:])
+    broken = replace(plan, scenes=scenes)
+    job = Job(broken, generator, prepare(str(tmp_path / "out.zarr"), broken))
+    report = execute(job, client)
+    assert 0 < len(report.failed) < plan.unit_count
+    assert all(f"item {item.id} could not be read" in reason for reason in report.failed.values())
+    assert report.done == plan.unit_count - len(report.failed)
+
+    allowed = execute(replace(job, allow_missing=True), client)
+    assert (allowed.failed, allowed.missing) == ({}, {item.id})
+    provenance = stored(tmp_path / "out.zarr")["provenance"].values
+    assert (provenance[1] == Provenance.MISSING_ASSET).any()
+    assert not (provenance[[0, 2, 3]] == Provenance.MISSING_ASSET).any()
+
+
+def command(demo, network64, out, *more: str) -> list[str]:
+    """The command as a user gives it."""
+    arguments = {
+        "--aoi": demo.aoi,
+        "--dates": str(SPAN),
+        "--stac": demo.catalog,
+        "--model": network64,
+        "--out": out,
+        "--workers": 2,
+    }
+    words = [str(word) for pair in arguments.items() for word in pair]
+    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json", *more]
+
+
+def test_a_killed_worker_costs_nothing(written, plan, generator, tmp_path):
+    out = tmp_path / "out.zarr"
+    with workers(2) as client:
+        victims = list(client.run(os.getpid).values())
+        killed = []
+
+        def kill_once(_report: object) -> None:
+            if not killed:
+                killed.append(victims[0])
+                os.kill(victims[0], signal.SIGKILL)
+
+        report = execute(Job(plan, generator, prepare(str(out), plan)), client, kill_once)
+    assert killed
+    assert report.failed == {}
+    assert_same(written[0], out)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_a_client_that_goes_leaves_a_store_that_a_rerun_completes(demo, network64, tmp_path, blow):
+    out = tmp_path / "out.zarr"
+    # Finer pixels make more of them, and little memory many units.
+    call = command(demo, network64, out, "--resolution", "4", "--memory", "0.7GB")
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        ledger = out / "ledger" / "units" / "c"
+        deadline = time.monotonic() + 120
+        while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(blow)
+        _, errors = process.communicate(timeout=120)
+    done = len(list(ledger.iterdir()))
+    assert done > 0
+    if blow == signal.SIGINT:
+        assert process.returncode == 130
+        assert "run the same command again" in errors
+        assert "Traceback" not in errors
+    again = subprocess.run(call, capture_output=True, text=True, check=True, timeout=200)
+    report = json.loads(again.stdout)["report"]
+    assert report["skipped"] >= done
+    assert report["skipped"] + report["done"] == report["units"]
+    undisturbed = tmp_path / "undisturbed.zarr"
+    subprocess.run(
+        [word if word != str(out) else str(undisturbed) for word in call], check=True, capture_output=True
+    )
+    assert_same(undisturbed, out)
+
+
+# Real scenes
+
+
+def test_the_real_scenes(real_scenes, tmp_path):
+    """Five real dates at 120 m, through the command, with the model that ships."""
+    area = box(15.60, 46.25, 16.05, 46.65)
+    aoi = tmp_path / "aoi.geojson"
+    aoi.write_text(json.dumps(mapping(area)))
+    out = tmp_path / "out.zarr"
+    call = [sys.executable, "-m", "cloudgan.cli", "batch", "--aoi", aoi, "--dates", "2023-08"]
+    call += ["--stac", real_scenes, "--resolution", "120", "--out", out]
+    subprocess.run(list(map(str, call)), check=True, capture_output=True, timeout=300)
+
+    store = xr.open_zarr(out)
+    assert store.sizes["time"] == 5
+    assert store.rio.crs.to_epsg() == 32633
+    assert store["red"].attrs["units"] == "1"
+    assert store.attrs["cloudgan:model"]["training"]
+    raw = stored(out)
+    west, south, east, north = store.rio.bounds()
+    for at, item in enumerate(store["item_ids"].values):
+        folder = real_scenes.parent / str(item)
+        source = {}
+        for name, file in {"green": "B03", "red": "B04", "nir": "B08", "scl": "SCL"}.items():
+            with rasterio.open(folder / f"{file}.tif") as band:
+                window = rasterio.windows.from_bounds(west, south, east, north, band.transform)
+                assert window.round() == window
+                source[name] = band.read(1, window=window.round())
+        observed = raw["provenance"].values[at] == Provenance.OBSERVED
+        generated = raw["provenance"].values[at] == Provenance.GENERATED
+        bands = [source[name] for name in ("green", "red", "nir")]
+        for name, values in zip(("green", "red", "nir"), bands, strict=True):
+            np.testing.assert_array_equal(raw[name].values[at][~generated], values[~generated])
+            assert (raw[name].values[at][generated] > 0).all()
+        states = classify(source["scl"], bands)
+        cloudy = np.isin(source["scl"], [3, 8, 9, 10]) & np.any(bands, axis=0)
+        assert generated[cloudy].all()
+        # Inside the area, away from its edge, the mask is cloud and its buffer, and nothing else.
+        inner = (slice(1, -1), slice(1, -1))
+        with_data = np.any(bands, axis=0)
+        np.testing.assert_array_equal(generated[inner], ((opacity(states, 1) > 0) & with_data)[inner])
+        assert observed[inner].sum() == (with_data & ~generated)[inner].sum()

@@ -1,0 +1,304 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pyproj import Transformer
+from pyproj.database import query_utm_crs_info
+from shapely.geometry import MultiPolygon, Polygon, box, mapping
+
+from cloudgan.aoi import Aoi, parse_aoi, read_aoi, utm_epsg
+from cloudgan.errors import InputError
+from cloudgan.grid import Grid, Lattice
+
+FIELD = box(15.0, 46.0, 15.1, 46.1)
+OTHER = box(15.2, 46.0, 15.3, 46.1)
+RING = [[15.0, 46.0], [15.1, 46.0], [15.1, 46.1], [15.0, 46.0]]
+BOW_TIE = Polygon([(15.0, 46.0), (15.1, 46.1), (15.1, 46.0), (15.0, 46.1)])
+CURVED = Polygon([(15.0, 46.0), (15.06, 46.01), (15.1, 46.08), (15.05, 46.04), (15.01, 46.09)])
+
+
+def feature(geometry):
+    return {"type": "Feature", "properties": {}, "geometry": geometry and mapping(geometry)}
+
+
+def collection(*geometries):
+    return {"type": "FeatureCollection", "features": [feature(geometry) for geometry in geometries]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes an AOI file, from text or as JSON."""
+
+    def save(content):
+        path = tmp_path / "field.geojson"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return save
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        mapping(FIELD),
+        feature(FIELD),
+        collection(FIELD),
+        collection(FIELD, None),
+        mapping(MultiPolygon([FIELD])),
+        {"type": "GeometryCollection", "geometries": [mapping(FIELD)]},
+        mapping(shapely.force_3d(FIELD, 250.0)),
+        mapping(FIELD) | {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}},
+        mapping(FIELD) | {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4326"}}},
+        mapping(FIELD) | {"crs": None},
+    ],
+)
+def test_an_aoi_is_a_polygon_however_it_is_wrapped(saved, document):
+    aoi = read_aoi(saved(document))
+    assert aoi.geometry.equals(FIELD)
+    assert not aoi.geometry.has_z
+    assert aoi.notices == ()
+
+
+def test_the_features_of_a_collection_are_united():
+    overlapping = box(15.05, 46.0, 15.15, 46.1)
+    aoi = parse_aoi(collection(FIELD, overlapping, OTHER))
+    assert aoi.geometry.equals(MultiPolygon([box(15.0, 46.0, 15.15, 46.1), OTHER]))
+    assert aoi.notices == ()
+
+
+def test_holes_and_parts_stay():
+    holed = FIELD.difference(box(15.02, 46.02, 15.04, 46.04))
+    aoi = parse_aoi(mapping(MultiPolygon([holed, OTHER])))
+    assert aoi.geometry.equals(MultiPolygon([holed, OTHER]))
+    assert not aoi.geometry.contains(shapely.Point(15.03, 46.03))
+
+
+def test_an_outline_that_crosses_itself_is_repaired_with_a_notice(saved):
+    path = saved(feature(BOW_TIE))
+    aoi = read_aoi(path)
+    assert aoi.geometry.is_valid
+    assert aoi.geometry.geom_type in ("Polygon", "MultiPolygon")
+    assert aoi.geometry.area == pytest.approx(0.005)
+    assert aoi.notices == (f"{path} crosses itself and was repaired; check its outline",)
+
+
+def test_the_whole_earth_is_within_bounds():
+    assert parse_aoi(mapping(box(-180, -90, 180, 90))).geometry.area == 360 * 180
+
+
+# What is refused
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"AOI file .*nowhere\.geojson cannot be read \(No such file.*give"):
+        read_aoi(tmp_path / "nowhere.geojson")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        read_aoi(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "<kml/>", "{'type': 'Polygon'}"])
+def test_what_is_not_json_is_refused(saved, text):
+    with pytest.raises(InputError, match=r"field\.geojson is not JSON \(.*\); save the area as GeoJSON"):
+        read_aoi(saved(text))
+
+
+def test_what_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "field.shp"
+    path.write_bytes(b"\x00\x00\x27\x0a\xff\xfe")
+    with pytest.raises(InputError, match=r"field\.shp is not JSON"):
+        read_aoi(path)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, [], None, 5, {"type": 5}, {"coordinates": [RING]}, {"type": "Feature", "geometry": 5}],
+)
+def test_what_is_not_geojson_is_refused(saved, document):
+    with pytest.raises(InputError, match=r"field\.geojson is JSON but no GeoJSON .*save the area as GeoJSON"):
+        read_aoi(saved(document))
+
+
+@pytest.mark.parametrize(
+    ("kind", "geometry"),
+    [
+        ("Point", shapely.Point(15, 46)),
+        ("LineString", shapely.LineString(RING)),
+        ("MultiPoint", shapely.MultiPoint(RING)),
+    ],
+)
+def test_points_and_lines_have_no_area(saved, kind, geometry):
+    for document in (mapping(geometry), feature(geometry), collection(FIELD, geometry)):
+        with pytest.raises(InputError, match=f"holds a {kind}, and an area needs polygons; draw one"):
+            read_aoi(saved(document))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "FeatureCollection", "features": []},
+        {"type": "FeatureCollection"},
+        {"type": "GeometryCollection", "geometries": []},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "MultiPolygon", "coordinates": []},
+        feature(None),
+    ],
+)
+def test_an_empty_aoi_is_refused(saved, document):
+    with pytest.raises(InputError, match=r"field\.geojson holds no polygon with an area; draw one"):
+        read_aoi(saved(document))
+
+
+def test_a_polygon_without_an_area_is_refused(saved):
+    line = {"type": "Polygon", "coordinates": [[[15, 46], [16, 46], [17, 46], [15, 46]]]}
+    with pytest.raises(InputError, match=r"field\.geojson has no area; draw a polygon"):
+        read_aoi(saved(line))
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        {"type": "Polygon"},
+        {"type": "Polygon", "coordinates": 5},
+        {"type": "Polygon", "coordinates": "15 46, 16 46"},
+        {"type": "Polygon", "coordinates": [[[15, 46], [16, 47]]]},
+        {"type": "Polygon", "coordinates": [[[15], [16], [17], [15]]]},
+        {"type": "Polygon", "coordinates": [[["east", 46], *RING]]},
+        {"type": "Polygon", "coordinates": [[[None, 46], *RING]]},
+        {"type": "Polygon", "coordinates": [[[15, 46, 250], *RING]]},
+        {"type": "Polygon", "coordinates": RING},
+        {"type": "MultiPolygon", "coordinates": [RING]},
+    ],
+)
+def test_broken_coordinates_are_refused(saved, polygon):
+    match = rf"field\.geojson has a {polygon['type']} with broken coordinates \(.*\); save it again"
+    with pytest.raises(InputError, match=match):
+        read_aoi(saved(polygon))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_coordinates_that_are_no_numbers_are_refused(saved, number, at):
+    ring = [list(corner) for corner in FIELD.exterior.coords]
+    ring[at][1] = number
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    match = (
+        r"a Polygon with (coordinates that are no numbers|broken coordinates \(.*closed.*\)); save it again"
+    )
+    with pytest.raises(InputError, match=match):
+        read_aoi(saved(feature(None) | {"geometry": polygon}))
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (179.9, 0, 180.1, 1),
+        (-180.1, 0, -179.9, 1),
+        (15, 89.9, 16, 90.1),
+        (15, -90.1, 16, -89.9),
+        (399960, 5090220, 509760, 5200020),
+    ],
+)
+def test_what_is_outside_the_degrees_of_the_earth_is_refused(saved, bounds):
+    match = r"field\.geojson reaches from .* outside \+-180 and \+-90 degrees; .*reproject it to EPSG:4326"
+    with pytest.raises(InputError, match=match):
+        read_aoi(saved(mapping(box(*bounds))))
+
+
+@pytest.mark.parametrize("name", ["urn:ogc:def:crs:EPSG::32633", "EPSG:3857", "urn:ogc:def:crs:EPSG::14326"])
+def test_a_projected_crs_is_refused_though_its_numbers_might_be_degrees(saved, name):
+    document = collection(FIELD) | {"crs": {"type": "name", "properties": {"name": name}}}
+    with pytest.raises(InputError, match=rf"field\.geojson is in {name}; .*reproject it to EPSG:4326"):
+        read_aoi(saved(document))
+
+
+# UTM zones
+
+
+AREAS_OF_USE = {int(crs.code): crs.area_of_use.bounds for crs in query_utm_crs_info(datum_name="WGS 84")}
+
+
+@given(lon=st.floats(-180, 180), lat=st.floats(-80, 84))
+def test_the_zone_of_a_place_is_one_that_epsg_says_is_for_it(lon, lat):
+    assume(not (56 <= lat < 64 and 3 <= lon < 12))
+    assume(not (lat >= 72 and 0 <= lon < 42))
+    west, south, east, north = AREAS_OF_USE[utm_epsg(lon, lat)]
+    assert south <= lat <= north
+    assert west - 1e-9 <= lon <= east + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("place", "lon", "lat", "epsg"),
+    [
+        ("Bergen, in the widened zone 32", 5.3, 60.4, 32632),
+        ("west of it", 2.9, 60.4, 32631),
+        ("east of it", 12.0, 60.4, 32633),
+        ("south of it", 5.3, 55.9, 32631),
+        ("north of it", 5.3, 64.0, 32631),
+        ("Svalbard, in zone 33 from 9 to 21 degrees", 9.0, 78.0, 32633),
+        ("Longyearbyen", 15.6, 78.2, 32633),
+        ("west of Svalbard", 8.9, 78.0, 32631),
+        ("Kvitoya", 32.0, 80.1, 32635),
+        ("Franz Josef Land", 41.9, 80.0, 32637),
+        ("beyond it", 42.0, 80.0, 32638),
+        ("south of it", 10.0, 71.9, 32632),
+        ("the antimeridian, from the west", 180.0, 10.0, 32660),
+        ("the antimeridian, from the east", -180.0, 10.0, 32601),
+        ("the equator", 15.0, 0.0, 32633),
+        ("south of the equator", 15.0, -0.001, 32733),
+        ("Tierra del Fuego", -68.3, -54.8, 32719),
+    ],
+)
+def test_zones_have_exceptions_and_edges(place, lon, lat, epsg):
+    assert utm_epsg(lon, lat) == epsg
+
+
+def test_the_zone_of_an_aoi_is_that_of_its_centre():
+    assert Aoi(box(11.0, 46.0, 12.5, 46.1)).epsg == 32632
+    assert Aoi(box(11.8, 46.0, 12.5, 46.1)).epsg == 32633
+
+
+# Pixels
+
+
+@given(
+    lon=st.floats(12, 17.5),
+    lat=st.floats(-78, 82),
+    size=st.tuples(st.floats(0.001, 0.4), st.floats(0.001, 0.2)),
+    resolution=st.sampled_from([10.0, 60.0, 120.0]),
+)
+def test_the_window_covers_the_polygon(lon, lat, size, resolution):
+    aoi = Aoi(box(lon, lat, lon + size[0], lat + size[1]))
+    lattice = Lattice(aoi.epsg, resolution, 0.0, resolution / 2)
+    west, south, east, north = Grid(lattice, aoi.window(lattice)).bounds
+    edge = shapely.get_coordinates(shapely.segmentize(aoi.geometry, 0.0013))  # other places than its own
+    x, y = Transformer.from_crs(4326, aoi.epsg, always_xy=True).transform(*edge.T)
+    for covered in ((west, x.min()), (south, y.min()), (x.max(), east), (y.max(), north)):
+        # an edge bulges by a metre at most between its vertices; all else is the smallest window
+        assert -1 <= covered[1] - covered[0] <= resolution + 1
+
+
+@pytest.mark.parametrize("geometry", [CURVED, FIELD, CURVED.union(OTHER), FIELD.difference(CURVED)])
+@pytest.mark.parametrize("resolution", [60.0, 240.0])
+def test_outside_is_where_the_pixel_centre_is_not_in_the_polygon(geometry, resolution):
+    aoi = Aoi(geometry)
+    lattice = Lattice(32633, resolution)
+    grid = Grid(lattice, aoi.window(lattice).buffered(3))
+    x, y = np.meshgrid(grid.x(), grid.y())
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)
+    inside = shapely.contains_xy(geometry, *to_degrees.transform(x, y))
+    outside = aoi.outside(grid)
+    assert outside.shape == grid.shape
+    assert outside.dtype == np.bool_
+    assert 0 < inside.mean() < 1
+    # a centre within a few centimetres of the outline may fall either way
+    assert np.mean(outside == inside) < 1e-3

@@ -1,0 +1,193 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from cloudgan.clouds import (
+    NEVER,
+    SCL_MISSING,
+    State,
+    buffer_pixels,
+    classify,
+    days_between,
+    nearest_looks,
+    opacity,
+)
+from cloudgan.errors import InputError
+
+SCL_CLASSES = {  # Sentinel-2 L2A product definition
+    0: ("no data", State.DOUBTFUL),
+    1: ("saturated or defective", State.DOUBTFUL),
+    2: ("dark area", State.CLEAR),
+    3: ("cloud shadow", State.CLOUDY),
+    4: ("vegetation", State.CLEAR),
+    5: ("bare soil", State.CLEAR),
+    6: ("water", State.CLEAR),
+    7: ("unclassified", State.CLEAR),
+    8: ("cloud, medium probability", State.CLOUDY),
+    9: ("cloud, high probability", State.CLOUDY),
+    10: ("thin cirrus", State.CLOUDY),
+    11: ("snow or ice", State.CLEAR),
+    12: ("no class", State.DOUBTFUL),
+    254: ("no class", State.DOUBTFUL),
+}
+
+
+def numbers(*values):
+    return np.array([values], np.uint16)
+
+
+def state_of(scl, *bands):
+    return State(classify(np.array([[scl]], np.uint8), [numbers(band) for band in bands])[0, 0])
+
+
+# What a pixel shows
+
+
+@pytest.mark.parametrize(("scl", "name", "state"), [(scl, *rest) for scl, rest in SCL_CLASSES.items()])
+def test_each_class_of_the_scene_classification_has_its_state(scl, name, state):
+    assert state_of(scl, 500, 400, 3000) == state
+
+
+EVERY_CLASS = np.arange(255, dtype=np.uint8)[None]
+
+
+def test_whether_there_is_data_is_decided_by_the_bands():
+    empty, full = np.zeros((1, 255), np.uint16), np.full((1, 255), 500, np.uint16)
+    assert (classify(EVERY_CLASS, [empty, empty]) == State.NO_DATA).all()
+    assert not np.isin(classify(EVERY_CLASS, [full, full]), [State.NO_DATA, State.MISSING]).any()
+
+
+@pytest.mark.parametrize("bands", [(500, 0, 3000), (0, 0, 1), (0, 400, 0)])
+def test_a_pixel_that_lacks_a_band_never_counts_as_clear(bands):
+    full = [np.full((1, 255), 500, np.uint16)] * 3
+    partial = classify(EVERY_CLASS, [np.full((1, 255), band, np.uint16) for band in bands])
+    whole = classify(EVERY_CLASS, full)
+    np.testing.assert_array_equal(partial, np.where(whole == State.CLEAR, State.DOUBTFUL, whole))
+
+
+def test_an_asset_that_could_not_be_read_is_told_from_no_data():
+    assert state_of(SCL_MISSING, 0, 0, 0) == State.MISSING
+
+
+def test_classes_are_told_pixel_by_pixel_and_date_by_date():
+    scl = np.array([[[4, 9]], [[3, 0]], [[255, 6]]], np.uint8)
+    band = np.array([[[500, 900]], [[1, 0]], [[0, 7]]], np.uint16)
+    states = classify(scl, [band, band])
+    assert states.tolist() == [[[1, 2]], [[2, 0]], [[4, 1]]]
+    assert states.dtype == np.uint8
+
+
+# The buffer
+
+
+@pytest.mark.parametrize(
+    ("metres", "resolution", "pixels"),
+    [(100, 10, 10), (100, 20, 5), (100, 60, 2), (100, 120, 1), (0, 10, 0), (1, 10, 1), (0.3, 0.1, 3)],
+)
+def test_a_buffer_is_covered_by_whole_pixels(metres, resolution, pixels):
+    assert buffer_pixels(metres, resolution) == pixels
+
+
+@pytest.mark.parametrize("metres", [-1, math.nan, math.inf])
+def test_a_buffer_that_is_no_length_is_refused(metres):
+    with pytest.raises(InputError, match=f"zero or a positive number of metres, got {metres}"):
+        buffer_pixels(metres, 10)
+
+
+def distance_to_cloud(states):
+    """Euclidean distance of each pixel to the nearest cloudy one, by trying all."""
+    cloudy = np.argwhere(states == State.CLOUDY)
+    pixels = np.moveaxis(np.indices(states.shape), 0, -1)
+    if not len(cloudy):
+        return np.full(states.shape, 1e9)
+    return np.sqrt(((pixels[:, :, None, :] - cloudy) ** 2).sum(axis=-1)).min(axis=-1)
+
+
+few_clouds = npst.arrays(
+    np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 4), fill=st.just(1)
+)
+
+
+@given(few_clouds, st.integers(0, 8))
+def test_opacity_is_one_on_cloud_and_zero_beyond_reach(states, reach):
+    weight, distance = opacity(states, reach), distance_to_cloud(states)
+    assert weight.dtype == np.float32
+    assert weight.shape == states.shape
+    np.testing.assert_array_equal(weight > 0, distance <= reach)
+    assert (weight[distance <= reach / 2] == 1).all()
+    assert (weight <= 1).all()
+
+
+@given(few_clouds, st.integers(0, 8))
+def test_opacity_falls_with_the_distance_to_the_cloud(states, reach):
+    weight, distance = opacity(states, reach).ravel(), distance_to_cloud(states).ravel()
+    order = np.argsort(distance, kind="stable")
+    assert (np.diff(weight[order]) <= 0).all()
+    outer = distance[order] > reach / 2
+    apart = (np.diff(distance[order]) > 1e-9) & outer[1:] & (distance[order][1:] <= reach)
+    assert (np.diff(weight[order])[apart] < 0).all()
+
+
+def test_opacity_is_the_squared_cosine_of_the_docstring():
+    states = np.full((1, 12), State.CLEAR, np.uint8)
+    states[0, 0] = State.CLOUDY
+    fall = [math.cos(math.pi / 2 * step / 4) ** 2 for step in (1, 2, 3)]
+    assert opacity(states, 6)[0] == pytest.approx([1, 1, 1, 1, *fall, 0, 0, 0, 0, 0], abs=1e-7)
+
+
+@settings(max_examples=60)
+@given(few_clouds, st.integers(0, 6), st.data())
+def test_opacity_depends_on_nothing_beyond_reach(states, reach, data):
+    top, left = (data.draw(st.integers(0, edge - 1)) for edge in states.shape)
+    bottom, right = (
+        data.draw(st.integers(low + 1, edge)) for low, edge in zip((top, left), states.shape, strict=True)
+    )
+    read = np.s_[max(top - reach, 0) : bottom + reach, max(left - reach, 0) : right + reach]
+    inner = np.s_[min(top, reach) :, min(left, reach) :]
+    cropped = opacity(states[read], reach)[inner][: bottom - top, : right - left]
+    np.testing.assert_array_equal(cropped, opacity(states, reach)[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("reach", [0, 5])
+def test_without_cloud_nothing_is_generated(reach):
+    states = np.array([[State.NO_DATA, State.CLEAR, State.DOUBTFUL, State.MISSING]], np.uint8)
+    assert opacity(states, reach).tolist() == [[0, 0, 0, 0]]
+
+
+# Looks in time
+
+series = npst.arrays(
+    np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 3), st.integers(1, 3)), elements=st.booleans()
+)
+
+
+@given(series)
+def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear):
+    looks = nearest_looks(clear)
+    for (at, row, col), _ in np.ndenumerate(clear):
+        dates = np.flatnonzero(clear[:, row, col])
+        before, after = dates[dates < at], dates[dates > at]
+        assert looks.before[at, row, col] == (before[-1] if len(before) else -1)
+        assert looks.after[at, row, col] == (after[0] if len(after) else -1)
+    assert looks.before.dtype == looks.after.dtype == np.int16
+
+
+@given(series, st.data())
+def test_days_are_counted_to_the_look(clear, data):
+    gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
+    days = np.cumsum(gaps).astype(np.int64) + 18000
+    at = data.draw(st.integers(0, len(clear) - 1))
+    for looks in (nearest_looks(clear).before[at], nearest_looks(clear).after[at]):
+        counted = days_between(looks, days, at)
+        assert counted.dtype == np.uint16
+        for place, look in np.ndenumerate(looks):
+            assert counted[place] == (NEVER if look < 0 else abs(days[look] - days[at]))
+
+
+def test_two_centuries_are_not_never():
+    days = np.array([0, 70_000], np.int64)
+    assert days_between(np.array([[1, 0, -1]], np.int16), days, 0).tolist() == [[NEVER - 1, 0, NEVER]]

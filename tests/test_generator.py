@@ -1,0 +1,293 @@
+import hashlib
+import json
+import pickle
+
+import numpy as np
+import onnx
+import pytest
+from networks import BANDS, write_network
+from scipy.ndimage import uniform_filter
+
+from cloudgan import generator as module
+from cloudgan.errors import GeneratorError, InputError
+from cloudgan.generator import Contract, Generator
+
+WHOLE = {
+    "format": 1,
+    "name": "mean",
+    "version": "1",
+    "planes": ["cloudy:green", "mask", "before:nir", "before:age", "after:nir", "after:age"],
+    "bands": ["green", "nir"],
+    "tile": 32,
+    "training": {"psnr": 33.5},
+}
+
+
+def without(name):
+    return {key: value for key, value in WHOLE.items() if key != name}
+
+
+def planes(batch, depth=3, tile=32, seed=0):
+    return np.random.default_rng(seed).random((batch, depth, tile, tile), np.float32)
+
+
+# The contract
+
+
+def test_a_contract_says_what_goes_in_and_comes_out():
+    contract = Contract.parse(json.dumps(WHOLE), "model.onnx")
+    assert contract.planes == tuple(WHOLE["planes"])
+    assert contract.bands == ("green", "nir")
+    assert contract.tile == 32
+    assert contract.training == {"psnr": 33.5}
+    assert contract.sees_time
+
+
+def test_a_contract_without_a_model_card_is_one():
+    assert Contract.parse(json.dumps(without("training")), "model.onnx").training == {}
+
+
+def test_the_bands_to_read_are_the_output_first_then_what_planes_add():
+    raw = WHOLE | {"planes": ["cloudy:blue", "cloudy:green", "mask", "before:age"], "bands": ["nir", "green"]}
+    contract = Contract.parse(json.dumps(raw), "model.onnx")
+    assert contract.input_bands == ("nir", "green", "blue")
+
+
+@pytest.mark.parametrize(
+    ("names", "sees"),
+    [(["cloudy:green", "mask"], False), (["cloudy:green", "after:age"], True), (["before:green"], True)],
+)
+def test_a_generator_sees_time_where_it_asks_for_other_dates(names, sees):
+    contract = Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx")
+    assert contract.sees_time == sees
+
+
+def test_a_model_without_a_contract_is_refused():
+    with pytest.raises(
+        GeneratorError, match=r"model\.onnx is an ONNX model without a cloudgan contract; use"
+    ):
+        Contract.parse(None, "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        "null",
+        '"text"',
+        *(json.dumps(without(name)) for name in WHOLE if name != "training"),
+    ],
+)
+def test_a_contract_that_is_broken_or_lacks_a_part_is_refused(text):
+    with pytest.raises(GeneratorError, match=r"model\.onnx has a broken contract \(.*\); use a file that"):
+        Contract.parse(text, "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "change", [{"tile": "large"}, {"planes": None}, {"planes": 3}, {"bands": None}, {"training": "long"}]
+)
+def test_a_contract_of_wrong_types_is_refused(change):
+    with pytest.raises(GeneratorError, match="has a broken contract"):
+        Contract.parse(json.dumps(WHOLE | change), "model.onnx")
+
+
+def test_a_missing_part_of_a_contract_is_named():
+    with pytest.raises(GeneratorError, match=r"KeyError.*planes"):
+        Contract.parse(json.dumps(without("planes")), "model.onnx")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1"])
+def test_a_contract_of_another_format_is_refused(version):
+    with pytest.raises(GeneratorError, match=f"has a contract of format {version}, and 1 is read here; use"):
+        Contract.parse(json.dumps(WHOLE | {"format": version}), "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"planes": ["cloudy:green", "sar:vv"]},
+        {"planes": ["cloudy:"]},
+        {"planes": ["cloudy:age:red"]},
+        {"planes": ["masks"]},
+        {"planes": [3]},
+        {"planes": []},
+        {"bands": []},
+        {"tile": 0},
+        {"tile": -32},
+    ],
+)
+def test_a_contract_that_cannot_be_supplied_is_refused(change):
+    match = r"asks for planes \[.*\] of -?\d+ pixels and gives bands \[.*\], which cloudgan cannot supply"
+    with pytest.raises(GeneratorError, match=match):
+        Contract.parse(json.dumps(WHOLE | change), "model.onnx")
+
+
+# The file
+
+
+def test_a_model_is_loaded_with_its_contract_and_digest(network):
+    generator = Generator.load(network)
+    assert generator.contract.name == "mean"
+    assert generator.contract.bands == BANDS
+    assert generator.digest == hashlib.sha256(network.read_bytes()).hexdigest()
+    assert generator.device == "cpu"
+
+
+def test_another_model_has_another_digest(network, tmp_path):
+    other = Generator.load(write_network(tmp_path / "other.onnx", reach=4))
+    assert other.digest != Generator.load(network).digest
+    assert other != Generator.load(network)
+
+
+def test_the_same_model_elsewhere_is_the_same_generator(network, tmp_path):
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(network.read_bytes())
+    assert Generator.load(copy) == Generator.load(network)
+
+
+def test_a_missing_model_file_is_named(tmp_path):
+    with pytest.raises(
+        GeneratorError, match=r"no model file at .*nowhere\.onnx \(No such file.*give the path"
+    ):
+        Generator.load(tmp_path / "nowhere.onnx")
+
+
+def test_a_folder_is_no_model_file(tmp_path):
+    with pytest.raises(GeneratorError, match=r"no model file at .* \(Is a directory\)"):
+        Generator.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x89PNG\r\n\x1a\n", bytes(1000)])
+def test_what_is_not_onnx_is_refused(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(
+        GeneratorError, match=r"model\.onnx is not a readable ONNX model \(.*\); is it whole\?"
+    ):
+        Generator.load(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_model_is_refused(network, tmp_path, share):
+    whole = network.read_bytes()
+    path = tmp_path / "half.onnx"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(
+        GeneratorError, match=r"half\.onnx is not a readable ONNX model|half\.onnx is an ONNX"
+    ):
+        Generator.load(path)
+
+
+def test_a_foreign_model_is_refused(tmp_path):
+    path = write_network(tmp_path / "foreign.onnx", contract=None)
+    with pytest.raises(GeneratorError, match=r"foreign\.onnx is an ONNX model without a cloudgan contract"):
+        Generator.load(path)
+
+
+def test_a_model_whose_contract_is_no_json_is_refused(tmp_path):
+    path = write_network(tmp_path / "model.onnx", contract="planes: green")
+    with pytest.raises(GeneratorError, match=r"model\.onnx has a broken contract"):
+        Generator.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "depth", "tile"),
+    [
+        ({"planes": ["cloudy:green", "mask"]}, "input", 2, 32),
+        ({"planes": ["cloudy:green"] * 4}, "input", 4, 32),
+        ({"bands": ["green", "red"]}, "output", 2, 32),
+        ({"tile": 64}, "input", 3, 64),
+    ],
+)
+def test_shapes_that_belie_the_contract_are_refused(tmp_path, change, kind, depth, tile):
+    contract = without("training") | {"planes": [f"cloudy:{band}" for band in BANDS], "bands": BANDS} | change
+    path = write_network(tmp_path / "model.onnx", contract=contract)
+    match = (
+        rf"one float32 {kind} of shape \(batch, {depth}, {tile}, {tile}\) by its contract, but has \w+ tensor"
+    )
+    with pytest.raises(GeneratorError, match=match):
+        Generator.load(path)
+
+
+def test_a_model_of_two_outputs_is_refused(network, tmp_path):
+    model = onnx.load(network)
+    twin = model.graph.node.add()
+    twin.CopyFrom(model.graph.node[0])
+    twin.output[0] = "uncertainty"
+    output = model.graph.output.add()
+    output.CopyFrom(model.graph.output[0])
+    output.name = "uncertainty"
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(
+        GeneratorError, match=r"one float32 output of shape .* but has declouded .*, uncertainty"
+    ):
+        Generator.load(tmp_path / "two.onnx")
+
+
+def test_model_errors_are_input_errors():
+    assert issubclass(GeneratorError, InputError)
+
+
+# Running it
+
+
+def test_a_generator_computes_what_its_graph_says(generator):
+    tiles = planes(2)
+    mean = np.stack([uniform_filter(tile.mean(axis=0), 11, mode="constant") for tile in tiles])
+    expected = mean[:, None] * np.linspace(0.5, 1.5, 3)[:, None, None]
+    made = generator(tiles)
+    assert made.shape == (2, 3, 32, 32)
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, expected, rtol=1e-4)
+
+
+def test_a_tile_does_not_depend_on_its_batch(generator):
+    tiles = planes(5)
+    alone = np.concatenate([generator(tiles[at : at + 1]) for at in range(5)])
+    np.testing.assert_array_equal(generator(tiles), alone)
+
+
+@pytest.mark.parametrize("tiles", [1, 3, 4, 9])
+def test_a_fixed_batch_is_padded_and_the_padding_dropped(generator, monkeypatch, tiles):
+    one_by_one = generator(planes(tiles))
+    monkeypatch.setattr(Generator, "batch", 4)  # as on a GPU, where the shape of every call is the same
+    np.testing.assert_allclose(generator(planes(tiles)), one_by_one, rtol=1e-6)
+
+
+def test_a_generator_survives_pickling_and_opens_its_session_again(generator):
+    copy = pickle.loads(pickle.dumps(generator))
+    assert copy == generator
+    assert copy.contract == generator.contract
+    np.testing.assert_array_equal(copy(planes(1)), generator(planes(1)))
+
+
+def test_a_session_is_opened_once_a_process_and_model(network):
+    one, other = Generator.load(network), pickle.loads(pickle.dumps(Generator.load(network)))
+    assert module._session(one) is module._session(other)
+
+
+def test_its_bytes_stay_out_of_what_is_printed(generator):
+    assert len(repr(generator)) < 1000
+
+
+def test_a_cpu_takes_one_tile_a_call(generator):
+    assert generator.batch == 1
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
+def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(network, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # no machine has a GPU now
+    with pytest.raises(
+        GeneratorError, match=r"a GPU was asked for, but .*; install cloudgan\[gpu\] .* or run on"
+    ):
+        Generator.load(network, "gpu")(planes(1))
+
+
+def test_auto_takes_the_cpu_where_there_is_nothing_else(network, generator, monkeypatch):
+    monkeypatch.setattr(module.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    auto = Generator.load(network, "auto")
+    assert auto.batch == 1
+    np.testing.assert_array_equal(auto(planes(1)), generator(planes(1)))

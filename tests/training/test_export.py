@@ -1,0 +1,96 @@
+import json
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from cloudgan.errors import GeneratorError, InputError
+from cloudgan.generator import Contract, Generator
+from cloudgan.training import networks
+from cloudgan.training.export import contract, export_onnx, with_reflectance
+from cloudgan.training.scaling import Scaling
+
+# tf2onnx 1.17 and Keras's exporter use names that NumPy and TensorFlow have deprecated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    generator = networks.generator(width=4)
+    rng = np.random.default_rng(0)
+    # Statistics as after some training: those of a fresh network would hide a batch norm in training mode.
+    generator.set_weights([w + 0.1 * rng.random(w.shape, dtype=np.float32) for w in generator.get_weights()])
+    return with_reflectance(generator, Scaling(gamma=0.5))
+
+
+@pytest.fixture(scope="module")
+def tiles(fields):
+    return np.stack([fields[:256, :256], fields[40:296, 20:276][::-1]])
+
+
+@pytest.fixture(scope="module")
+def exported(model, tiles, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "new" / "model.onnx"
+    export_onnx(model, path, contract({"steps": 3}, "0.0.1"), tiles)
+    return path
+
+
+def test_the_file_agrees_with_keras_for_any_batch(exported, model, tiles):
+    session = ort.InferenceSession(exported)
+    assert [value.name for value in session.get_inputs()] == ["planes"]
+    assert [value.name for value in session.get_outputs()] == ["declouded"]
+    assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == ["batch", 3, 256, 256]
+    wanted = np.moveaxis(np.asarray(model(tiles, training=False)), -1, 1)
+    for count in (1, 2):
+        planes = np.ascontiguousarray(np.moveaxis(tiles[:count], -1, 1))
+        (found,) = session.run(None, {"planes": planes})
+        np.testing.assert_allclose(found, wanted[:count], atol=1e-3)
+
+
+def test_the_contract_is_what_serving_reads(exported):
+    properties = {item.key: item.value for item in onnx.load(exported).metadata_props}
+    read = Contract.parse(properties["cloudgan"], "model")
+    assert read.planes == ("cloudy:green", "cloudy:red", "cloudy:nir")
+    assert (read.bands, read.tile, read.name) == (("green", "red", "nir"), 256, "documented")
+    assert json.loads(properties["cloudgan"])["training"] == {"steps": 3}
+    assert Generator.load(exported)(np.full((1, 3, 256, 256), 0.2, np.float32)).shape == (1, 3, 256, 256)
+
+
+def test_large_weights_are_stored_in_half_the_bytes(exported, model, tiles, tmp_path):
+    whole = tmp_path / "whole.onnx"
+    export_onnx(model, whole, contract({}, "0.0.1"), tiles, half=False)
+    assert exported.stat().st_size < 0.62 * whole.stat().st_size
+    kinds = {w.data_type for w in onnx.load(exported).graph.initializer if np.prod(w.dims) >= 1024}
+    assert kinds == {TensorProto.FLOAT16}
+
+
+def test_a_model_that_strays_is_not_written(model, tiles, tmp_path, monkeypatch):
+    from cloudgan.training import export
+
+    def spoilt(graph):
+        for weights in graph.initializer:
+            values = onnx.numpy_helper.to_array(weights)
+            if values.size >= 1024:
+                weights.CopyFrom(onnx.numpy_helper.from_array(values * 1.5, weights.name))
+
+    monkeypatch.setattr(export, "_store_half", spoilt)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the one before")
+    with pytest.raises(GeneratorError, match=r"strays from Keras .* nothing was written"):
+        export_onnx(model, path, contract({}, "0.0.1"), tiles)
+    assert path.read_bytes() == b"the one before"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_bad_arguments_are_named(model, tiles, tmp_path):
+    wrong = {**contract({}, "0.0.1"), "planes": ["cloudy:green"]}
+    with pytest.raises(InputError, match="the contract names"):
+        export_onnx(model, tmp_path / "a.onnx", wrong, tiles)
+    with pytest.raises(InputError, match="real tiles"):
+        export_onnx(model, tmp_path / "a.onnx", contract({}, "0.0.1"), tiles[:0])

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudgan.errors import InputError
+from cloudgan.training import simulation
+from cloudgan.training.data import BANDS
+
+SUN = (150.0, 45.0)
+
+
+def seeded(seed):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("kind", simulation.KINDS)
+def test_one_seed_gives_one_sky(kind, fields):
+    one, same, other = (
+        simulation.clouded(fields, BANDS, simulation.sky(seeded(seed), fields.shape[:2], kind, 0.5, SUN))
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one.cloudy, same.cloudy)
+    np.testing.assert_array_equal(one.mask, same.mask)
+    assert not np.array_equal(one.cloudy, other.cloudy)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_clear_pixels_and_no_data_stay_as_they_are(seed):
+    clear = seeded(seed).uniform(0.02, 0.6, (64, 96, 3)).astype(np.float32)
+    clear[:9, :30] = 0
+    made = simulation.clouded(clear, BANDS, simulation.random_sky(seeded(seed), (64, 96)))
+    assert made.cloudy.dtype == np.float32
+    np.testing.assert_array_equal(made.cloudy[~made.mask], clear[~made.mask])
+    assert not made.cloudy[:9, :30].any()
+    assert (made.cloudy[9:] > 0).all(), "cloud must never read as no data"
+    assert ((made.opacity >= 0) & (made.opacity <= 1)).all()
+    assert made.mask[made.opacity > 0].all()
+
+
+@pytest.mark.parametrize(("cover", "wanted"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
+def test_cover_is_the_share_under_cloud(cover, wanted, rng):
+    made = simulation.sky(rng, (128, 128), "thick", cover, SUN)
+    assert np.mean(made.cloud > 0) == pytest.approx(wanted, abs=0.06)
+
+
+def test_thin_cloud_hides_green_more_than_nir_and_thick_hides_all_alike(rng):
+    clear = np.full((64, 64, 3), 0.1, np.float32)
+    cloud, none, bright = (np.full((64, 64), value, np.float32) for value in (0.5, 0.0, 0.1))
+    thin = simulation.clouded(clear * 5, BANDS, simulation.Sky(cloud, none, bright, thin=True))
+    lost = (clear * 5 - thin.cloudy)[0, 0]
+    assert lost[0] > lost[1] > lost[2]
+    thick = simulation.clouded(clear, BANDS, simulation.Sky(cloud, none, np.ones_like(cloud), thin=False))
+    assert np.ptp((thick.cloudy - 0.05)[0, 0]) < 0.06
+
+
+def test_shadows_fall_away_from_the_sun():
+    cloud = np.zeros((60, 60), np.float32)
+    cloud[28:32, 28:32] = 1
+    south = simulation.cast(cloud, 10, (180.0, 45.0))
+    assert np.unravel_index(south.argmax(), south.shape)[0] == pytest.approx(29.5 - 10, abs=1.5)
+    east = simulation.cast(cloud, 10, (90.0, 45.0))
+    assert np.unravel_index(east.argmax(), east.shape)[1] == pytest.approx(29.5 - 10, abs=1.5)
+    low = simulation.cast(cloud, 10, (180.0, 30.0))
+    assert low.argmax() < south.argmax()
+
+
+def test_transplanted_clouds_keep_their_shape_with_soft_edges(rng):
+    cloud = np.zeros((80, 80), bool)
+    cloud[20:50, 20:50] = True
+    sky = simulation.transplanted(rng, cloud, np.roll(cloud, (-15, 15), (0, 1)))
+    assert (sky.cloud[25:45, 25:45] > 0.85).all()
+    assert ((sky.cloud > 0.05) & (sky.cloud < 0.8)).any()
+    assert not sky.cloud[:10].any()
+    assert sky.shadow.max() > 0.4
+    real = np.full((80, 80, 3), 0.77, np.float32)
+    look = simulation.clouded(np.full((80, 80, 3), 0.1, np.float32), BANDS, sky, real)
+    assert look.cloudy[35, 35] == pytest.approx(0.77, abs=0.1)
+
+
+def test_noise_is_smooth_and_ranked(rng):
+    noise = simulation.fractal(rng, (128, 160), 3)
+    assert noise.shape == (128, 160)
+    assert (noise.min(), noise.max()) == (0, 1)
+    assert np.mean(noise > 0.7) == pytest.approx(0.3, abs=0.01)
+    assert np.abs(np.diff(noise, axis=0)).max() < 0.5
+    octave = simulation.perlin(rng, (128, 128), (4, 4))
+    assert abs(octave.mean()) < 0.2
+    assert np.abs(np.diff(octave, axis=1)).max() < 0.15
+
+
+def test_bad_arguments_are_named(fields, rng):
+    with pytest.raises(InputError, match="fog"):
+        simulation.sky(rng, (64, 64), "fog", 0.5, SUN)
+    with pytest.raises(InputError, match="cover"):
+        simulation.sky(rng, (64, 64), "thin", 1.5, SUN)
+    sky = simulation.sky(rng, (64, 64), "thin", 0.5, SUN)
+    with pytest.raises(InputError, match="swir"):
+        simulation.clouded(fields[:64, :64], ("green", "red", "swir"), sky)
+    with pytest.raises(InputError, match="does not fit"):
+        simulation.clouded(fields, BANDS, sky)
+    with pytest.raises(InputError, match="differ in shape"):
+        simulation.transplanted(rng, np.zeros((4, 4), bool), np.zeros((5, 4), bool))
