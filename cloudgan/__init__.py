@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from cloudgan.errors import CloudganError
     from cloudgan.generator import Generator
     from cloudgan.grid import Grid, Lattice, Window
+    from cloudgan.job import BatchJob
     from cloudgan.plan import Plan
     from cloudgan.planning import plan_run
-    from cloudgan.removal import remove_clouds
+    from cloudgan.removal import read_window, remove_clouds
     from cloudgan.run import Job, Report, execute
     from cloudgan.store import Store, prepare
 
 _HOME = {
     "Aoi": "aoi",
+    "BatchJob": "job",
     "CloudganError": "errors",
     "DateRange": "dates",
     "Generator": "generator",
@@ -40,11 +42,13 @@ _HOME = {
     "plan_run": "planning",
     "prepare": "store",
     "read_aoi": "aoi",
+    "read_window": "removal",
     "remove_clouds": "removal",
 }
 
 __all__ = [
     "Aoi",
+    "BatchJob",
     "CloudganError",
     "DateRange",
     "Generator",
@@ -63,6 +67,7 @@ __all__ = [
     "plan_run",
     "prepare",
     "read_aoi",
+    "read_window",
     "remove_clouds",
 ]
 

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 
 from cloudgan.errors import InputError
 
-BUFFER_METRES = 100.0
+BUFFER_METRES = 60.0
 """Default reach around detected cloud and shadow: Sen2Cor's classification is made at 20 m and misses
 their soft edges by a few of its pixels."""
 

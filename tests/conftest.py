@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from networks import write_network
 
+from cloudgan.demo import Demo, write_catalog
 from cloudgan.generator import Generator
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -23,6 +25,13 @@ def real_scenes() -> Path:
     if not catalog.exists():
         pytest.skip(f"the real scenes are not there: {catalog}")
     return catalog
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """Four dates of the demonstration catalogue, May 5, 10, 15 and 20."""
+    dates = [dt.date(2020, 5, day) for day in (5, 10, 15, 20)]
+    return write_catalog(tmp_path_factory.mktemp("demo"), dates=dates)
 
 
 @pytest.fixture(scope="session")

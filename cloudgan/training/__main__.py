@@ -28,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--model-version", default="0.1.0", help="written into the model's contract")
     options = parser.parse_args(arguments)
-    _log_to_stderr()
     given = {
         name: getattr(options, name) for name in ("steps", "width") if getattr(options, name) is not None
     }
@@ -60,4 +59,5 @@ def _log_to_stderr() -> None:
 
 
 if __name__ == "__main__":
+    _log_to_stderr()
     sys.exit(main())

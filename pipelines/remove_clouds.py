@@ -1,0 +1,33 @@
+"""Cloud removal in a notebook's way: a lazy cube in, a lazy cube out, no store and no cluster.
+
+python pipelines/remove_clouds.py field.geojson 2020-04/2020-07 [CATALOGUE]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import xarray as xr
+
+import cloudgan
+
+
+def declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: float = 10) -> xr.Dataset:
+    """The declouded cube of an area, lazy: index, average or plot it, and only that is computed."""
+    generator = cloudgan.Generator.load()
+    area, span = cloudgan.read_aoi(aoi), cloudgan.DateRange.parse(dates)
+    plan, _ = cloudgan.plan_run(area, span, generator, stac=stac, resolution=resolution)
+    margin = cloudgan.read_window(plan.grid.window, plan.tiling, plan.reach)
+    cube = cloudgan.open_cube(plan.scenes, cloudgan.Grid(plan.grid.lattice, margin), plan.bands, chunks=1024)
+    rows, cols = plan.grid.window.slices_in(margin)
+    return cloudgan.remove_clouds(cube, generator).isel(y=rows, x=cols)
+
+
+def ndvi(cube: xr.Dataset) -> xr.DataArray:
+    """Normalised difference vegetation index of a cube of digital numbers."""
+    red, nir = cube["red"].astype("float32"), cube["nir"].astype("float32")
+    return ((nir - red) / (nir + red)).rename("ndvi")
+
+
+if __name__ == "__main__":
+    print(ndvi(declouded(*sys.argv[1:])).mean(["y", "x"]).compute().to_series().to_string())

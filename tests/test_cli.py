@@ -1,0 +1,206 @@
+"""The command as a user meets it: what it says, where it says it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from networks import write_network
+from shapely.geometry import box, mapping
+
+from cloudgan.aoi import read_aoi
+from cloudgan.cli import batch_main, main
+from cloudgan.plan import CHUNK
+
+
+@pytest.fixture
+def ask(demo, network, tmp_path, capsys):
+    """Give the command, with a word that is right for each option that is not given here."""
+
+    def run(*flags: str, **options: object) -> tuple[int, str, str]:
+        words = {"aoi": demo.aoi, "dates": "2020-05", "stac": demo.catalog, "model": network}
+        words |= {"out": tmp_path / "out.zarr"} | options
+        arguments = [
+            str(word) for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        with pytest.raises(SystemExit) as end:
+            batch_main([*arguments, *flags])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return run
+
+
+def geojson(folder: Path, content: object) -> Path:
+    path = folder / "aoi.geojson"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+SQUARE = [[16.45, 48.6], [16.5, 48.6], [16.5, 48.65], [16.45, 48.65], [16.45, 48.6]]
+BAD_AOI = {
+    "not JSON": ("POLYGON ((0 0, 1 1))", "is not JSON"),
+    "JSON, but no GeoJSON": ([1, 2, 3], "is JSON but no GeoJSON"),
+    "a point": ({"type": "Point", "coordinates": [16.4, 48.6]}, "holds a Point, and an area needs polygons"),
+    "no feature": ({"type": "FeatureCollection", "features": []}, "holds no polygon"),
+    "no coordinates": ({"type": "Polygon", "coordinates": []}, "holds no polygon"),
+    "latitude first": (mapping(box(48.6, 160, 48.7, 190)), "outside \\+-180 and \\+-90 degrees"),
+    "metres": (mapping(box(605000, 5376000, 606000, 5377000)), "reproject it to EPSG:4326"),
+    "another CRS": (
+        {
+            "type": "Polygon",
+            "coordinates": [SQUARE],
+            "crs": {"properties": {"name": "urn:ogc:def:crs:EPSG::3857"}},
+        },
+        "is in urn:ogc:def:crs:EPSG::3857",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BAD_AOI.values(), ids=BAD_AOI)
+def test_an_unusable_area_is_named(ask, tmp_path, content, reason):
+    refused(ask(aoi=geojson(tmp_path, content)), reason)
+
+
+def test_an_area_that_is_not_there_is_named(ask, tmp_path):
+    refused(
+        ask(aoi=tmp_path / "nowhere.geojson"),
+        "nowhere.geojson cannot be read .*; give the path of a GeoJSON file",
+    )
+
+
+BAD_OPTIONS = {
+    "dates the wrong way round": ({"dates": "2020-07/2020-04"}, "2020-07/2020-04"),
+    "dates nobody can read": ({"dates": "last spring"}, "last spring"),
+    "dates without a beginning": ({"dates": "../2020-05-01"}, "\\.\\./2020-05-01"),
+    "a month without items": ({"dates": "2021-02"}, "no items for 2021-02"),
+    "too few clouds allowed": ({"max_cloud_cover": 0}, "without the limit"),
+    "no such percentage": ({"max_cloud_cover": 120}, "is no percentage; give 0 to 100"),
+    "an unknown reader": ({"reader": "gdal"}, "--reader gdal is unknown; give odc or stackstac"),
+    "too little memory": (
+        {"memory": "300MB"},
+        f"cannot hold one work unit of {CHUNK} x {CHUNK} .*give --memory",
+    ),
+    "memory that is no size": ({"memory": "plenty"}, "--memory plenty is no size; give one such as 4GB"),
+    "pixels without size": ({"resolution": 0}, "--resolution 0 "),
+    "nobody to work": ({"workers": 0}, "--workers 0 leaves nobody to work"),
+    "another collection": ({"collection": "landsat-c2-l2"}, "landsat-c2-l2"),
+    "no such model": ({"model": "nowhere.onnx"}, "no model file at nowhere.onnx"),
+    "no such catalogue": ({"stac": "nowhere/catalog.json"}, "nowhere/catalog.json"),
+    "no such job": ({"job": "nowhere.toml"}, "the job file nowhere.toml cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("options", "reason"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_an_unusable_option_is_named(ask, options, reason):
+    refused(ask(**options), reason)
+
+
+def test_what_must_be_given_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        batch_main(["--out", "out.zarr"])
+    refused((end.value.code, "", capsys.readouterr().err), "--aoi and --dates must be given")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_another_make_is_refused(ask, tmp_path):
+    foreign = write_network(tmp_path / "foreign.onnx", contract=None)
+    refused(ask(model=foreign), "foreign.onnx is an ONNX model without a cloudgan contract")
+
+
+def test_a_model_cut_short_is_refused(ask, network, tmp_path):
+    short = tmp_path / "short.onnx"
+    short.write_bytes(network.read_bytes()[:200])
+    refused(ask(model=short), "short.onnx is not a readable ONNX model")
+
+
+def test_a_model_that_wants_a_band_that_is_not_there_is_refused(ask, tmp_path):
+    greedy = write_network(tmp_path / "greedy.onnx", planes=["cloudy:swir16"])
+    refused(ask(model=greedy), "has no band swir16")
+
+
+def test_a_catalogue_that_is_none_is_refused(ask, tmp_path):
+    page = tmp_path / "catalog.json"
+    page.write_text("<html>login</html>")
+    refused(ask(stac=page), "catalog.json")
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(ask, tmp_path):
+    theirs = tmp_path / "photos"
+    theirs.mkdir()
+    (theirs / "cat.jpg").write_bytes(b"meow")
+    for flags in ([], ["--overwrite"]):
+        refused(ask(*flags, out=theirs), "photos exists and is no store of cloudgan's; give another --out")
+    assert [path.name for path in theirs.iterdir()] == ["cat.jpg"]
+
+
+def refused(end: tuple[object, str, str], reason: str) -> None:
+    """It ended with 2, in one sentence on stderr, with nothing on stdout and nothing written."""
+    code, out, err = end
+    assert code == 2, err
+    assert out == ""
+    assert "Traceback" not in err
+    sentence = err.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    assert re.search(reason, sentence), sentence
+
+
+@pytest.fixture(autouse=True)
+def nothing_half_written(tmp_path):
+    """No test here gets as far as a store."""
+    yield
+    assert not (tmp_path / "out.zarr").exists()
+
+
+# What goes well
+
+
+def test_a_plan_is_printed_and_nothing_is_written(ask):
+    code, out, err = ask("--plan")
+    assert (code, out) == (0, "")
+    for words in ("4, 2020-05-05 to 2020-05-20", "8, baselines 05.00", "EPSG:32633", "memory of a unit"):
+        assert words in err
+
+
+def test_a_plan_is_json_where_json_is_asked_for(ask):
+    code, out, _ = ask("--plan", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["dates"] == ["2020-05-05", "2020-05-10", "2020-05-15", "2020-05-20"]
+    assert plan["units"] == 1
+    assert plan["duplicates"] == ["S2B_33UXP_20200510_0_L2A"]
+
+
+def test_an_area_that_crosses_itself_is_mended_with_a_word(ask, demo, tmp_path):
+    west, south, east, north = read_aoi(demo.aoi).geometry.bounds
+    bow = [[west, south], [east, north], [east, south], [west, north], [west, south]]
+    code, _, err = ask("--plan", aoi=geojson(tmp_path, {"type": "Polygon", "coordinates": [bow]}))
+    assert code == 0
+    assert "aoi.geojson crosses itself and was repaired; check its outline" in err
+
+
+def test_flags_override_the_job_file(ask, demo, tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text('dates = "2019-01"\nmax-cloud-cover = 20\n')
+    code, out, _ = ask("--plan", "--json", job=job)
+    assert code == 0
+    assert json.loads(out)["dates"] == ["2020-05-05", "2020-05-10"]
+
+
+def test_both_commands_are_one(capsys):
+    for call, words in ((batch_main, ["--help"]), (main, ["batch", "--help"])):
+        with pytest.raises(SystemExit) as end:
+            call(words)
+        assert end.value.code == 0
+        assert "A rerun of the same command does only what is missing" in " ".join(
+            capsys.readouterr().out.split()
+        )
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("cloudgan 0.1")
