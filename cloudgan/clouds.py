@@ -31,7 +31,7 @@ class State(IntEnum):
     CLOUDY = 2
     """Cloud of medium or high probability, thin cirrus, or cloud shadow."""
     DOUBTFUL = 3
-    """Data that nothing vouches for: saturated or defective, unclassified, or lacking in a band. It passes
+    """Data that nothing vouches for: saturated or defective, without a class, or lacking in a band. It passes
     through as it is, and never serves as a clear look."""
     MISSING = 4
     """Without data because an asset that should hold it could not be read."""

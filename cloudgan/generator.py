@@ -79,7 +79,7 @@ class Contract:
                 tile=int(raw["tile"]),
                 training=dict(raw.get("training", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise GeneratorError(f"{source} has a broken contract ({error!r}); {remedy}") from error
         unknown = [plane for plane in contract.planes if not _PLANE.fullmatch(str(plane))]
         if unknown or not contract.planes or not contract.bands or contract.tile <= 0:

@@ -13,7 +13,7 @@ from cloudgan.aoi import Aoi
 from cloudgan.catalog import Scene, Selection, find_scenes
 from cloudgan.cube import source_lattice
 from cloudgan.dates import DateRange
-from cloudgan.errors import CatalogError
+from cloudgan.errors import CatalogError, InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid, Lattice
 from cloudgan.plan import Plan, choose_block
@@ -57,6 +57,7 @@ def plan_run(
     Raises:
         InputError: Something cannot be done as asked: nothing is found, the memory is too small, ...
     """
+    _check_extent(aoi)
     tiling = default_tiling(generator)
     reach = clouds.buffer_pixels(buffer, resolution)
     frame = Lattice(aoi.epsg, resolution)
@@ -95,6 +96,22 @@ def plan_run(
         duplicates=selection.duplicates,
     )
     return plan, (*aoi.notices, *selection.notices, *_uncovered(aoi, scenes))
+
+
+def _check_extent(aoi: Aoi) -> None:
+    """Refuse an area that reaches so far beyond its UTM zone that metres there mean little.
+
+    Raises:
+        InputError: It reaches more than half a zone beyond.
+    """
+    zone = aoi.epsg % 100
+    west, east = zone * 6 - 186, zone * 6 - 180
+    left, south, right, north = aoi.geometry.bounds
+    if left < west - 3 or right > east + 3 or south < -80 or north > 84:
+        raise InputError(
+            f"the AOI reaches from ({left:g}, {south:g}) to ({right:g}, {north:g}) degrees, far beyond UTM zone "
+            f"{zone} ({west} to {east} degrees east, 80 south to 84 north); cut it into one AOI a zone"
+        )
 
 
 def _lonlat_box(grid: Grid) -> shapely.Polygon:

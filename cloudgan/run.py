@@ -110,12 +110,13 @@ def process_unit(job: Job, index: int) -> UnitDone:
         dates=plan.written,
         threads=job.threads,
     )
+    write = job.store.writer(plan, unit)
     mark = time.perf_counter()
     for at, date in enumerate(dates):
         if outside is not None:
             date = date.clipped(outside)
         generated_at = time.perf_counter()
-        job.store.write_date(plan, unit, at, date)
+        write(at, date)
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
         seconds["generate"] += generated_at - mark
         mark = time.perf_counter()

@@ -89,6 +89,18 @@ def test_an_outline_that_crosses_itself_is_repaired_with_a_notice(saved):
     assert aoi.notices == (f"{path} crosses itself and was repaired; check its outline",)
 
 
+def test_a_part_that_collapses_to_a_line_is_dropped():
+    line = [[15.5, 46], [15.6, 46], [15.7, 46], [15.5, 46]]
+    document = mapping(FIELD) | {
+        "type": "MultiPolygon",
+        "coordinates": [mapping(FIELD)["coordinates"], [line]],
+    }
+    aoi = parse_aoi(document)
+    assert aoi.geometry.equals(FIELD)
+    assert aoi.geometry.geom_type == "Polygon"
+    assert len(aoi.notices) == 1
+
+
 def test_the_whole_earth_is_within_bounds():
     assert parse_aoi(mapping(box(-180, -90, 180, 90))).geometry.area == 360 * 180
 

@@ -86,7 +86,7 @@ def test_classes_are_told_pixel_by_pixel_and_date_by_date():
 
 @pytest.mark.parametrize(
     ("metres", "resolution", "pixels"),
-    [(100, 10, 10), (100, 20, 5), (100, 60, 2), (100, 120, 1), (0, 10, 0), (1, 10, 1), (0.3, 0.1, 3)],
+    [(100, 10, 10), (100, 20, 5), (100, 60, 2), (100, 120, 1), (0, 10, 0), (1, 10, 1), (2.1, 0.3, 7)],
 )
 def test_a_buffer_is_covered_by_whole_pixels(metres, resolution, pixels):
     assert buffer_pixels(metres, resolution) == pixels

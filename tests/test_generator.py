@@ -227,6 +227,19 @@ def test_a_model_of_two_outputs_is_refused(network, tmp_path):
         Generator.load(tmp_path / "two.onnx")
 
 
+def test_a_model_of_another_number_type_is_refused(network, tmp_path):
+    model = onnx.load(network)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    model.graph.node[0].input[0] = "single"
+    to_single = onnx.helper.make_node("Cast", ["planes"], ["single"], to=onnx.TensorProto.FLOAT)
+    model.graph.node.insert(0, to_single)
+    onnx.save(model, tmp_path / "double.onnx")
+    with pytest.raises(
+        GeneratorError, match=r"one float32 input of shape .* but has planes tensor\(double\)"
+    ):
+        Generator.load(tmp_path / "double.onnx")
+
+
 def test_model_errors_are_input_errors():
     assert issubclass(GeneratorError, InputError)
 

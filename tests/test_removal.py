@@ -183,7 +183,7 @@ def cuts(size):
     return inner.map(lambda places: [0, *sorted(places), size])
 
 
-@settings(max_examples=15)
+@settings(max_examples=25)
 @given(stride=st.sampled_from(STRIDES), rows=cuts(AREA.height), cols=cuts(AREA.width))
 def test_chunks_change_nothing(wholes, generator, stride, rows, cols):
     scenes, whole = wholes[stride]
@@ -481,9 +481,9 @@ def test_the_planes_go_in_in_the_order_of_the_contract(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def seer(tmp_path_factory):
-    """A generator that sees time."""
+    """A generator that sees time, and from each pixel far enough to notice what lies at its tile's edge."""
     path = tmp_path_factory.mktemp("seer") / "seer.onnx"
-    return Generator.load(write_network(path, planes=PLANES, bands=["green"]))
+    return Generator.load(write_network(path, planes=PLANES, bands=["green"], reach=12))
 
 
 def test_gaps_are_filled_where_another_date_shows_the_ground(seer):

@@ -28,6 +28,8 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         """The generator to judge and to ship: its weights averaged over the steps if the recipe says so."""
         if recipe.average > 0:
             self.averaged.set_weights(generator.get_weights())
+        self.adversarial = recipe.adversarial_weight > 0
+        """Whether the discriminator takes part; set before `fit`."""
         self.steps = self.add_weight(shape=(), dtype="int64", trainable=False, name="steps")
 
     def compile(self, **kwargs: Any) -> None:
@@ -68,7 +70,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
             error = _weighted_mean(ops.abs(real - generated), weight)
             loss = recipe.mae_weight * error
             adversarial = ops.convert_to_tensor(0.0)
-            if recipe.adversarial_weight > 0:
+            if self.adversarial:
                 judged = generated * known + real * (1.0 - known)
                 # In inference mode: its moving averages too move on discriminator steps only.
                 adversarial = _cross_entropy(self.discriminator([cloudy, judged], training=False), 1.0)
@@ -83,7 +85,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         scaling = self.recipe.scaling
         source, real = scaling.scaled(cloudy), scaling.scaled(clear)
         judge_loss: Any = ops.convert_to_tensor(0.0)
-        if self.recipe.adversarial_weight > 0:
+        if self.adversarial:
             known = ops.cast(weight > 0, "float32")
             generated = self.generator(source, training=False)
             judge_loss = self.discriminator_step(source, real, generated * known + real * (1.0 - known))

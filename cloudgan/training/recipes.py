@@ -42,8 +42,12 @@ class Recipe:
     """Weight of the mean absolute error, in [-1, 1], in the generator's loss."""
     adversarial_weight: float = 1.0
     """Weight of the cross entropy in the generator's loss; 0 trains without a discriminator."""
+    adversarial_after: float = 0.0
+    """Share of the steps that come first, on the mean absolute error alone: they cost a third."""
     observed_weight: float = 1.0
     """How much a pixel under clear sky counts in the error, against 1 for a hidden one."""
+    jitter: float = 0.1
+    """Spread of the random gain on clear ground, see `augmentation.random_gain`."""
     decay: bool = False
     """Whether the rates fall along a cosine to a fiftieth."""
     average: float = 0.0
@@ -54,6 +58,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if min(self.width, self.batch, self.steps, self.validate_every) < 1:
             raise InputError(f"width, batch, steps and validate_every are at least 1, got {self}")
+        if not 0 <= self.adversarial_after <= 1:
+            raise InputError(f"adversarial_after is a share of the steps, got {self.adversarial_after}")
         if not (0 <= self.average < 1 and 0 <= self.dropout < 1 and self.observed_weight >= 0):
             raise InputError(
                 f"average and dropout lie in [0, 1), observed_weight is not negative, got {self}"
@@ -77,9 +83,11 @@ SHIPPED = Recipe(
     dropout=0.2,
     scaling=Scaling(gamma=0.5),
     batch=4,
-    steps=5000,
-    generator_rate=4e-4,
-    observed_weight=0.1,
+    steps=5600,
+    generator_rate=6e-4,
+    adversarial_after=0.7,
+    observed_weight=0.25,
+    jitter=0.2,
     decay=True,
     average=0.995,
     validate_every=250,

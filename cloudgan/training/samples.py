@@ -41,15 +41,20 @@ class Sample:
 class Sampler:
     """Draws samples from imagery; what it draws depends on the imagery and the generator given alone."""
 
-    def __init__(self, imagery: Imagery, bands: tuple[str, ...] = BANDS) -> None:
+    def __init__(self, imagery: Imagery, bands: tuple[str, ...] = BANDS, jitter: float = 0.1) -> None:
         """Prepare to draw.
+
+        Args:
+            imagery: Ground, pairs and skies.
+            bands: Their bands.
+            jitter: Spread of the random gain on clear ground.
 
         Raises:
             InputError: There is no clear ground.
         """
         if not imagery.clear:
             raise InputError("no clear scenes to train on or to validate on")
-        self.bands = bands
+        self.bands, self.jitter = bands, jitter
         self._clear = [enlarged(scene, TILE) for scene in imagery.clear]
         # A region with many dates or pixels counts for more, but not in proportion.
         counts = dict.fromkeys(imagery.regions(), 0.0)
@@ -62,11 +67,11 @@ class Sampler:
         self._pairs = [pair for pair in imagery.pairs if min(pair.hidden.shape) >= TILE]
         self._skies = [scene for scene in imagery.skies if min(scene.valid.shape) >= TILE]
 
-    def draw(self, rng: Generator, real: float = 0.15, jitter: float = 0.1) -> Sample:
+    def draw(self, rng: Generator, real: float = 0.15) -> Sample:
         """One sample: a real pair with probability `real`, where there are any, else a simulated sky."""
         if self._pairs and rng.random() < real:
             return self.of_pair(self._pairs[rng.integers(len(self._pairs))], rng)
-        return self.of_clear(self._clear[rng.choice(len(self._clear), p=self._shares)], rng, jitter)
+        return self.of_clear(self._clear[rng.choice(len(self._clear), p=self._shares)], rng, self.jitter)
 
     def of_clear(self, scene: Scene, rng: Generator, jitter: float = 0.0) -> Sample:
         """A tile of clear ground under a simulated or transplanted sky."""
@@ -102,25 +107,18 @@ class Sampler:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Endless training batches; batch number i of a seed is always the same."""
+    """Training batches; batch number i of a seed is always the same."""
 
-    def __init__(
-        self, sampler: Sampler, batch: int, steps: int, seed: int, observed: float, workers: int = 1
-    ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
-        self._sampler, self._batch, self._steps, self._seed, self._observed = (
-            sampler,
-            batch,
-            steps,
-            seed,
-            observed,
-        )
+    def __init__(self, sampler: Sampler, batch: int, steps: range, seed: int, observed: float) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self._sampler, self._batch, self._steps = sampler, batch, steps
+        self._seed, self._observed = seed, observed
 
     def __len__(self) -> int:
-        return self._steps
+        return len(self._steps)
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self._seed, index))
+        rng = np.random.default_rng((self._seed, self._steps[index]))
         return stacked([self._sampler.draw(rng) for _ in range(self._batch)], self._observed)
 
 

@@ -79,8 +79,17 @@ def train(
     course = _Course(
         model, recipe, tiles, run_dir, _card(recipe, training, validation, seed), model_version, minutes
     )
-    batches = Batches(Sampler(training), recipe.batch, recipe.steps, seed, recipe.observed_weight)
-    model.fit(batches, epochs=1, verbose=0, callbacks=[course])
+    sampler = Sampler(training, jitter=recipe.jitter)
+    turn = round(recipe.adversarial_after * recipe.steps)
+    for adversarial, steps in (
+        (False, range(turn)),
+        (recipe.adversarial_weight > 0, range(turn, recipe.steps)),
+    ):
+        if steps and not course.over:
+            model.adversarial = adversarial
+            model.make_train_function(force=True)
+            batches = Batches(sampler, recipe.batch, steps, seed, recipe.observed_weight)
+            model.fit(batches, shuffle=False, verbose=0, callbacks=[course])
     return course.finished()
 
 
@@ -132,18 +141,19 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         self._product = with_reflectance(model.averaged, recipe.scaling)
         self._recipe, self._tiles, self._run_dir, self._card = recipe, tiles, run_dir, card
         self._version, self._minutes = model_version, minutes
+        self.over = False
         self._best = np.inf
         self._start = time.monotonic()
         self._losses: list[dict[str, float]] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = batch + 1
+        step = int(self.model.steps)
         self._losses.append(dict(logs or {}))
         late = self._minutes is not None and time.monotonic() - self._start > 60 * self._minutes
         if step % self._recipe.validate_every == 0 or step == self._recipe.steps or late:
             self._validate(step)
             if late:
-                self.model.stop_training = True
+                self.over = self.model.stop_training = True
 
     def _validate(self, step: int) -> None:
         rows = evaluate(self._tiles, declouder(self._product))

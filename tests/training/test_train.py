@@ -33,7 +33,7 @@ def imagery(fields):
 
 
 def test_batches_repeat_by_seed_and_index(imagery):
-    one, same, other = (Batches(Sampler(imagery), 3, 10, seed, 0.1) for seed in (1, 1, 2))
+    one, same, other = (Batches(Sampler(imagery), 3, range(10), seed, 0.1) for seed in (1, 1, 2))
     assert len(one) == 10
     for a, b in zip(one[4], same[4], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -59,7 +59,7 @@ def test_samples_teach_the_truth_and_only_it(imagery, rng):
 
 
 def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
-    recipe = replace(SHIPPED, width=4, batch=2, steps=4, validate_every=2)
+    recipe = replace(SHIPPED, width=4, batch=2, steps=4, adversarial_after=0.5, validate_every=2)
     run = train(recipe, tmp_path, tmp_path / "run", held_out=["b"], imagery=imagery)
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"]

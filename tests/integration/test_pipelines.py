@@ -1,0 +1,77 @@
+"""What lies in `pipelines/`, run as its first lines say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+
+from cloudgan.generator import Generator
+from cloudgan.job import BatchJob
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+
+
+def call(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(PIPELINES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_job_is_one_that_the_command_takes(path):
+    job = BatchJob.load(path, {"aoi": "field.geojson", "dates": "2020-04/2020-07"})
+    assert job.aoi == "field.geojson"
+
+
+def test_every_pipeline_is_short():
+    for path in PIPELINES.glob("*.py"):
+        assert len(path.read_text().splitlines()) < 80, path
+
+
+def test_the_demonstration_job_and_its_picture(demo, network, tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'aoi = "{demo.aoi}"\ndates = "2020-05"\nstac = "{demo.catalog}"\nmodel = "{network}"\n'
+        f'out = "{tmp_path / "out.zarr"}"\n'
+    )
+    call("-m", "cloudgan.cli", "batch", "--job", job)
+    call(PIPELINES / "picture.py", job, tmp_path / "before-after.png")
+    _, height, width = (xr.open_zarr(tmp_path / "out.zarr").sizes[name] for name in ("time", "y", "x"))
+    with rasterio.open(tmp_path / "before-after.png") as picture:
+        assert picture.shape == (2 * height + 8, 4 * width + 3 * 8)
+        before, after = np.split(picture.read()[:, np.r_[:height, height + 8 : 2 * height + 8]], 2, axis=1)
+    assert (before != after).any()
+    assert (before == after).mean() > 0.2
+
+
+def test_clouds_are_removed_without_a_store(demo):
+    series = call(PIPELINES / "remove_clouds.py", demo.aoi, "2020-05-05/2020-05-10", demo.catalog).split("\n")
+    values = {line.split()[0]: float(line.split()[1]) for line in series if line.startswith("2020")}
+    assert list(values) == ["2020-05-05", "2020-05-10"]
+    assert all(0.2 < value < 0.9 for value in values.values())
+
+
+def test_a_generator_is_trained_on_a_folder_and_used(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        fields = np.kron(rng.integers(500, 4000, (3, 20, 20)), np.ones((1, 16, 16))).astype(np.uint16)
+        profile = {"driver": "GTiff", "count": 3, "height": 320, "width": 320, "dtype": "uint16"}
+        frame = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 10, 10)}
+        with rasterio.open(tmp_path / name / "clear.tif", "w", **profile, **frame) as file:
+            file.write(fields)
+            file.descriptions = ("B03", "B04", "B08")
+    printed = call(PIPELINES / "train.py", tmp_path / "here", tmp_path / "there", tmp_path / "run", 2)
+    generator = Generator.load(printed.split()[-1])
+    assert generator.contract.planes == ("cloudy:green", "cloudy:red", "cloudy:nir")
+    made = generator(rng.random((1, 3, 256, 256), np.float32))
+    assert made.shape == (1, 3, 256, 256)
+    assert np.isfinite(made).all()
