@@ -18,7 +18,6 @@ import numpy as np
 import odc.stac
 import pystac
 import rasterio
-import stackstac
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -180,6 +179,8 @@ def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | 
 
 
 def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
+    import stackstac  # a second of import that the other reader does without
+
     # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
     # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and dtype
     # and fill_value must be numpy's own types.

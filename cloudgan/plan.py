@@ -103,7 +103,8 @@ class Plan:
     @property
     def memory(self) -> int:
         """Bytes that one unit needs at most, in a worker of its own."""
-        return memory_of_unit(self.block, len(self.scenes), self.contract, self.tiling, self.reach)
+        unit = _unit_shape(self.block, self.grid.shape)
+        return memory_of_unit(unit, len(self.scenes), self.contract, self.tiling, self.reach)
 
     def digest(self) -> str:
         """SHA-256 of all that decides a byte of the store, in hex: a store of another digest is another."""
@@ -168,14 +169,19 @@ def _read_pixels(window: Window, tiling: Tiling, reach: int) -> int:
     return height * width
 
 
-def memory_of_unit(block: int, times: int, contract: Contract, tiling: Tiling, reach: int) -> int:
-    """Bytes that a unit of `block` x `block` pixels needs at most.
+def _unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the largest unit of a store."""
+    return min(block, store[0]), min(block, store[1])
+
+
+def memory_of_unit(shape: tuple[int, int], times: int, contract: Contract, tiling: Tiling, reach: int) -> int:
+    """Bytes that a unit of so many rows and columns needs at most.
 
     All dates of the read window are held at once: the bands and the scene classification, states, opacity and
     looks; beside them the work on one date, in float32.
     """
     # However a block lies on the tile lattice, its tiles reach at most a tile beyond it on both sides.
-    read = _read_pixels(Window(0, 0, block + tiling.size, block + tiling.size), tiling, reach)
+    read = _read_pixels(Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size), tiling, reach)
     bands = len(contract.input_bands)
     held = 2 * bands + 1 + 1 + 2 + 4
     passing = 4 + 16  # indices while the looks are found, of all dates; distances of one date
@@ -208,11 +214,13 @@ def choose_block(
     """
     useful = [block for block in BLOCKS if block < 2 * max(shape)] or [BLOCKS[-1]]
     for block in [prefer, *useful] if prefer in BLOCKS else useful:
-        if budget is None or memory_of_unit(block, times, contract, tiling, reach) <= budget:
+        needed = memory_of_unit(_unit_shape(block, shape), times, contract, tiling, reach)
+        if budget is None or needed <= budget:
             return block
-    least = memory_of_unit(BLOCKS[-1], times, contract, tiling, reach) / 1e9
+    smallest = _unit_shape(BLOCKS[-1], shape)
+    least = memory_of_unit(smallest, times, contract, tiling, reach) / 1e9
     raise InputError(
-        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {BLOCKS[-1]} x "
-        f"{BLOCKS[-1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
+        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {smallest[0]} x "
+        f"{smallest[1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
         f"{least + 0.1:.1f}GB or more, or fewer dates"
     )

@@ -12,7 +12,6 @@ from shapely.geometry import box, mapping
 
 from cloudgan.aoi import read_aoi
 from cloudgan.cli import batch_main, main
-from cloudgan.plan import CHUNK
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ BAD_OPTIONS = {
     "an unknown reader": ({"reader": "gdal"}, "--reader gdal is unknown; give odc or stackstac"),
     "too little memory": (
         {"memory": "300MB"},
-        f"cannot hold one work unit of {CHUNK} x {CHUNK} .*give --memory",
+        "cannot hold one work unit of 268 x 512 .*give --memory",
     ),
     "memory that is no size": ({"memory": "plenty"}, "--memory plenty is no size; give one such as 4GB"),
     "pixels without size": ({"resolution": 0}, "--resolution 0 "),

@@ -239,7 +239,7 @@ def test_an_unknown_baseline_is_called_so():
 
 
 def memory(block, times=10, contract=CONTRACT, tiling=TILING, reach=REACH):
-    return memory_of_unit(block, times, contract, tiling, reach)
+    return memory_of_unit((block, block), times, contract, tiling, reach)
 
 
 @given(block=st.sampled_from(BLOCKS[:-1]), times=st.integers(1, 200), reach=st.integers(0, 50))
@@ -259,7 +259,11 @@ def test_memory_covers_the_input_of_a_unit_wherever_it_lies(row, col):
 
 
 def test_a_plan_knows_the_memory_of_its_units():
-    assert make_plan().memory == memory(512, 3)
+    assert make_plan(Window(0, 0, 9000, 9000)).memory == memory(512, 3)
+
+
+def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():
+    assert make_plan(Window(0, 0, 100, 200)).memory == memory_of_unit((100, 200), 3, CONTRACT, TILING, REACH)
 
 
 def choose(shape=(9000, 9000), times=10, budget=None, prefer=None):
