@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -21,9 +21,11 @@ from cloudgan.errors import CloudganError, InputError
 if TYPE_CHECKING:
     import distributed
 
+    from cloudgan.cube import Reader
+    from cloudgan.generator import Generator
     from cloudgan.job import BatchJob
     from cloudgan.plan import Plan
-    from cloudgan.run import Job, Report
+    from cloudgan.run import Report
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -133,14 +135,32 @@ def batch(
 
 
 def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
+    workers, memory = _share_of_machine(options)
+    plan, generator = _planned(options, memory)
+    summary = plan.summary()
+    if not (plan_only and as_json):
+        err.print(_plan_table(summary))
+    if plan_only:
+        if as_json:
+            typer.echo(json.dumps(summary, indent=2))
+        return
+    report = _executed(options, plan, generator, min(workers, plan.unit_count), memory)
+    if as_json:
+        typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
+    _print_report(report, options.out)
+    if report.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
+    """Everything that can be refused is refused here, before anything is written or started."""
     from cloudgan import aoi, dates, generator, planning, store
 
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
     found = None if options.overwrite else store.identity_of(options.out)
-    workers, budget = _share_of_machine(options)
-    with err.status("searching the catalogue") if err.is_terminal else _nothing():
+    with err.status("searching the catalogue"):
         plan, notices = planning.plan_run(
             area,
             span,
@@ -150,36 +170,31 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
             resolution=options.resolution,
             max_cloud_cover=options.max_cloud_cover,
             clip=options.clip,
-            memory=budget,
+            memory=memory,
             prefer_block=(found or {}).get("block"),
         )
     for notice in notices:
-        err.print(f"note: {notice}", style="yellow")
-    if plan_only and as_json:
-        typer.echo(json.dumps(plan.summary(), indent=2))
-        return
-    err.print(_plan_table(plan))
-    if plan_only:
-        return
-    from cloudgan.run import Job
-
-    target = store.prepare(options.out, plan, overwrite=options.overwrite)
-    workers = min(workers, plan.unit_count)
-    job = Job(plan, made, target, options.reader, options.allow_missing, _threads(options, workers))  # type: ignore[arg-type]
-    with _client(options, workers, budget) as client:
-        report = _execute(job, client)
-    if as_json:
-        typer.echo(
-            json.dumps({"store": options.out, "plan": plan.summary(), "report": report.as_json()}, indent=2)
-        )
-    _print_report(report, options.out)
-    if report.failed:
-        raise typer.Exit(SOME_FAILED)
+        err.print(f"note: {notice}", style="yellow", markup=False)
+    store.check(options.out, plan, overwrite=options.overwrite)
+    return plan, made
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _executed(
+    options: BatchJob, plan: Plan, generator: Generator, workers: int, memory: int | None
+) -> Report:
+    from cloudgan import run, store
+
+    with _client(options, workers, memory) as client:
+        run.check_workers(client, plan)
+        target = store.prepare(options.out, plan, overwrite=options.overwrite)
+        reader = cast("Reader", options.reader)
+        job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
+        try:
+            with _progress(plan) as show:
+                return run.execute(job, client, show)
+        except KeyboardInterrupt:
+            err.print("interrupted: what is done is kept; run the same command again to do the rest")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _share_of_machine(options: BatchJob) -> tuple[int, int | None]:
@@ -238,20 +253,8 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
         yield client
 
 
-def _execute(job: Job, client: distributed.Client) -> Report:
-    from cloudgan.run import check_workers, execute
-
-    check_workers(client, job.plan)
-    try:
-        with _progress(job) as show:
-            return execute(job, client, show)
-    except KeyboardInterrupt:
-        err.print("interrupted: what is done is kept; run the same command again to do the rest")
-        raise typer.Exit(INTERRUPTED) from None
-
-
 @contextmanager
-def _progress(job: Job) -> Iterator[Callable[[Report], None] | None]:
+def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
     """A bar of units, pixels, rate and time left; nothing where stderr is no terminal."""
     if not err.is_terminal:
         yield None
@@ -263,7 +266,7 @@ def _progress(job: Job) -> Iterator[Callable[[Report], None] | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task("units", total=job.plan.unit_count, pixels="")
+        task = bar.add_task("units", total=plan.unit_count, pixels="")
 
         def show(report: Report) -> None:
             rate = report.pixels / max(report.seconds, 1e-9) / 1e6
@@ -276,16 +279,15 @@ def _progress(job: Job) -> Iterator[Callable[[Report], None] | None]:
         yield show
 
 
-def _plan_table(plan: Plan) -> Table:
-    summary = plan.summary()
+def _plan_table(summary: dict[str, Any]) -> Table:
     times, height, width = summary["shape"]
     rows = {
-        "area": f"{width} x {height} pixels of {plan.grid.resolution:g} m, {summary['crs']}",
+        "area": f"{width} x {height} pixels of {summary['resolution']:g} m, {summary['crs']}",
         "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
         "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
-        "work units": f"{summary['units']} of at most {plan.block} x {plan.block} pixels, all dates",
+        "work units": f"{summary['units']}, each of {summary['unit']} pixels square at most, all dates",
         "generator tiles": f"{summary['tiles_at_most']} at most; those without cloud are skipped",
         "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
         "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",

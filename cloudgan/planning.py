@@ -109,8 +109,8 @@ def _check_extent(aoi: Aoi) -> None:
     left, south, right, north = aoi.geometry.bounds
     if left < west - 3 or right > east + 3 or south < -80 or north > 84:
         raise InputError(
-            f"the AOI reaches from ({left:g}, {south:g}) to ({right:g}, {north:g}) degrees, far beyond UTM zone "
-            f"{zone} ({west} to {east} degrees east, 80 south to 84 north); cut it into one AOI a zone"
+            f"the AOI reaches from ({left:g}, {south:g}) to ({right:g}, {north:g}) degrees, far beyond UTM "
+            f"zone {zone} ({west} to {east} degrees east, 80 south to 84 north); cut it into one AOI a zone"
         )
 
 

@@ -131,27 +131,34 @@ def _not_ours(location: str) -> StoreError:
     return StoreError(f"{location} exists and is no store of cloudgan's; give another --out")
 
 
-def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
-    """Make the template of a store, or take up one that was made for the same plan.
+def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
+    """Make sure that a plan may be written somewhere, without writing.
 
     Args:
         location: Path of a directory, or URL of an object store.
-        plan: What the store is for.
-        overwrite: Remove a store of ours that is there.
+        plan: What is to be written.
+        overwrite: Whether a store of ours that is there may be removed.
 
     Raises:
         StoreError: Something else is there: a store for another plan, or not a store of ours.
     """
-    found = identity_of(location)
-    identity = plan.identity()
-    if found is not None and overwrite:
-        _remove(location)
-    elif found is not None and found != identity:
+    found, wanted = identity_of(location), plan.identity()
+    if found not in (None, wanted) and not overwrite:
         raise StoreError(
-            f"{location} was made with other settings ({differences(found, identity)}); "
+            f"{location} was made with other settings ({differences(found or {}, wanted)}); "
             "give another --out, or --overwrite to replace it"
         )
-    _make_template(_zarr_store(location), plan, identity)
+
+
+def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
+    """Make the template of a store, or take up one that was made for the same plan.
+
+    The arguments and errors are those of `check`.
+    """
+    check(location, plan, overwrite=overwrite)
+    if overwrite and identity_of(location) is not None:
+        _remove(location)
+    _make_template(_zarr_store(location), plan)
     return Store(location)
 
 
@@ -187,12 +194,12 @@ def _remove(location: str) -> None:
         zarr.open_group(root, mode="w")
 
 
-def _make_template(root: ZarrStore, plan: Plan, identity: dict[str, Any]) -> None:
+def _make_template(root: ZarrStore, plan: Plan) -> None:
     """Create what is missing of the template; the ledger comes last, and vouches for the rest."""
     group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False)
     if _LEDGER in group:
         return
-    group.update_attributes(_root_attributes(plan) | {_IDENTITY: identity})
+    group.update_attributes(_root_attributes(plan) | {_IDENTITY: plan.identity()})
     _make_coordinates(group, plan)
     chunk = min(CHUNK, plan.block)
     for name, attributes in _variables(plan).items():

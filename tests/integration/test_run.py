@@ -238,7 +238,7 @@ def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, g
     before = shards(out)
     other = replace(plan, reach=plan.reach + 1, model="0" * 64)
     with pytest.raises(
-        StoreError, match=r"other settings \(buffer: 10 there, 11 wanted; model: .*--overwrite"
+        StoreError, match=r"other settings \(buffer: 6 there, 7 wanted; model: .*--overwrite"
     ):
         prepare(str(out), other)
     assert shards(out) == before
@@ -308,6 +308,37 @@ def command(demo, network64, out, *more: str) -> list[str]:
     }
     words = [str(word) for pair in arguments.items() for word in pair]
     return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json", *more]
+
+
+def test_somebody_elses_scheduler_does_the_work(demo, network64, client, tmp_path):
+    out = tmp_path / "out.zarr"
+    call = command(demo, network64, out, "--scheduler", client.scheduler.address)
+    done = subprocess.run(call, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["report"]["done"] == 1
+    assert len(client.scheduler_info()["workers"]) == 2  # it leaves them as they were
+
+
+def test_a_scheduler_that_does_not_answer_is_named(demo, network64, tmp_path):
+    out = tmp_path / "out.zarr"
+    call = command(demo, network64, out, "--scheduler", "tcp://127.0.0.1:9")
+    environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
+    done = subprocess.run(call, capture_output=True, text=True, timeout=200, check=False, env=environment)
+    assert done.returncode == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+def test_a_server_that_is_no_catalogue_is_named(demo, network64, stac_server, tmp_path):
+    out = tmp_path / "out.zarr"
+    call = command(demo, network64, out)
+    page = (200, "text/html", "<html>log in</html>")
+    call[call.index(str(demo.catalog))] = stac_server(reply=page).url
+    done = subprocess.run(call, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
 
 
 def test_a_killed_worker_costs_nothing(written, plan, generator, tmp_path):
