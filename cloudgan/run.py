@@ -254,7 +254,7 @@ def execute(
             report.seconds = time.perf_counter() - started
             if on_progress:
                 on_progress(report)
-            futures.update(submit(in_flight() - futures.count()))
+            futures.update(submit(max(0, in_flight() - futures.count())))
     finally:
         client.unregister_worker_plugin(plugin.name)
     report.seconds = time.perf_counter() - started

@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudgan.errors import CloudganError
+from cloudgan.training import temporal_run
 from cloudgan.training.recipes import RECIPES
 from cloudgan.training.train import HELD_OUT, train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, train, and return the exit code."""
+    given_now = sys.argv[1:] if arguments is None else arguments
+    if given_now[:1] == ["temporal"]:  # the generator that sees time has a command line of its own
+        return temporal_run.main(given_now[1:])
     parser = argparse.ArgumentParser(prog="python -m cloudgan.training", description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), help="what to do")
     parser.add_argument("data", type=Path, help="folder of the sample imagery")

@@ -386,7 +386,7 @@ class Sampler:
         self._series = {size: [s for s in every if _edge(s) == size] for size in (64, 96, 128)}
         self._skies = skies_of(every)
         self._observed = observed
-        self._known = {id(s): _believed(s) for s in every}
+        self._known = {id(s): believed(s) for s in every}
         self._odds = {
             size: np.array([_importance(s) for s in group]) for size, group in self._series.items() if group
         }
@@ -579,7 +579,7 @@ def _importance(series: Series) -> float:
     return 1.0
 
 
-def _believed(series: Series) -> Mask:
+def believed(series: Series) -> Mask:
     """Where the truth is true: clear, and not near the date's own clouds."""
     near = [
         distance_transform_edt(states != State.CLOUDY) <= series.reach + 2

@@ -68,8 +68,8 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
             "linear": linear,
             "inner": inner,
             "clear": clear,
-            "age_before": ops.log1p(age_before) / 4,
-            "age_after": ops.log1p(age_after) / 4,
+            "age_before": ops.log(1 + age_before) / 4,
+            "age_after": ops.log(1 + age_after) / 4,
         }
 
 
@@ -93,23 +93,18 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         self.lean_class = strength("lean_class", 0.02)
         self.lean_all = strength("lean_all", 0.02)
         self.lean_tile = strength("lean_tile", 0.01)
-        self.fine = _gaussian(_FINE, 4 * (self.classes + 1) * 2 + 4)
-        self.coarse = _gaussian(_COARSE, 4 * (self.classes + 1) * 2 + 4)
 
     def call(self, inputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         """Shifts of both looks by class, by place, the mean colour around, and how much is known."""
         kinds, classes = inputs["kinds"], self.classes
-        trust = inputs["trust"] * inputs["inner"]
         parts = []
         for side in ("before", "after"):
-            weight = trust * inputs[f"has_{side}"]
-            difference = (inputs["cloudy"] - inputs[side]) * weight
-            values = ops.concatenate([difference, weight], axis=-1)
+            values = inputs[f"gap_{side}"] * inputs["trust"]
             parts.append(values)
             parts += [values * kinds[..., k : k + 1] for k in range(classes)]
-        parts += [inputs["cloudy"] * trust, trust]
-        cells = ops.average_pool(ops.concatenate(parts, axis=-1), CELL, padding="same")
-        fine, coarse = self._blurred(cells, self.fine), self._blurred(cells, self.coarse)
+        parts.append(inputs["colours"] * inputs["trust"])
+        cells = ops.average_pool(ops.concatenate(parts, axis=-1), CELL // 2, padding="same")
+        fine, coarse = _blurred(cells, _FINE), _blurred(cells, _COARSE)
         tile = ops.mean(cells, axis=(1, 2), keepdims=True)
         lean = {
             name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")
@@ -143,7 +138,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         around = (coarse[..., -4:-1] + 0.01 * whole) / (coarse[..., -1:] + 0.01)
         colour = (fine[..., -4:-1] + 0.01 * around) / (fine[..., -1:] + 0.01)
         wide = ops.concatenate([*maps, colour, *known], axis=-1)
-        wide = _enlarged(wide, CELL)
+        wide = _enlarged(wide, CELL // 2)
         by_class, by_place = [], []
         for side in range(2):
             at = 3 * side * (classes + 1)
@@ -153,31 +148,28 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
                 here = at + 3 * (k + 1)
                 shift = shift + kinds[..., k : k + 1] * wide[..., here : here + 3]
             by_class.append(shift)
-        colour = wide[..., -5:-2]
-        return (
-            ops.concatenate(by_class, axis=-1),
-            ops.concatenate(by_place, axis=-1),
-            colour,
-            wide[..., -2:],
-        )
-
-    def _blurred(self, cells: Any, kernel: Any) -> Any:
-        rows, cols = kernel
-        cells = ops.depthwise_conv(cells, rows, padding="same")
-        return ops.depthwise_conv(cells, cols, padding="same")
+        whole = _enlarged(ops.concatenate([*by_class, *by_place, wide[..., -5:]], axis=-1), 2)
+        return whole[..., :6], whole[..., 6:12], whole[..., 12:15], whole[..., 15:]
 
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
         return {**super().get_config(), "classes": self.classes}
 
 
-def _gaussian(sigma: float, depth: int) -> tuple[Any, Any]:
-    reach = int(np.ceil(2.5 * sigma))
-    line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    line = (line / line.sum()).astype(np.float32)
-    rows = np.repeat(line[:, None, None, None], depth, axis=2)
-    cols = np.repeat(line[None, :, None, None], depth, axis=2)
-    return rows, cols
+def _blurred(cells: Any, sigma: float) -> Any:
+    """Gaussian mean, nothing beyond the edge; as two matrix products, which train faster than convolutions."""
+    shape = tf.shape(cells)
+    rows, cols = _gaussian(shape[1], sigma), _gaussian(shape[2], sigma)
+    depth = cells.shape[-1]
+    down = tf.matmul(rows[None], tf.reshape(cells, (-1, shape[1], shape[2] * depth)))
+    down = tf.reshape(down, (-1, shape[2], depth))
+    return tf.reshape(tf.matmul(cols[None], down), (-1, shape[1], shape[2], depth))
+
+
+def _gaussian(size: Any, sigma: float) -> Any:
+    at = tf.cast(tf.range(size), tf.float32)
+    apart = (at[:, None] - at[None]) / sigma
+    return tf.exp(-0.5 * apart * apart) / (sigma * float(np.sqrt(2 * np.pi)))
 
 
 def _enlarged(x: Any, factor: int) -> Any:
@@ -191,7 +183,30 @@ class Surroundings(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Same shape as `x`."""
-        return _enlarged(ops.average_pool(x, 4), 4)
+        return _enlarged(ops.average_pool(x, 2), 2)
+
+
+@register
+class Halve(keras.layers.Layer):  # type: ignore[misc]
+    """What the alignment works on, at half the resolution: it is smooth, and costs a quarter there."""
+
+    def call(self, p: dict[str, Any]) -> dict[str, Any]:
+        """Means of two by two pixels."""
+        gaps = []
+        for side in ("before", "after"):
+            weight = p["inner"] * p[f"has_{side}"]
+            gaps += [(p["cloudy"] - p[side]) * weight, weight]
+        names = ("linear", "before", "after", "has_before", "has_after", "age_before", "age_after", "mask", "some")
+        planes = [*gaps, p["cloudy"] * p["inner"], p["inner"], p["cloudy"], *(p[name] for name in names)]
+        x = ops.average_pool(ops.concatenate(planes, axis=-1), 2)
+        half = {"gap_before": x[..., :4], "gap_after": x[..., 4:8], "colours": x[..., 8:12]}
+        half["cloudy"] = x[..., 12:15]
+        at = 15
+        for name in names:
+            depth = p[name].shape[-1]
+            half[name] = x[..., at : at + depth]
+            at += depth
+        return half
 
 
 @register
@@ -257,11 +272,11 @@ def generator(width: int = 16, classes: int = 8, size: int | None = None) -> ker
     """
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
     p = Prepare(name="prepare")(inputs)
-    kinds = _kinds(p, classes)
-    trust = _trust(p)
+    half = Halve(name="halve")(p)
+    kinds = _kinds(half, classes)
+    trust = _trust(half)
     by_class, by_place, colour, known = Align(classes, name="align")(
-        {name: p[name] for name in ("cloudy", "before", "after", "has_before", "has_after", "inner")}
-        | {"kinds": kinds, "trust": trust}
+        {name: half[name] for name in ("gap_before", "gap_after", "colours")} | {"kinds": kinds, "trust": trust}
     )
     before, after, linear, features = Select(name="select")(p, by_class, by_place, colour, known)
     change = _unet(features, width)

@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import platform
+import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cloudgan.errors import InputError
+from cloudgan.errors import CloudganError, InputError
 from cloudgan.training import scores, temporal
 from cloudgan.training.data import BANDS, Floats
 from cloudgan.training.export import contract, export_onnx
@@ -113,8 +114,8 @@ def losses(recipe: Recipe, made: Any, truth: Any, weight: Any) -> tuple[Any, Any
     right = tf.abs(error[:, :, 1:] - error[:, :, :-1]) * hidden[:, :, 1:] * hidden[:, :, :-1]
     steep = (tf.reduce_sum(down) + tf.reduce_sum(right)) / (6 * (tf.reduce_sum(hidden) + 1e-3))
     shown = tf.where(weight > 0, made, truth)
-    ssim = tf.image.ssim(shown, truth, max_val=scores.DATA_RANGE, return_index_map=True)[..., None]
-    inner = hidden[:, 5:-5, 5:-5]
+    ssim = _similarity(shown, truth)
+    inner = hidden[:, 3:-3, 3:-3]
     unlike = tf.reduce_sum((1 - ssim) * inner) / (tf.reduce_sum(inner) + 1e-3)
     lengths = tf.norm(shown, axis=-1) * tf.norm(truth, axis=-1) + 1e-6
     cosine = tf.reduce_sum(shown * truth, axis=-1) / lengths
@@ -127,6 +128,19 @@ def losses(recipe: Recipe, made: Any, truth: Any, weight: Any) -> tuple[Any, Any
         + recipe.angle * turned
     )
     return loss, tf.reduce_sum(tf.abs(error) * hidden) / (3 * tf.reduce_sum(hidden) + 1e-3)
+
+
+def _similarity(made: Any, truth: Any) -> Any:
+    """SSIM over square windows of 7 pixels, which train in a fifth of the time of Gaussian ones; band mean."""
+
+    def mean(values: Any) -> Any:
+        return tf.nn.avg_pool2d(values, 7, 1, "VALID")
+
+    c1, c2 = (0.01 * scores.DATA_RANGE) ** 2, (0.03 * scores.DATA_RANGE) ** 2
+    a, b = mean(made), mean(truth)
+    aa, bb, ab = mean(made * made) - a * a, mean(truth * truth) - b * b, mean(made * truth) - a * b
+    ssim = (2 * a * b + c1) * (2 * ab + c2) / ((a * a + b * b + c1) * (aa + bb + c2))
+    return tf.reduce_mean(ssim, axis=-1, keepdims=True)
 
 
 def _judge(width: int) -> keras.Model:
@@ -181,7 +195,7 @@ def train(
     every: Sequence[Series] | None = None,
     start: Path | None = None,
     model_version: str = "0.1.0",
-    watch: float = 3.0,
+    watch: float = 4.0,
 ) -> Path:
     """Train for some minutes and export the averaged generator, again and again on the way.
 
@@ -229,6 +243,7 @@ def train(
     }
     begun = watched = time.monotonic()
     recent: list[tuple[float, float]] = []
+    _watch(trainer, held, run_dir, 0, 0.0, [(0.0, 0.0)])
     for planes, truth, weight in batches(Sampler(training), np.random.default_rng(seed + 1)):
         passed = (time.monotonic() - begun) / (60 * minutes)
         card["steps"] += 1
@@ -263,8 +278,8 @@ def _watch(
         for region, planes, truth, weight in held
     }
     loss, error = np.mean(recent, axis=0)
-    row = {"step": step, "seconds": round(seconds), "loss": round(float(loss), 5), "mae": round(float(error), 5)}
-    row |= {f"{region} psnr": row["psnr"] for region, row in result.items()}  # type: ignore[dict-item]
+    row: dict[str, Any] = {"step": step, "seconds": round(seconds), "loss": round(float(loss), 5), "mae": round(float(error), 5)}
+    row |= {f"{region} psnr": scored["psnr"] for region, scored in result.items()}
     path = run_dir / "metrics.csv"
     fresh = not path.exists()
     with path.open("a", newline="") as file:
@@ -324,9 +339,13 @@ def main(arguments: list[str]) -> int:
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     recipe = Recipe(width=options.width, rate=options.rate, adversarial=options.adversarial)
-    model = train(
-        options.data, options.run, options.minutes, recipe, seed=options.seed, held_out=options.hold_out,
-        start=options.start, model_version=options.model_version,
-    )  # fmt: skip
-    print(model)  # noqa: T201
+    try:
+        model = train(
+            options.data, options.run, options.minutes, recipe, seed=options.seed,
+            held_out=options.hold_out, start=options.start, model_version=options.model_version,
+        )  # fmt: skip
+    except CloudganError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{model}\n")
     return 0
