@@ -72,6 +72,8 @@ class Scenes:
         shape = (len(self.days), *self.window.shape)
         if self.states.shape != shape or any(band.shape != shape for band in self.bands):
             raise InputError(f"bands and states must have the shape {shape} of dates and window")
+        if (np.diff(self.days) <= 0).any():
+            raise InputError("the dates of a cube must rise, each of them once; sort and merge them")
 
     def crop(self, window: Window) -> Scenes:
         """The same dates in a smaller window, without copying."""
