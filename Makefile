@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never .tools/bin/uv
-SYNC := $(UV) sync --frozen --inexact --python $(PYTHON)
+SYNC := $(UV) sync --quiet --frozen --inexact --python $(PYTHON)
 
 .PHONY: demo test lint clean
 

@@ -26,10 +26,8 @@ from cloudgan import cube, run
 from cloudgan.aoi import read_aoi
 from cloudgan.dates import DateRange
 from cloudgan.generator import Contract, Generator
-from cloudgan.grid import Grid
 from cloudgan.plan import Plan
 from cloudgan.planning import plan_run
-from cloudgan.removal import read_window
 from cloudgan.store import prepare
 
 ROUNDS = 3
@@ -75,14 +73,14 @@ def bare_session(generator: Generator, tiles: int) -> None:
 def read_cubes(plan: Plan, reader: cube.Reader) -> None:
     """The cube of every unit."""
     for unit in plan.units():
-        grid = Grid(plan.grid.lattice, read_window(unit.window, plan.tiling, plan.reach))
+        grid = plan.read_grid(unit.window)
         cube.open_cube(plan.scenes, grid, plan.bands, reader=reader)
 
 
 def read_by_hand(plan: Plan) -> None:
     """The same windows of the same files with rasterio, mosaicked by assignment."""
     for unit in plan.units():
-        grid = Grid(plan.grid.lattice, read_window(unit.window, plan.tiling, plan.reach))
+        grid = plan.read_grid(unit.window)
         for scene in plan.scenes:
             for band in (*plan.bands, "scl"):
                 out = np.zeros(grid.shape, np.uint16)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloudgan.job import BatchJob
     from cloudgan.plan import Plan
     from cloudgan.planning import plan_run
-    from cloudgan.removal import read_window, remove_clouds
+    from cloudgan.removal import remove_clouds
     from cloudgan.run import Job, Report, execute
     from cloudgan.store import Store, prepare
 
@@ -42,7 +42,6 @@ _HOME = {
     "plan_run": "planning",
     "prepare": "store",
     "read_aoi": "aoi",
-    "read_window": "removal",
     "remove_clouds": "removal",
 }
 
@@ -67,7 +66,6 @@ __all__ = [
     "plan_run",
     "prepare",
     "read_aoi",
-    "read_window",
     "remove_clouds",
 ]
 

@@ -40,7 +40,8 @@ class Aoi:
 
     def outside(self, grid: Grid) -> NDArray[Any]:
         """Which pixels of a grid have their centre outside, bool of shape (height, width)."""
-        mask: NDArray[Any] = geometry_mask([self._projected(grid.epsg)], grid.shape, grid.transform)
+        area = self._projected(grid.epsg)
+        mask: NDArray[Any] = geometry_mask([area], grid.shape, grid.transform)
         return mask
 
     def _projected(self, epsg: int) -> BaseGeometry:
@@ -71,7 +72,7 @@ def read_aoi(path: str | Path) -> Aoi:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"the AOI file {path} cannot be read ({error.strerror}); give the path of a GeoJSON file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 app = typer.Typer(
     name="cloudgan",
@@ -96,14 +97,19 @@ def batch(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be done, and stop.")] = False,
     overwrite: Annotated[
-        bool | None, typer.Option("--overwrite", help="Replace a store that was made with other settings.")
+        bool | None,
+        typer.Option("--overwrite/--no-overwrite", help="Replace a store that was made with other settings."),
     ] = None,
     allow_missing: Annotated[
         bool | None,
-        typer.Option("--allow-missing", help="Record assets that cannot be read as missing; do not fail."),
+        typer.Option(
+            "--allow-missing/--no-allow-missing",
+            help="Record assets that cannot be read as missing; do not fail.",
+        ),
     ] = None,
     clip: Annotated[
-        bool | None, typer.Option("--clip", help="No data outside the polygon, instead of its bounding box.")
+        bool | None,
+        typer.Option("--clip/--no-clip", help="No data outside the polygon, instead of its bounding box."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the report as JSON.")] = False,
     job: Annotated[Path | None, typer.Option(help="TOML file with these options; flags override it.")] = None,
@@ -135,6 +141,8 @@ def batch(
 
 
 def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
+    from cloudgan import store
+
     workers, memory = _share_of_machine(options)
     plan, generator = _planned(options, memory)
     summary = plan.summary()
@@ -144,6 +152,7 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
         if as_json:
             typer.echo(json.dumps(summary, indent=2))
         return
+    store.check(options.out, plan, overwrite=options.overwrite)
     report = _executed(options, plan, generator, min(workers, plan.unit_count), memory)
     if as_json:
         typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
@@ -159,7 +168,7 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    found = None if options.overwrite else store.identity_of(options.out)
+    found = store.identity_of(options.out)
     with err.status("searching the catalogue"):
         plan, notices = planning.plan_run(
             area,
@@ -171,11 +180,10 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
             max_cloud_cover=options.max_cloud_cover,
             clip=options.clip,
             memory=memory,
-            prefer_block=(found or {}).get("block"),
         )
+        plan = planning.taken_up(plan, found, memory)
     for notice in notices:
-        err.print(f"note: {notice}", style="yellow", markup=False)
-    store.check(options.out, plan, overwrite=options.overwrite)
+        err.print(f"note: {notice}", style="yellow")
     return plan, made
 
 
@@ -204,8 +212,14 @@ def _share_of_machine(options: BatchJob) -> tuple[int, int | None]:
     from dask.system import CPU_COUNT
     from distributed.system import MEMORY_LIMIT
 
-    workers = options.workers or CPU_COUNT
-    return workers, options.memory_bytes or MEMORY_LIMIT // workers
+    memory = options.memory_bytes
+    if memory is not None and memory > MEMORY_LIMIT:
+        raise InputError(
+            f"--memory {options.memory} is more than this machine has, {MEMORY_LIMIT / 1e9:.1f} GB; give less"
+        )
+    fitting = CPU_COUNT if memory is None else min(CPU_COUNT, MEMORY_LIMIT // memory)
+    workers = options.workers or fitting
+    return workers, memory or MEMORY_LIMIT // workers
 
 
 def _threads(options: BatchJob, workers: int) -> int:
@@ -239,18 +253,27 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
             yield client
         return
     # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
-    dask.config.set({"distributed.worker.memory.spill": False, "distributed.worker.memory.target": False})
-    with (
-        distributed.LocalCluster(
+    dask.config.set({f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")})
+    with _workers_deaf_to_ctrl_c():
+        cluster = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=budget or "auto",
             dashboard_address="127.0.0.1:0",
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+        )
+    with cluster, distributed.Client(cluster) as client:
         err.print(f"dashboard: {client.dashboard_link}")
         yield client
+
+
+@contextmanager
+def _workers_deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started in here leave Ctrl-C to us; a terminal sends it to all of them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -293,7 +316,7 @@ def _plan_table(summary: dict[str, Any]) -> Table:
         "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
         "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB",
     }
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)
     return table
@@ -331,7 +354,7 @@ def demo(
 
 
 def _fail(error: CloudganError) -> NoReturn:
-    err.print(f"error: {error}", style="red", markup=False)
+    err.print(f"error: {error}", style="red")
     sys.exit(BAD_INPUT if isinstance(error, InputError) else SOME_FAILED)
 
 

@@ -292,7 +292,10 @@ def item_window(item: SourceItem, lattice: Lattice) -> Window:
 
 
 def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
-    """The lattice of the scenes' own pixels at this resolution, or the zone's where they disagree.
+    """The lattice of the scenes' own pixels, where they have this resolution and agree on one.
+
+    At any other resolution values are resampled anyway, and the lattice is the zone's: it must not depend on
+    which items an area of interest happens to touch.
 
     Raises:
         ReadError: An item does not state its transform, and its file cannot be asked.
@@ -300,8 +303,9 @@ def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
     items = [item for scene in scenes for item in scene.items]
     epsg = items[0].epsg
     frames = {_first_transform(item) for item in items}
-    lattices = {Lattice.through(epsg, resolution, frame.c, frame.f) for frame in frames}
-    return lattices.pop() if len(lattices) == 1 else Lattice(epsg, resolution)
+    lattices = {Lattice.through(epsg, frame.a, frame.c, frame.f) for frame in frames}
+    own = next(iter(lattices))
+    return own if len(lattices) == 1 and own.resolution == resolution else Lattice(epsg, resolution)
 
 
 def _first_transform(item: SourceItem) -> Affine:

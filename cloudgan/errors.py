@@ -23,5 +23,9 @@ class StoreError(InputError):
     """The output cannot be used: it exists with other settings, or is not a store of ours."""
 
 
+class SigningError(CloudganError):
+    """The service that signs an asset's address did not answer; a rerun may heal it."""
+
+
 class ReadError(CloudganError):
     """An asset could not be read, even after retries; the work unit failed and a rerun may heal it."""

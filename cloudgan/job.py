@@ -135,7 +135,7 @@ def _flag(name: str) -> str:
 
 def _read_toml(file: Path, known: set[str]) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"the job file {file} cannot be read ({error.strerror}); give a TOML file"

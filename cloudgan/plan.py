@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cloudgan import __version__
 from cloudgan.catalog import Scene
 from cloudgan.errors import InputError
 from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Window
-from cloudgan.removal import QUALITY_DTYPES, read_window
+from cloudgan.removal import output_dtypes, read_window
 from cloudgan.tiling import Tiling
 
 CHUNK = 512
@@ -106,6 +107,10 @@ class Plan:
         unit = _unit_shape(self.block, self.grid.shape)
         return memory_of_unit(unit, len(self.scenes), self.contract, self.tiling, self.reach)
 
+    def read_grid(self, window: Window | None = None) -> Grid:
+        """What must be read to decloud a window of the store, or all of it."""
+        return Grid(self.grid.lattice, read_window(window or self.grid.window, self.tiling, self.reach))
+
     def digest(self) -> str:
         """SHA-256 of all that decides a byte of the store, in hex: a store of another digest is another."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
@@ -114,6 +119,7 @@ class Plan:
         """All that decides a byte of the store, as JSON."""
         lattice, window = self.grid.lattice, self.grid.window
         return {
+            "cloudgan": __version__,
             "crs": f"EPSG:{lattice.epsg}",
             "resolution": float(lattice.resolution),  # 10 and 10.0 are one store
             "phase": [lattice.phase_x, lattice.phase_y],
@@ -158,7 +164,7 @@ class Plan:
             "pixels": self.pixels,
             "bytes_to_read_at_most": self.unit_count * read * len(self.scenes) * (2 * len(self.bands) + 1),
             "bytes_to_write_at_most": self.pixels
-            * (2 * len(self.contract.bands) + sum(kind.itemsize for kind in QUALITY_DTYPES.values())),
+            * sum(kind.itemsize for kind in output_dtypes(self.contract.bands).values()),
             "bytes_of_memory_per_unit": self.memory,
             "digest": self.digest(),
         }
@@ -196,7 +202,6 @@ def choose_block(
     tiling: Tiling,
     reach: int,
     budget: int | None,
-    prefer: int | None = None,
 ) -> int:
     """The largest work unit that fits the budget and is not mostly beyond the store.
 
@@ -207,13 +212,12 @@ def choose_block(
         tiling: Where its tiles lie.
         reach: Width of the buffer, in pixels.
         budget: Bytes that a worker may use; None is without limit.
-        prefer: A size to take before all others where it fits.
 
     Raises:
         InputError: Not even the smallest unit fits.
     """
     useful = [block for block in BLOCKS if block < 2 * max(shape)] or [BLOCKS[-1]]
-    for block in [prefer, *useful] if prefer in BLOCKS else useful:
+    for block in useful:
         needed = memory_of_unit(_unit_shape(block, shape), times, contract, tiling, reach)
         if budget is None or needed <= budget:
             return block

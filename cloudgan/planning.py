@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import shapely
 from pyproj import Transformer
 from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
 
 from cloudgan import clouds
 from cloudgan.aoi import Aoi
@@ -16,7 +20,7 @@ from cloudgan.dates import DateRange
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid, Lattice
-from cloudgan.plan import Plan, choose_block
+from cloudgan.plan import BLOCKS, Plan, choose_block
 from cloudgan.removal import default_tiling, read_window
 from cloudgan.stac import EARTH_SEARCH
 
@@ -33,7 +37,6 @@ def plan_run(
     buffer: float = clouds.BUFFER_METRES,
     clip: bool = False,
     memory: int | None = None,
-    prefer_block: int | None = None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """Search, and decide everything about a run.
 
@@ -48,8 +51,6 @@ def plan_run(
         buffer: Reach around detected cloud and shadow, in metres.
         clip: Whether what lies outside the AOI's polygon is to be no data.
         memory: Bytes that a worker may use; None is without limit.
-        prefer_block: Edge of a work unit in pixels to keep to where it fits the memory: that of a store
-            that is to be taken up again.
 
     Returns:
         The plan, and notices for the user.
@@ -82,7 +83,7 @@ def plan_run(
         raise CatalogError(
             f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
         )
-    block = choose_block(grid.shape, len(scenes), generator.contract, tiling, reach, memory, prefer_block)
+    block = choose_block(grid.shape, len(scenes), generator.contract, tiling, reach, memory)
     plan = Plan(
         grid=grid,
         scenes=scenes,
@@ -96,6 +97,30 @@ def plan_run(
         duplicates=selection.duplicates,
     )
     return plan, (*aoi.notices, *selection.notices, *_uncovered(aoi, scenes))
+
+
+def taken_up(plan: Plan, found: Mapping[str, Any] | None, memory: int | None) -> Plan:
+    """The plan in the work units of the store that it goes on with, if it was made for it in all else.
+
+    Args:
+        plan: What is to be done.
+        found: Identity of the plan that the store was made for, if there is a store.
+        memory: Bytes that a worker may use; None is without limit.
+
+    Raises:
+        InputError: The units of the store need more memory.
+    """
+    if found is None or found.get("block") not in BLOCKS:
+        return plan
+    begun = replace(plan, block=found["block"])
+    if begun.identity() != found:
+        return plan
+    if memory is not None and begun.memory > memory:
+        raise InputError(
+            f"the store was begun in units that need {begun.memory / 1e9:.1f} GB, and a worker has "
+            f"{memory / 1e9:.1f} GB; give --memory {begun.memory / 1e9 + 0.1:.1f}GB or more"
+        )
+    return begun
 
 
 def _check_extent(aoi: Aoi) -> None:
@@ -114,19 +139,23 @@ def _check_extent(aoi: Aoi) -> None:
         )
 
 
-def _lonlat_box(grid: Grid) -> shapely.Polygon:
+def _lonlat_box(grid: Grid) -> BaseGeometry:
     transformer = Transformer.from_crs(grid.epsg, 4326, always_xy=True)
-    return box(*transformer.transform_bounds(*grid.bounds, densify_pts=21))
+    west, south, east, north = transformer.transform_bounds(*grid.bounds, densify_pts=21)
+    if west > east:  # across the antimeridian
+        return box(west, south, 180, north).union(box(-180, south, east, north))
+    return box(west, south, east, north)
 
 
 def _of_one_zone(selection: Selection, aoi: Aoi) -> tuple[Scene, ...]:
-    """The scenes of the AOI's own UTM zone, or of the one that has most where it has none."""
-    zones = Counter(scene.epsg for scene in selection.scenes)
+    """The scenes of the AOI's own UTM zone, or of the one that shows it most often."""
+    zones = Counter(scene.epsg for scene in selection.scenes if _touches(scene, aoi.geometry))
+    zones = zones or Counter(scene.epsg for scene in selection.scenes)
     epsg = aoi.epsg if aoi.epsg in zones else zones.most_common(1)[0][0]
     return tuple(scene for scene in selection.scenes if scene.epsg == epsg)
 
 
-def _touches(scene: Scene, area: shapely.Geometry) -> bool:
+def _touches(scene: Scene, area: BaseGeometry) -> bool:
     return any(item.geometry.intersects(area) for item in scene.items)
 
 

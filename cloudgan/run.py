@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,14 +17,14 @@ import numpy as np
 import shapely
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from cloudgan import clouds
+from cloudgan import __version__, clouds
 from cloudgan.aoi import Aoi
 from cloudgan.cube import Reader, open_cube, open_what_is_there
 from cloudgan.errors import CloudganError, InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid
 from cloudgan.plan import Plan, Unit
-from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, read_window
+from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store
 
 GDAL_OPTIONS = {
@@ -89,7 +90,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
     """
     plan, unit = job.plan, job.plan.unit(index)
     started = time.perf_counter()
-    read = Grid(plan.grid.lattice, read_window(unit.window, plan.tiling, plan.reach))
+    read = plan.read_grid(unit.window)
     missing: tuple[str, ...] = ()
     if job.allow_missing:
         cube, missing = open_what_is_there(plan.scenes, read, plan.bands, reader=job.reader)
@@ -256,7 +257,8 @@ def execute(
                 on_progress(report)
             futures.update(submit(max(0, in_flight() - futures.count())))
     finally:
-        client.unregister_worker_plugin(plugin.name)
+        with suppress(OSError):  # the scheduler may be gone, and with it the plugin
+            client.unregister_worker_plugin(plugin.name)
     report.seconds = time.perf_counter() - started
     job.store.finish(report.as_json())
     return report
@@ -275,11 +277,27 @@ def _settle(future: distributed.Future[UnitDone], report: Report) -> None:
         report.failed[index] = f"{type(error).__name__}: {error}"
 
 
+def _version() -> str:
+    return __version__
+
+
+def _check_versions(client: distributed.Client) -> None:
+    """Refuse workers that would compute something else, or nothing."""
+    remedy = f"give them cloudgan {__version__}, as here"
+    try:
+        versions = client.run(_version)
+    except Exception as error:  # whatever a worker says that cannot import us
+        raise InputError(f"the workers cannot run cloudgan ({error}); {remedy}") from error
+    for address, version in versions.items():
+        if version != __version__:
+            raise InputError(f"worker {address} has cloudgan {version}; {remedy}")
+
+
 def check_workers(client: distributed.Client, plan: Plan) -> None:
-    """Refuse workers whose memory cannot hold the units they would work on at once.
+    """Refuse workers of another version, or whose memory cannot hold the units they would work on at once.
 
     Raises:
-        InputError: There is no worker, or one that is too small.
+        InputError: There is no worker, or one that will not do.
     """
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
@@ -288,6 +306,7 @@ def check_workers(client: distributed.Client, plan: Plan) -> None:
             f"the Dask scheduler at {client.scheduler_info()['address']} got no workers in {WORKERS_WITHIN} "
             "seconds; start some, then run again"
         ) from error
+    _check_versions(client)
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         limit, threads = worker["memory_limit"], worker["nthreads"]
         if limit and plan.memory * threads > limit:

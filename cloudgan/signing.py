@@ -6,7 +6,7 @@ import importlib.util
 import warnings
 from enum import StrEnum
 
-from cloudgan.errors import InputError, ReadError
+from cloudgan.errors import InputError, SigningError
 
 
 class Signing(StrEnum):
@@ -42,7 +42,7 @@ def sign(href: str, signing: Signing) -> str:
 
     Raises:
         InputError: The optional package that signs is not installed.
-        ReadError: The service that hands out signatures did not give one.
+        SigningError: The service that hands out signatures did not give one.
     """
     if signing is Signing.NONE:
         return href
@@ -58,4 +58,4 @@ def sign(href: str, signing: Signing) -> str:
         ValueError,
     ) as err:  # requests' errors are OSErrors; a reply that is no token is a ValueError
         reason = " ".join(str(err).split())[:200]
-        raise ReadError(f"no signed URL for {href}: {reason}; a rerun may get one") from err
+        raise SigningError(f"no signed URL for {href}: {reason}; a rerun may get one") from err

@@ -26,7 +26,7 @@ from cloudgan import __version__
 from cloudgan.clouds import NEVER
 from cloudgan.errors import StoreError
 from cloudgan.plan import CHUNK, Plan, Unit
-from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance
+from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
@@ -83,6 +83,10 @@ class Store:
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write what was run and, last of all, the consolidated metadata."""
         group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
+        before: Any = group.attrs.get("cloudgan:run", {})
+        known = before.get("missing_items", [])
+        if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
+            report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
         group.update_attributes({"cloudgan:run": dict(report)})
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -101,7 +105,10 @@ def _zarr_store(location: str) -> ZarrStore:
             f"{location} is an object store, and the package that writes there is not installed; "
             "pip install 'cloudgan[s3]', or give a directory"
         ) from error
-    return zarr.storage.ObjectStore(from_url(location))
+    try:
+        return zarr.storage.ObjectStore(from_url(location))
+    except Exception as error:  # obstore's own types, one for each way of being wrong
+        raise _unusable(location, error) from error
 
 
 def identity_of(location: str) -> dict[str, Any] | None:
@@ -119,12 +126,19 @@ def identity_of(location: str) -> dict[str, Any] | None:
                 return None
             raise _not_ours(location) from None
         return None
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _not_ours(location) from error
+    except Exception as error:  # the disk's errors, and those of whatever object store it is
+        raise _unusable(location, error) from error
     identity = group.attrs.get(_IDENTITY)
     if not isinstance(identity, dict):
         raise _not_ours(location)
     return identity
+
+
+def _unusable(location: str, error: Exception) -> StoreError:
+    reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+    return StoreError(f"{location} cannot be used ({reason}); give an --out that can be written")
 
 
 def _not_ours(location: str) -> StoreError:
@@ -137,7 +151,7 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
     Args:
         location: Path of a directory, or URL of an object store.
         plan: What is to be written.
-        overwrite: Whether a store of ours that is there may be removed.
+        overwrite: Whether a store of ours for another plan may be removed.
 
     Raises:
         StoreError: Something else is there: a store for another plan, or not a store of ours.
@@ -151,14 +165,19 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
 
 
 def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
-    """Make the template of a store, or take up one that was made for the same plan.
+    """Make the template of a store, or take up one that was made for the same plan, whatever is done of it.
 
     The arguments and errors are those of `check`.
     """
     check(location, plan, overwrite=overwrite)
-    if overwrite and identity_of(location) is not None:
-        _remove(location)
-    _make_template(_zarr_store(location), plan)
+    if "://" not in location:
+        location = str(Path(location).resolve())  # a worker may have another working directory
+    try:
+        if identity_of(location) not in (None, plan.identity()):
+            _remove(location)
+        _make_template(_zarr_store(location), plan)
+    except OSError as error:
+        raise _unusable(location, error) from error
     return Store(location)
 
 
@@ -189,19 +208,23 @@ def _short(value: Any) -> str:
 def _remove(location: str) -> None:
     root = _zarr_store(location)
     if isinstance(root, zarr.storage.LocalStore):
-        shutil.rmtree(root.root)
+        # Aside first: a removal cut off half-way must not leave what is no store of ours any more.
+        aside = root.root.with_name(f"{root.root.name}.removed")
+        root.root.rename(aside)
+        shutil.rmtree(aside)
     else:
         zarr.open_group(root, mode="w")
 
 
 def _make_template(root: ZarrStore, plan: Plan) -> None:
     """Create what is missing of the template; the ledger comes last, and vouches for the rest."""
-    group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False)
+    # With its attributes in one write: a group without them is no store of ours.
+    attributes = _root_attributes(plan) | {_IDENTITY: plan.identity()}
+    group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
     if _LEDGER in group:
         return
-    group.update_attributes(_root_attributes(plan) | {_IDENTITY: plan.identity()})
     _make_coordinates(group, plan)
-    chunk = min(CHUNK, plan.block)
+    chunk, dtypes = min(CHUNK, plan.block), output_dtypes(plan.contract.bands)
     for name, attributes in _variables(plan).items():
         spatial = {
             "grid_mapping": "spatial_ref",
@@ -211,7 +234,7 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
         group.create_array(
             name,
             shape=(len(plan.written), *plan.grid.shape),
-            dtype=attributes.pop("dtype"),
+            dtype=dtypes[name],
             chunks=(1, chunk, chunk),
             shards=(1, plan.block, plan.block),
             compressors=[_CODEC],
@@ -297,7 +320,6 @@ def _variables(plan: Plan) -> dict[str, dict[str, Any]]:
     """CF attributes of the variables over (time, y, x)."""
     bands = {
         name: {
-            "dtype": "uint16",
             "_FillValue": 0,
             "standard_name": "surface_bidirectional_reflectance",
             "long_name": f"{name} surface reflectance, declouded",
@@ -312,26 +334,22 @@ def _variables(plan: Plan) -> dict[str, dict[str, Any]]:
     days = "days from this date to the nearest clear look {} it, 0 where observed, {} where there is none"
     return bands | {
         "provenance": {
-            "dtype": "uint8",
             "long_name": "where the pixel's values are from",
             "flag_values": [int(flag) for flag in Provenance],
             "flag_meanings": " ".join(flag.name.lower() for flag in Provenance),
         },
         # "d" is UDUNITS' day too; "days" would make xarray turn numbers into timedeltas.
         "days_before": {
-            "dtype": "uint16",
             "_FillValue": NEVER,
             "units": "d",
             "long_name": days.format("before", NEVER),
         },
         "days_after": {
-            "dtype": "uint16",
             "_FillValue": NEVER,
             "units": "d",
             "long_name": days.format("after", NEVER),
         },
         "spread": {
-            "dtype": "uint16",
             "_FillValue": NO_SPREAD,
             "units": "1",
             "scale_factor": REFLECTANCE_SCALE,
@@ -372,8 +390,3 @@ def _root_attributes(plan: Plan) -> dict[str, Any]:
             "training": contract.training,
         },
     }
-
-
-def local_path(location: str) -> Path | None:
-    """The directory of a store on this machine's disk; None for an object store."""
-    return None if "://" in location else Path(location)

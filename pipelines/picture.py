@@ -6,12 +6,14 @@ python pipelines/picture.py JOB.toml PICTURE.png
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import xarray as xr
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 import cloudgan
 
@@ -50,6 +52,7 @@ def picture(job: cloudgan.BatchJob) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture need not say where it is
     image = picture(cloudgan.BatchJob.load(Path(sys.argv[1]), {}))
     profile = {
         "driver": "PNG",

@@ -17,9 +17,9 @@ def declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: floa
     generator = cloudgan.Generator.load()
     area, span = cloudgan.read_aoi(aoi), cloudgan.DateRange.parse(dates)
     plan, _ = cloudgan.plan_run(area, span, generator, stac=stac, resolution=resolution)
-    margin = cloudgan.read_window(plan.grid.window, plan.tiling, plan.reach)
-    cube = cloudgan.open_cube(plan.scenes, cloudgan.Grid(plan.grid.lattice, margin), plan.bands, chunks=1024)
-    rows, cols = plan.grid.window.slices_in(margin)
+    around = plan.read_grid()  # what lies around the area decides pixels within
+    cube = cloudgan.open_cube(plan.scenes, around, plan.bands, chunks=1024)
+    rows, cols = plan.grid.window.slices_in(around.window)
     return cloudgan.remove_clouds(cube, generator).isel(y=rows, x=cols)
 
 

@@ -1,4 +1,4 @@
-"""Small ONNX generators with a contract, made by hand: what they compute is known, and they run in no time."""
+"""Small ONNX generators with a contract, made by hand: what they compute is known, and takes no time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_network(
     contract: object = ...,
     reach: int = 5,
 ) -> Path:
-    """Write a generator that averages all input planes over a neighbourhood, each band with a gain of its own.
+    """Write a generator that averages all input planes around a pixel, each band with a gain of its own.
 
     Its zero padding makes a prediction depend on where in its tile a pixel lies, as a U-Net's does, so that
     a moved lattice, a wrong weight or a halo that was not read shows.

@@ -148,16 +148,16 @@ def test_an_item_that_states_no_transform_is_read_all_the_same(tmp_path, reader)
 
 
 def test_the_lattice_is_the_sources_own_where_they_agree(item, tmp_path):
-    assert source_lattice([scene(item)], 120) == Lattice(EPSG, 120, 60, 60)
-    other = write_item(
-        tmp_path,
-        "b",
-        DAY,
-        random_bands(np.random.default_rng(4), (64, 64)),
-        ORIGIN @ Affine.translation(3, 0),
-    )
-    assert source_lattice([scene(item), scene(other)], 120) == Lattice(EPSG, 120)
-    assert source_lattice([scene(item), scene(other)], 10) == Lattice(EPSG, 10)
+    off = Affine(10, 0, 499983, 0, -10, 5200021)
+    shifted = write_item(tmp_path, "b", DAY, random_bands(np.random.default_rng(4), (64, 64)), off)
+    assert source_lattice([scene(item)], 10) == Lattice(EPSG, 10)
+    assert source_lattice([scene(shifted)], 10) == Lattice(EPSG, 10, 3, 1)
+    assert source_lattice([scene(item), scene(shifted)], 10) == Lattice(EPSG, 10)
+
+
+def test_a_resolution_that_is_not_the_sources_own_takes_the_zones_lattice(item):
+    """Else an area over one MGRS tile and one over two would see different pixels: 499980 % 120 is 60."""
+    assert source_lattice([scene(item)], 120) == Lattice(EPSG, 120)
 
 
 # What cannot be read

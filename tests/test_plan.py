@@ -16,6 +16,7 @@ from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.items import Asset, SourceItem
 from cloudgan.plan import BLOCKS, Plan, choose_block, memory_of_unit
+from cloudgan.planning import taken_up
 from cloudgan.removal import read_window
 from cloudgan.signing import Signing
 from cloudgan.tiling import Tiling
@@ -266,8 +267,8 @@ def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():
     assert make_plan(Window(0, 0, 100, 200)).memory == memory_of_unit((100, 200), 3, CONTRACT, TILING, REACH)
 
 
-def choose(shape=(9000, 9000), times=10, budget=None, prefer=None):
-    return choose_block(shape, times, CONTRACT, TILING, REACH, budget, prefer)
+def choose(shape=(9000, 9000), times=10, budget=None):
+    return choose_block(shape, times, CONTRACT, TILING, REACH, budget)
 
 
 def test_without_a_limit_the_largest_unit_is_the_best():
@@ -297,19 +298,27 @@ def test_a_small_store_gets_small_units(shape, block):
     assert choose(shape) == block
 
 
-@pytest.mark.parametrize("prefer", BLOCKS)
-def test_the_unit_of_a_store_that_is_taken_up_again_is_kept(prefer):
-    assert choose(prefer=prefer) == prefer
-    assert choose((10, 10), prefer=prefer) == prefer
+# Going on with a store
 
 
-def test_a_preferred_unit_that_does_not_fit_gives_way():
-    assert choose(budget=memory(1024), prefer=2048) == 1024
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_unit_of_a_store_that_is_taken_up_again_is_kept(block):
+    begun = make_plan(block=block).identity()
+    assert taken_up(make_plan(), begun, None).identity() == begun
 
 
-@pytest.mark.parametrize("prefer", [0, 300, 4096])
-def test_a_preferred_unit_that_is_none_of_ours_is_passed_over(prefer):
-    assert choose(prefer=prefer) == 2048
+@pytest.mark.parametrize(
+    "found", [None, {}, {"block": 300}, make_plan(block=1024, model="1" * 64).identity()]
+)
+def test_a_store_of_another_plan_changes_nothing(found):
+    assert taken_up(make_plan(), found, None) == make_plan()
+
+
+def test_a_store_whose_units_no_longer_fit_asks_for_the_memory():
+    large = make_plan(Window(0, 0, 5000, 5000), block=2048)
+    small = make_plan(Window(0, 0, 5000, 5000))
+    with pytest.raises(InputError, match=r"begun in units that need .* GB; give --memory"):
+        taken_up(small, large.identity(), small.memory)
 
 
 @given(times=st.integers(1, 300))

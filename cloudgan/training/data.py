@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
@@ -142,7 +142,8 @@ def read_series(
     """Read bands of a netCDF 4 time series with one variable per band.
 
     Args:
-        path: Variables B03 or B3 and so on, of dimensions time, y, x, and perhaps SCL.
+        path: Variables B03 or B3 and so on, of dimensions time, y, x, and perhaps SCL: reflectance x 10000,
+            or floats of reflectance.
         bands: Common names in the order wanted.
 
     Returns:
@@ -381,8 +382,10 @@ def _common_name(text: str) -> str:
 
 def _reflectance(values: NDArray[np.generic]) -> Floats:
     """Numbers of shape (bands, ...) to reflectance of shape (..., bands), NaN to no data."""
-    scale = _QUANTIFICATION if np.issubdtype(values.dtype, np.integer) else 1.0
-    return np.moveaxis(np.nan_to_num(values.astype(np.float32)) / np.float32(scale), 0, -1)
+    known = np.nan_to_num(values.astype(np.float32))
+    # Some files keep digital numbers as floats, to have NaN; no reflectance comes near 20.
+    counts = np.issubdtype(values.dtype, np.integer) or known.max(initial=0) > 20
+    return np.moveaxis(known / np.float32(_QUANTIFICATION if counts else 1), 0, -1)
 
 
 def _without_offset(

@@ -9,7 +9,7 @@ import pytest
 from shapely.geometry import Point, box, mapping
 
 from cloudgan.catalog import DateRange, Patience, find_scenes
-from cloudgan.errors import CatalogError, ReadError
+from cloudgan.errors import CatalogError, SigningError
 from cloudgan.radiometry import Verdict, check_histogram
 from cloudgan.signing import Signing, sign
 
@@ -327,7 +327,7 @@ def test_hrefs_are_signed_when_they_are_read_and_tokens_are_kept(token_service):
 )
 def test_a_refused_signature_is_a_failed_read(token_service, reply):
     token_service.reply = reply
-    with pytest.raises(ReadError, match=r"no signed URL for https://sentinel2l2a01.*a rerun may get one"):
+    with pytest.raises(SigningError, match=r"no signed URL for https://sentinel2l2a01.*a rerun may get one"):
         sign(BLOB, Signing.PLANETARY_COMPUTER)
 
 

@@ -29,10 +29,9 @@ from cloudgan.cube import open_cube
 from cloudgan.dates import DateRange
 from cloudgan.errors import StoreError
 from cloudgan.generator import Generator
-from cloudgan.grid import Grid
 from cloudgan.plan import Plan
 from cloudgan.planning import plan_run
-from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, read_window, remove_clouds
+from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, remove_clouds
 from cloudgan.run import Job, execute, process_unit
 from cloudgan.store import DONE, identity_of, prepare
 
@@ -140,7 +139,7 @@ def test_the_store_opens_as_anyone_would_open_it(written, plan):
 def test_the_store_is_the_core_over_the_cube(written, plan, generator):
     """No Dask, no units: the array core over one cube, and the lazy form over another."""
     store = stored(written[0])
-    read = Grid(plan.grid.lattice, read_window(plan.grid.window, plan.tiling, plan.reach))
+    read = plan.read_grid()
     cube = open_cube(plan.scenes, read, plan.bands)
     bands = tuple(cube[name].values for name in plan.bands)
     scenes = Scenes(read.window, bands, classify(cube["scl"].values, bands), day_numbers(cube))
@@ -237,12 +236,22 @@ def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, g
     out, _ = written
     before = shards(out)
     other = replace(plan, reach=plan.reach + 1, model="0" * 64)
-    with pytest.raises(
-        StoreError, match=r"other settings \(buffer: 6 there, 7 wanted; model: .*--overwrite"
-    ):
+    with pytest.raises(StoreError, match=r"other settings \(buffer: 6 there, 7 wanted; model: .*--overwrite"):
         prepare(str(out), other)
     assert shards(out) == before
     assert identity_of(str(out)) == plan.identity()
+
+
+def test_overwriting_keeps_what_was_done_with_the_same_settings(plan, generator, tmp_path):
+    out = str(tmp_path / "out.zarr")
+    process_unit(Job(plan, generator, prepare(out, plan)), 2)
+    assert list(np.flatnonzero(prepare(out, plan, overwrite=True).ledger() == DONE)) == [2]
+
+
+@pytest.mark.parametrize("out", ["/proc/nowhere/out.zarr", "nowhere://bucket/out.zarr"])
+def test_a_place_that_cannot_be_written_is_named(plan, out):
+    with pytest.raises(StoreError, match=r"cannot be used \(.*\); give an --out that can be written"):
+        prepare(out, plan)
 
 
 def test_overwriting_replaces_a_store_of_ours_and_nothing_else(plan, tmp_path):
@@ -363,12 +372,14 @@ def test_a_client_that_goes_leaves_a_store_that_a_rerun_completes(demo, network6
     out = tmp_path / "out.zarr"
     # Finer pixels make more of them, and little memory many units.
     call = command(demo, network64, out, "--resolution", "4", "--memory", "0.7GB")
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(call, **pipes, start_new_session=True) as process:
         ledger = out / "ledger" / "units" / "c"
         deadline = time.monotonic() + 120
         while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(blow)
+        # Ctrl-C goes to all processes of a terminal, a kill to one.
+        os.killpg(process.pid, blow) if blow == signal.SIGINT else process.send_signal(blow)
         _, errors = process.communicate(timeout=120)
     done = len(list(ledger.iterdir()))
     assert done > 0
@@ -427,5 +438,7 @@ def test_the_real_scenes(real_scenes, tmp_path):
         # Inside the area, away from its edge, the mask is cloud and its buffer, and nothing else.
         inner = (slice(1, -1), slice(1, -1))
         with_data = np.any(bands, axis=0)
-        np.testing.assert_array_equal(generated[inner], ((opacity(states, 1) > 0) & with_data)[inner])
+        np.testing.assert_array_equal(
+            (generated & with_data)[inner], ((opacity(states, 1) > 0) & with_data)[inner]
+        )
         assert observed[inner].sum() == (with_data & ~generated)[inner].sum()

@@ -62,6 +62,20 @@ def test_series(tmp_path, rng):
         data.read_series(tmp_path / "s.nc", ("blue",))
 
 
+@pytest.mark.parametrize("factor", [1, 10_000])
+def test_floats_are_reflectance_or_digital_numbers_with_nan(tmp_path, rng, factor):
+    reflectance = rng.uniform(0.01, 1.4, (2, 6, 7)).astype(np.float32)
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file["time"] = [0, 5]
+        for name in ("B03", "B04", "B08"):
+            values = reflectance * factor
+            values[0, 0, 0] = np.nan
+            file[name] = values
+    _, images, _ = data.read_series(tmp_path / "s.nc")
+    assert (images[0, 0, 0] == 0).all()
+    np.testing.assert_allclose(images[1, ..., 0], reflectance[1], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("applied", "added"), [(True, 0), (False, 1000)])
 def test_stac_item_and_its_offset(tmp_path, numbers, applied, added):
     scl = np.full((20, 30), 4, np.uint8)
