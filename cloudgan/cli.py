@@ -83,7 +83,7 @@ def batch(
         float | None, typer.Option(help="Leave out granules with more cloud, in percent. [default: 100]")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: documented]")
+        str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: temporal]")
     ] = None,
     reader: Annotated[str | None, typer.Option(help="odc or stackstac. [default: odc]")] = None,
     scheduler: Annotated[

@@ -38,7 +38,7 @@ class Contract:
     """What a generator asks for and gives: the JSON in its file, checked."""
 
     name: str
-    """Name of the model, such as "documented"."""
+    """Name of the model, such as "temporal"."""
     version: str
     """Version of the model."""
     planes: tuple[str, ...]
@@ -168,7 +168,7 @@ class Generator:
         return np.concatenate(out)
 
 
-DEFAULT = "documented"
+DEFAULT = "temporal"
 """Name of the model that is used where none is asked for."""
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 
 from cloudgan import clouds
 from cloudgan.clouds import State
@@ -98,12 +99,14 @@ class Series:
     @property
     def clear(self) -> Mask:
         """Where a date can serve as a clear look."""
-        return (self.states == State.CLEAR) & ~self.hidden
+        clear: Mask = (self.states == State.CLEAR) & ~self.hidden
+        return clear
 
     def clear_of(self, window: tuple[slice, slice]) -> Mask:
         """Where each date can serve as a clear look, in a window."""
         part = (slice(None), *window)
-        return (self.states[part] == State.CLEAR) & ~self.hidden[part]
+        clear: Mask = (self.states[part] == State.CLEAR) & ~self.hidden[part]
+        return clear
 
     def part(self, side: str, rows: slice, cols: slice) -> Series:
         """A part of the place, as a region of its own."""
@@ -262,7 +265,7 @@ def read_netcdf(path: Path, region: str) -> Series:
         images = images / np.float32(10_000)
     if scl is None:
         raise InputError(f"{path} has no scene classification")
-    with data.h5py.File(path) as source:
+    with h5py.File(path) as source:
         units = source["time"].attrs["units"]
     epoch = (units.decode() if isinstance(units, bytes) else str(units)).split("since ")[1][:10]
     days = days + np.datetime64(epoch, "D").astype(np.int64)
@@ -305,7 +308,7 @@ def _composites(root: Path) -> Iterator[Series]:
 
 def _pairs(root: Path) -> Iterator[Series]:
     """Real pairs, days or weeks apart: each look is the other's context."""
-    for pair in data.read_samples_pairs(root) if hasattr(data, "read_samples_pairs") else _sen12ms(root):
+    for pair in _sen12ms(root):
         states = np.stack([_seen(pair.clear), _seen(pair.cloudy)])
         states[1][pair.hidden] = State.CLOUDY
         yield Series.of(
@@ -423,6 +426,8 @@ class Sampler:
             images = jittered(rng, images, strong=series.invented)
         truth = images[here]
         cloudy, own = self._under_clouds(rng, images[here], states[here], size)
+        if not plain and rng.random() < 0.35:
+            cloudy = veiled(rng, cloudy, own)
         reach = series.reach if plain or rng.random() < 0.8 else int(rng.integers(1, 7))
         mask = mask_of(own, reach) | hidden[here]
         clear = (states == State.CLEAR) & ~hidden
@@ -516,14 +521,32 @@ def drifted(rng: Generator, images: Floats, days: NDArray[np.int64], *, strong: 
     return np.where(images > 0, np.maximum(result, 1e-4), 0).astype(np.float32)
 
 
+def veiled(rng: Generator, cloudy: Floats, states: NDArray[np.uint8]) -> Floats:
+    """Haze around the clouds that no classification tells of, over what passes as clear.
+
+    Args:
+        rng: Source of chance.
+        cloudy: Reflectance, shape (height, width, bands).
+        states: Values of `State`, shape (height, width).
+    """
+    cloud = (states == State.CLOUDY).astype(np.float32)
+    near = gaussian_filter(cloud, rng.uniform(2, 12))
+    wide = gaussian_filter(cloud, 25)
+    haze = rng.uniform(0, 0.08) * near + rng.uniform(0, 0.08) * wide * (rng.random() < 0.5)
+    colour = np.array([1.0, 0.9, 0.6]) * rng.uniform(0.8, 1.2, 3)
+    thick = (haze[..., None] * colour).astype(np.float32)
+    hazy = cloudy * (1 - 1.5 * thick) + thick
+    return np.where((states == State.CLEAR)[..., None] & (cloudy > 0), hazy, cloudy).astype(np.float32)
+
+
 def jittered(rng: Generator, images: Floats, *, strong: bool) -> Floats:
     """Each date its own radiometry: gain and offset by band, varying smoothly over the image."""
-    if not strong and rng.random() < 0.25:
+    if not strong and rng.random() < 0.5:
         return images
     times, height, width, bands = images.shape
     size = rng.uniform(0.01, 0.10 if strong else 0.07)
     gain = rng.normal(0, size, (times, 1, 1, 1)) + rng.normal(0, size / 2, (times, 1, 1, bands))
-    coarse = rng.normal(0, size / 2, (times, 3, 3, 1)) + rng.normal(0, size / 4, (times, 3, 3, bands))
+    coarse = rng.normal(0, size / 4, (times, 3, 3, 1)) + rng.normal(0, size / 8, (times, 3, 3, bands))
     across = np.matmul(_stretch(width, 3), coarse.astype(np.float32))  # (time, 3, width, bands)
     smooth = np.tensordot(_stretch(height, 3), across, (1, 1)).swapaxes(0, 1)
     offset = rng.normal(0, 0.06 * size, (times, 1, 1, bands))
@@ -536,7 +559,8 @@ def jittered(rng: Generator, images: Floats, *, strong: bool) -> Floats:
 def _stretch(size: int, knots: int) -> Floats:
     """Matrix that draws straight lines through so many knots, shape (size, knots)."""
     at = np.linspace(0, knots - 1, size)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(knots))).astype(np.float32)
+    lines: Floats = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(knots))).astype(np.float32)
+    return lines
 
 
 def batches(
@@ -547,21 +571,32 @@ def batches(
     sizes = sampler.sizes()
     odds = np.array([{64: 0.25, 96: 0.15, 128: 0.6}[size] for size in sizes])
 
+    stopped = threading.Event()
+
     def fill() -> None:
-        while True:
+        while not stopped.is_set():
             size = sizes[int(rng.choice(len(sizes), p=odds / odds.sum()))]
             drawn = [sampler.draw(rng, size) for _ in range(max(1, pixels // size**2))]
-            ready.put(
-                (
-                    np.stack([s.planes for s in drawn]),
-                    np.stack([s.truth for s in drawn]),
-                    np.stack([s.weight for s in drawn]),
-                )
+            batch = (
+                np.stack([s.planes for s in drawn]),
+                np.stack([s.truth for s in drawn]),
+                np.stack([s.weight for s in drawn]),
             )
+            while not stopped.is_set():
+                try:
+                    ready.put(batch, timeout=0.5)
+                    break
+                except queue.Full:
+                    continue
 
-    threading.Thread(target=fill, daemon=True).start()
-    while True:
-        yield ready.get()
+    filler = threading.Thread(target=fill, daemon=True)
+    filler.start()
+    try:
+        while True:
+            yield ready.get()
+    finally:
+        stopped.set()
+        filler.join()
 
 
 def _edge(series: Series) -> int:
@@ -587,7 +622,8 @@ def believed(series: Series) -> Mask:
         else np.zeros(states.shape, bool)
         for states in series.states
     ]
-    return (series.states == State.CLEAR) & ~np.stack(near)
+    known: Mask = (series.states == State.CLEAR) & ~np.stack(near)
+    return known
 
 
 def _window(rng: Generator, shape: tuple[int, ...], size: int) -> tuple[slice, slice]:
@@ -595,9 +631,7 @@ def _window(rng: Generator, shape: tuple[int, ...], size: int) -> tuple[slice, s
     return slice(row, row + size), slice(col, col + size)
 
 
-def _some_dates(
-    rng: Generator, clear: NDArray[np.float64], at: int, plain: bool
-) -> NDArray[np.intp]:
+def _some_dates(rng: Generator, clear: NDArray[np.float64], at: int, plain: bool) -> NDArray[np.intp]:
     """Up to six dates around one that show some ground, some dropped; now and then one side or both.
 
     Args:

@@ -1,10 +1,10 @@
-"""The temporal generator: clear looks before and after, brought to the target's radiometry, and a U-Net on top.
+"""The temporal generator: looks before and after, brought to the target's radiometry, and a U-Net on top.
 
 One graph from the planes of `series.PLANES` to reflectance, any size that 16 divides:
 
 1. Each look is aligned to the clear pixels of the target. The difference between target and look is averaged
-   around each place over ground of like colour (soft classes that the network learns; a mean of a class that is
-   not in sight leans on the mean of all ground, and that on zero), and added to the look. A learned
+   around each place over ground of like colour (soft classes that the network learns; the mean of a class
+   that is not in sight leans on the mean of all ground, and that on zero), and added to the look. A learned
    trust keeps unmasked haze and shadow out of the averages. Averages are taken in cells of 8 pixels.
 2. The aligned looks are weighted by their ages, and a residual U-Net corrects the mean and its weights. Its
    last layer starts at zero: the network starts at the aligned interpolation.
@@ -55,7 +55,7 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
         clear = (1 - mask) * seen
         # Detectors miss the soft edge: near the mask clear pixels count little.
         edge = ops.max_pool(mask, 5, strides=1, padding="same")
-        inner = clear * (1.02 - edge)
+        inner = clear * (1.001 - edge)
         return {
             "cloudy": cloudy,
             "mask": mask,
@@ -96,29 +96,27 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         """Shifts of both looks by class, by place, the mean colour around, and how much is known."""
-        kinds, classes = inputs["kinds"], self.classes
+        classes = self.classes
+        # Split rather than sliced: the gradient of a slice is a plane of zeros each time.
+        kinds = ops.split(inputs["kinds"], classes, axis=-1)
         parts = []
-        for side in ("before", "after"):
-            values = inputs[f"gap_{side}"] * inputs["trust"]
+        for gap in (inputs["gap_before"], inputs["gap_after"]):
+            values = gap * inputs["trust"]
             parts.append(values)
-            parts += [values * kinds[..., k : k + 1] for k in range(classes)]
+            parts += [values * kind for kind in kinds]
         parts.append(inputs["colours"] * inputs["trust"])
         cells = ops.average_pool(ops.concatenate(parts, axis=-1), CELL // 2, padding="same")
         fine, coarse = _blurred(cells, _FINE), _blurred(cells, _COARSE)
         tile = ops.mean(cells, axis=(1, 2), keepdims=True)
-        lean = {
-            name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")
-        }
+        lean = {name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")}
         maps, known = [], []
         per_side = 4 * (classes + 1)
         for side in range(2):
-            at = side * per_side
+            first = side * per_side
 
-            def four(values: Any, k: int, at: int = at) -> tuple[Any, Any]:
-                return (
-                    values[..., at + 4 * k : at + 4 * k + 3],
-                    values[..., at + 4 * k + 3 : at + 4 * k + 4],
-                )
+            def four(values: Any, k: int, first: int = first) -> tuple[Any, Any]:
+                at = first + 4 * k
+                return values[..., at : at + 3], values[..., at + 3 : at + 4]
 
             total, weight = four(tile, 0)
             whole = total / (weight + lean["tile"])
@@ -139,16 +137,13 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         colour = (fine[..., -4:-1] + 0.01 * around) / (fine[..., -1:] + 0.01)
         wide = ops.concatenate([*maps, colour, *known], axis=-1)
         wide = _enlarged(wide, CELL // 2)
+        pieces = ops.split(wide, [3 * (at + 1) for at in range(2 * (classes + 1))], axis=-1)
         by_class, by_place = [], []
         for side in range(2):
-            at = 3 * side * (classes + 1)
-            by_place.append(wide[..., at : at + 3])
-            shift = 0.0
-            for k in range(classes):
-                here = at + 3 * (k + 1)
-                shift = shift + kinds[..., k : k + 1] * wide[..., here : here + 3]
-            by_class.append(shift)
-        whole = _enlarged(ops.concatenate([*by_class, *by_place, wide[..., -5:]], axis=-1), 2)
+            near, *of_class = pieces[side * (classes + 1) : (side + 1) * (classes + 1)]
+            by_place.append(near)
+            by_class.append(sum(kind * shift for kind, shift in zip(kinds, of_class, strict=True)))
+        whole = _enlarged(ops.concatenate([*by_class, *by_place, pieces[-1]], axis=-1), 2)
         return whole[..., :6], whole[..., 6:12], whole[..., 12:15], whole[..., 15:]
 
     def get_config(self) -> dict[str, Any]:
@@ -157,7 +152,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
 
 
 def _blurred(cells: Any, sigma: float) -> Any:
-    """Gaussian mean, nothing beyond the edge; as two matrix products, which train faster than convolutions."""
+    """Gaussian mean, nothing beyond the edge; two matrix products, which train faster than convolutions."""
     shape = tf.shape(cells)
     rows, cols = _gaussian(shape[1], sigma), _gaussian(shape[2], sigma)
     depth = cells.shape[-1]
@@ -196,7 +191,8 @@ class Halve(keras.layers.Layer):  # type: ignore[misc]
         for side in ("before", "after"):
             weight = p["inner"] * p[f"has_{side}"]
             gaps += [(p["cloudy"] - p[side]) * weight, weight]
-        names = ("linear", "before", "after", "has_before", "has_after", "age_before", "age_after", "mask", "some")
+        sides = [f"{what}_{side}" for what in ("has", "age") for side in ("before", "after")]
+        names = ("linear", "before", "after", *sides, "mask", "some")
         planes = [*gaps, p["cloudy"] * p["inner"], p["inner"], p["cloudy"], *(p[name] for name in names)]
         x = ops.average_pool(ops.concatenate(planes, axis=-1), 2)
         half = {"gap_before": x[..., :4], "gap_after": x[..., 4:8], "colours": x[..., 8:12]}
@@ -276,7 +272,8 @@ def generator(width: int = 16, classes: int = 8, size: int | None = None) -> ker
     kinds = _kinds(half, classes)
     trust = _trust(half)
     by_class, by_place, colour, known = Align(classes, name="align")(
-        {name: half[name] for name in ("gap_before", "gap_after", "colours")} | {"kinds": kinds, "trust": trust}
+        {"kinds": kinds, "trust": trust}
+        | {name: half[name] for name in ("gap_before", "gap_after", "colours")}
     )
     before, after, linear, features = Select(name="select")(p, by_class, by_place, colour, known)
     change = _unet(features, width)

@@ -1,0 +1,183 @@
+"""The temporal generator: training and serving see the same planes, and it starts at the aligned looks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cloudgan.clouds import State
+from cloudgan.errors import InputError
+from cloudgan.generator import Contract, Generator
+from cloudgan.grid import Window
+from cloudgan.removal import Scenes, declouded
+from cloudgan.tiling import Tiling
+from cloudgan.training import series as training_series
+from cloudgan.training import temporal, temporal_run
+from cloudgan.training.series import PLANES, Sampler, Series, Sky, covered, planes
+
+SIZE = 64
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+
+
+def some_series(rng, *, size=SIZE, times=5, reach=2, region="here"):
+    """Farmland by the hour: five dates, clouds on each but the third."""
+    ground = np.kron(rng.uniform(0.03, 0.4, (8, 8, 3)), np.ones((size // 8, size // 8, 1)))
+    images = (ground[None] * rng.uniform(0.8, 1.2, (times, 1, 1, 3))).astype(np.float32)
+    images = np.round(images, 4)
+    states = np.full((times, size, size), State.CLEAR, np.uint8)
+    for at in range(times):
+        if at != 2:
+            row, col = rng.integers(0, size - 20, 2)
+            states[at, row : row + 16, col : col + 20] = State.CLOUDY
+    states[1, :5], images[1, :5] = State.NO_DATA, 0
+    states[3, 30:34, 10:14] = State.DOUBTFUL
+    days = np.array([0, 3, 10, 12, 30])[:times]
+    return Series.of("made", region, reach, days, images, states, np.arange(times) == 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+    """A generator that keeps what it is asked."""
+
+    contract: Contract
+    seen: list
+    batch: int = 1
+
+    def __call__(self, tiles):
+        self.seen.append(tiles)
+        return tiles[:, :3]
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_training_planes_equal_those_of_serving(rng, at):
+    series = some_series(rng)
+    recorder = Recorder(Contract("x", "1", PLANES, ("green", "red", "nir"), SIZE), [])
+    numbers = np.rint(series.images * 10_000).astype(np.uint16)
+    window = Window(0, 0, SIZE, SIZE)
+    scenes = Scenes(window, tuple(np.moveaxis(numbers, -1, 0)), series.states, series.days)
+    list(declouded(scenes, window, recorder, reach=series.reach, tiling=Tiling(SIZE, SIZE), dates=[at]))
+    ours = planes(
+        numbers[at].astype(np.float32) * np.float32(0.0001),
+        series.hidden[at],
+        numbers.astype(np.float32) * np.float32(0.0001),
+        series.clear,
+        series.days,
+        at,
+    )
+    if recorder.seen:
+        np.testing.assert_array_equal(recorder.seen[0][0], np.moveaxis(ours, -1, 0))
+    assert bool(recorder.seen) == bool(series.hidden[at].any())
+
+
+def test_transplanted_clouds_bring_a_hazy_edge_that_is_called_clear(rng):
+    series = some_series(rng)
+    sky = Sky("there", np.full((SIZE, SIZE, 3), 0.7, np.float32), series.states[0])
+    image, states = covered(series.images[2], series.states[2], sky)
+    brought = np.all(image == np.float32(0.7), axis=-1)
+    assert (brought & (states == State.CLEAR)).sum() > 50
+    assert brought[states == State.CLOUDY].all()
+    np.testing.assert_array_equal(image[~brought], series.images[2][~brought])
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    keras.utils.set_random_seed(1)
+    return temporal.generator(4, 3)
+
+
+def inputs(rng, size=128):
+    """Planes of clear ground whose looks are a constant away from the target, hidden in the middle."""
+    target = rng.uniform(0.05, 0.3, (size, size, 3))
+    x = np.zeros((1, size, size, 12), np.float32)
+    x[0, :, :, :3], x[0, :, :, 4:7], x[0, :, :, 8:11] = target, target + 0.02, target - 0.01
+    x[0, :, :, 7], x[0, :, :, 11] = 5, 10
+    x[0, 40:80, 40:80, 3] = 1
+    x[0, 40:80, 40:80, :3] = 0.9
+    return x, target
+
+
+def test_it_starts_at_the_aligned_looks(rng, untrained):
+    x, target = inputs(rng)
+    hidden = x[0, :, :, 3] == 1
+    error = np.abs(np.asarray(untrained(x))[0] - target)[hidden]
+    assert error.mean() < 0.006  # the looks themselves are 0.01 and 0.02 away
+
+
+def test_clouds_under_the_mask_do_not_move_the_alignment(rng, untrained):
+    x, _ = inputs(rng)
+    first = np.asarray(untrained(x))
+    x[0, 40:80, 40:80, :3] = 0.2
+    np.testing.assert_allclose(first, np.asarray(untrained(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("gone", [slice(4, 8), slice(8, 12), slice(4, 12)])
+def test_missing_looks_leave_finite_plausible_values(rng, untrained, gone):
+    x, _ = inputs(rng)
+    x[..., gone] = 0
+    made = np.asarray(untrained(x))
+    assert np.isfinite(made).all()
+    assert (made > 0).all()
+    assert made[0, 60, 60].max() < 0.6
+
+
+def test_nothing_at_all_is_survived(untrained):
+    x = np.zeros((1, 64, 64, 12), np.float32)
+    x[..., 3] = 1
+    assert np.isfinite(np.asarray(untrained(x))).all()
+
+
+def test_a_tile_does_not_depend_on_its_batch(rng, untrained):
+    x, _ = inputs(rng, 64)
+    other = np.concatenate([x, x[:, ::-1]])
+    np.testing.assert_allclose(np.asarray(untrained(x))[0], np.asarray(untrained(other))[0], atol=1e-6)
+
+
+def test_samples_hide_what_is_known(rng):
+    sampler = Sampler([some_series(rng)])
+    sample = sampler.draw(rng, 64)
+    assert sample.planes.shape == (64, 64, 12)
+    assert np.isfinite(sample.planes).all()
+    hidden = sample.weight[..., 0] == 1
+    assert hidden.any()
+    assert (sample.planes[hidden][:, 3] == 1).all()
+    assert (sample.truth[hidden] > 0).all()
+
+
+def test_a_run_exports_a_model_that_serving_loads(tmp_path, rng):
+    every = [some_series(rng), some_series(rng, region="there")]
+    recipe = temporal_run.Recipe(width=4, classes=2)
+    path = temporal_run.train(tmp_path, tmp_path / "run", 0.001, recipe, held_out=["there"], every=every)
+    generator = Generator.load(path)
+    assert generator.contract.planes == PLANES
+    assert generator.contract.name == "temporal"
+    x, _ = inputs(rng, 256)
+    assert generator(np.ascontiguousarray(np.moveaxis(x, -1, 1))).shape == (1, 3, 256, 256)
+    with pytest.raises(InputError, match="already"):
+        temporal_run.train(tmp_path, tmp_path / "run", 0.001, recipe, held_out=["there"], every=every)
+
+
+def test_a_step_lowers_the_error_on_what_it_sees(rng):
+    tf.random.set_seed(0)
+    trainer = temporal_run.Trainer(temporal_run.Recipe(width=4, classes=2, rate=3e-3))
+    x, target = inputs(rng, 64)
+    truth = target[None].astype(np.float32)
+    weight = np.where(x[..., 3:4] == 1, 1, 0.05).astype(np.float32)
+    first = float(trainer.step(x, truth, weight)[0])
+    for _ in range(20):
+        last = float(trainer.step(x, truth, weight)[0])
+    assert last < first
+
+
+def test_regions_are_held_out_whole(rng):
+    every = [some_series(rng), some_series(rng, region="there")]
+    training, held = training_series.split(every, ["there"])
+    assert {s.region for s in training} == {"here"}
+    assert {s.region for s in held} == {"there"}
+    with pytest.raises(InputError, match="no such regions"):
+        training_series.split(every, ["nowhere"])
