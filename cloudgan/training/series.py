@@ -382,9 +382,14 @@ class Sample:
 
 
 class Sampler:
-    """Draws samples from series; every chance from the generator it is given."""
+    """Draws samples from series; every chance from the generator it is given.
 
-    def __init__(self, every: Sequence[Series], observed: float = 0.05) -> None:
+    A share `plain` of the samples of real series keeps the record's own looks and radiometry; single looks
+    always have their change invented.
+    """
+
+    def __init__(self, every: Sequence[Series], observed: float = 0.05, plain: float = 0.0) -> None:
+        self._plain = plain
         every = [padded(series, 64) for series in every]
         self._series = {size: [s for s in every if _edge(s) == size] for size in (64, 96, 128)}
         self._skies = skies_of(every)
@@ -403,7 +408,8 @@ class Sampler:
         odds = self._odds[size]
         while True:
             series = self._series[size][int(rng.choice(len(odds), p=odds / odds.sum()))]
-            sample = self._sample(rng, series, size, plain)
+            as_it_is = plain or (not series.invented and rng.random() < self._plain)
+            sample = self._sample(rng, series, size, as_it_is)
             if sample is not None:
                 return sample
 

@@ -41,6 +41,8 @@ class Recipe:
     """Adam's learning rate at its highest; it falls along a cosine over the run's minutes."""
     pixels: int = 2 * 128 * 128
     """Of a batch; patches of 64, 96 or 128 pixels an edge make it up."""
+    plain: float = 0.0
+    """Share of real samples without simulated change: 0 to learn widely, more to end a course by."""
     average: float = 0.998
     """Memory of the weights' moving average, per step."""
     squared: float = 10.0
@@ -245,8 +247,9 @@ def train(
     }
     begun = watched = time.monotonic()
     recent: list[tuple[float, float]] = []
+    sampler = Sampler(training, plain=recipe.plain)
     _watch(trainer, held, run_dir, 0, 0.0, [(0.0, 0.0)])
-    for planes, truth, weight in batches(Sampler(training), np.random.default_rng(seed + 1), recipe.pixels):
+    for planes, truth, weight in batches(sampler, np.random.default_rng(seed + 1), recipe.pixels):
         passed = (time.monotonic() - begun) / (60 * minutes)
         card["steps"] += 1
         warm = min(1.0, card["steps"] / 200)
@@ -333,6 +336,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights and samples (default 0)")
     parser.add_argument("--start", type=Path, help="weights of an earlier run to go on from")
     parser.add_argument("--rate", type=float, default=Recipe().rate, help="highest learning rate")
+    parser.add_argument("--plain", type=float, default=0.0, help="share of samples without simulated change")
     parser.add_argument("--width", type=int, default=Recipe().width, help="filters at full resolution")
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminator")
     parser.add_argument("--hold-out", nargs="+", default=list(HELD_OUT), metavar="REGION")
@@ -341,7 +345,9 @@ def main(arguments: list[str]) -> int:
     if options.threads:
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    recipe = Recipe(width=options.width, rate=options.rate, adversarial=options.adversarial)
+    recipe = Recipe(
+        width=options.width, rate=options.rate, plain=options.plain, adversarial=options.adversarial
+    )
     try:
         model = train(
             options.data, options.run, options.minutes, recipe, seed=options.seed,

@@ -164,14 +164,13 @@ def test_a_run_exports_a_model_that_serving_loads(tmp_path, rng):
 
 def test_a_step_lowers_the_error_on_what_it_sees(rng):
     tf.random.set_seed(0)
-    trainer = temporal_run.Trainer(temporal_run.Recipe(width=4, classes=2, rate=3e-3))
+    trainer = temporal_run.Trainer(temporal_run.Recipe(width=4, classes=2, rate=1e-3))
     x, target = inputs(rng, 64)
-    truth = target[None].astype(np.float32)
+    truth = target[None].astype(np.float32) + np.float32(0.05)  # nothing that alignment alone can know
     weight = np.where(x[..., 3:4] == 1, 1, 0.05).astype(np.float32)
     first = float(trainer.step(x, truth, weight)[0])
-    for _ in range(20):
-        last = float(trainer.step(x, truth, weight)[0])
-    assert last < first
+    later = [float(trainer.step(x, truth, weight)[0]) for _ in range(40)]
+    assert min(later) < 0.9 * first
 
 
 def test_regions_are_held_out_whole(rng):
