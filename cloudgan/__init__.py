@@ -1,4 +1,4 @@
-"""Gap-free Sentinel-2: clouds removed by a conditional GAN, from a STAC search to a Zarr store."""
+"""Gap-free Sentinel-2: clouds removed by a trained generator, from a STAC search to a Zarr store."""
 
 from __future__ import annotations
 

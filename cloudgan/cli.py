@@ -34,7 +34,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 app = typer.Typer(
     name="cloudgan",
-    help="Gap-free Sentinel-2: clouds removed by a conditional GAN.",
+    help="Gap-free Sentinel-2: clouds removed by a trained generator.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
