@@ -289,17 +289,15 @@ def _generate(
         return generator(np.stack(planes))
 
     needed = [
-        tile
+        (tile, inner)
         for tile in tiling.tiles(target)
         if (inner := tile.intersection(target)) and hidden[inner.slices_in(target)].any()
     ]
     size = generator.batch
-    batches = [needed[at : at + size] for at in range(0, len(needed), size)]
+    batches = [[tile for tile, _ in needed[at : at + size]] for at in range(0, len(needed), size)]
     predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
     # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.
-    for tile, prediction in zip(needed, predictions, strict=True):
-        inner = tile.intersection(target)
-        assert inner is not None  # noqa: S101 - it was needed
+    for (tile, inner), prediction in zip(needed, predictions, strict=True):
         there, here = inner.slices_in(target), inner.slices_in(tile)
         part = prediction[:, *here]
         total[:, *there] += weights[here] * part
@@ -342,12 +340,12 @@ def remove_clouds(
             f"{', '.join(map(str, cube.data_vars))}"
         )
     window, resolution = lattice_window(cube)
-    job = _Job(
+    task = _Task(
         generator, clouds.buffer_pixels(buffer, resolution), default_tiling(generator), day_numbers(cube)
     )
     bands = [cube[name].transpose("time", "y", "x").data for name in (*names, "scl")]
     lazy = any(is_dask_collection(band) for band in bands)
-    arrays = _lazily(job, window, bands) if lazy else job(window, window, *bands)
+    arrays = _lazily(task, window, bands) if lazy else task(window, window, *bands)
     return xr.Dataset(
         {name: (("time", "y", "x"), values) for name, values in arrays.items()}, cube.coords, cube.attrs
     )
@@ -359,7 +357,7 @@ def day_numbers(cube: xr.Dataset) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Task:
     """`declouded` for all dates at once, as one task."""
 
     generator: Generator
@@ -376,22 +374,22 @@ class _Job:
         return {name: np.stack([date[name] for date in variables]) for name in variables[0]}
 
 
-def _lazily(job: _Job, window: Window, bands: list[Any]) -> dict[str, Any]:
+def _lazily(task: _Task, window: Window, bands: list[Any]) -> dict[str, Any]:
     """One task a block of space: it depends on the blocks its tiles touch, and on no other."""
     frame = next(band for band in bands if is_dask_collection(band))
     edges = [np.cumsum([0, *sizes]).tolist() for sizes in frame.chunks[1:]]
-    lazy_job = delayed(job)
+    delayed_task = delayed(task)
 
     def block(top: int, bottom: int, left: int, right: int) -> dict[str, dask.array.Array]:
         target = Window.between(window.row + top, window.col + left, window.row + bottom, window.col + right)
-        read = read_window(target, job.tiling, job.reach).intersection(window)
+        read = read_window(target, task.tiling, task.reach).intersection(window)
         assert read is not None  # noqa: S101
         rows, cols = read.slices_in(window)
-        made = lazy_job(target, read, *(band[:, rows, cols] for band in bands))
-        shape = (len(job.days), *target.shape)
+        made = delayed_task(target, read, *(band[:, rows, cols] for band in bands))
+        shape = (len(task.days), *target.shape)
         return {
             name: dask.array.from_delayed(made[name], shape, dtype).rechunk({0: frame.chunks[0]})
-            for name, dtype in output_dtypes(job.generator.contract.bands).items()
+            for name, dtype in output_dtypes(task.generator.contract.bands).items()
         }
 
     grid = [
