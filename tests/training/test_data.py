@@ -85,8 +85,13 @@ def test_stac_item_and_its_offset(tmp_path, numbers, applied, added):
     for name, values in zip(("green", "red", "nir", "scl"), (*numbers[1:], scl), strict=True):
         write(tmp_path / f"{name}.tif", values[None], (name,))
         assets[name] = {"href": f"./{name}.tif", "raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
-    properties = {"earthsearch:boa_offset_applied": applied, "grid:code": "MGRS-33TWM"}
-    item = {"id": "an item", "properties": properties, "assets": assets}
+    properties = {
+        "earthsearch:boa_offset_applied": applied,
+        "grid:code": "MGRS-33TWM",
+        "datetime": "2023-08-20T10:00:00Z",
+        "s2:processing_baseline": "05.09",
+    }
+    item = {"id": "an item", "bbox": [15, 46, 16, 47], "properties": properties, "assets": assets}
     (tmp_path / "item.json").write_text(json.dumps(item))
     scene = data.read_stac_item(tmp_path / "item.json")
     wanted = np.where(numbers[1] > 0, np.maximum(numbers[1].astype(int) - added, 1), 0) / 1e4
