@@ -55,11 +55,13 @@ __all__ = [
     "read_samples",
     "read_series",
     "read_stac_item",
+    "read_texture",
 ]
 
 _opened, _clear_scene = opened, clear_scene
 _CLOUD = (8, 9, 10)  # Sen2Cor's scene classification: cloud medium and high, thin cirrus
 _SHADOW = 3
+_TEXTURE_BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 _BAD = (0, 1)  # no data, saturated or defective
 
 
@@ -133,12 +135,37 @@ def classified(
     return Scene(name, region, image, clear, cloud, shadow, frame)
 
 
+def read_texture(path: Path, bands: Sequence[str] = BANDS) -> Scene:
+    """Read the sample of real cumulus as a sky to transplant clouds from.
+
+    Args:
+        path: An npz of `img` (height, width, six bands from blue, reflectance x 10000) and `msk` (the same
+            shape, one class a pixel: 4 cloud, 0 cloud shadow).
+        bands: Common names.
+
+    Raises:
+        InputError: The file cannot be read, or lacks an array.
+    """
+    try:
+        with np.load(path) as arrays:
+            image, classes = arrays["img"], arrays["msk"][..., 0]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as a cloud texture ({error}); give the npz sample"
+        ) from error
+    if missing := [band for band in bands if band not in _TEXTURE_BANDS]:
+        raise InputError(f"{path} has no band {missing[0]}; its bands are {', '.join(_TEXTURE_BANDS)}")
+    planes = np.moveaxis(image[..., [_TEXTURE_BANDS.index(band) for band in bands]], -1, 0)
+    cloud, shadow = classes == 4, classes == 0
+    return Scene(path.stem, path.stem, reflectance_of(planes), ~(cloud | shadow), cloud, shadow)
+
+
 def read_samples(root: Path, bands: Sequence[str] = BANDS) -> Imagery:
     """Read the sample imagery that the shipped generator is trained on, from the folder that holds it.
 
     Args:
         root: Holds `clear-lazio-l1c-10m`, `clear-single`, `clear-series-bouconne-l3a`, `pairs-l1c-10m`,
-            `s2-l2a-33TWM-120m` and the `composites-hesbaye*-l2a-10m.nc`.
+            `s2-l2a-33TWM-120m`, the `composites-hesbaye*-l2a-10m.nc` and `cloud-texture-512.npz`.
         bands: Common names.
 
     Raises:
@@ -168,7 +195,8 @@ def read_samples(root: Path, bands: Sequence[str] = BANDS) -> Imagery:
     cloudy = [scene for scene in scenes if _cloudiness(scene) >= 0.1]
     pairs = [pair for pair in pairs if pair.region not in _UNLIKE_PAIRS]
     pairs += [paired(look, ground) for look in cloudy for ground in truth if look.region == ground.region]
-    return Imagery(tuple(clear + truth), tuple(pairs), tuple(cloudy))
+    texture = read_texture(root / "cloud-texture-512.npz", bands)
+    return Imagery(tuple(clear + truth), tuple(pairs), (*cloudy, texture))
 
 
 # Judged by eye: cloud, shadow, haze or no land.
