@@ -211,7 +211,7 @@ def read_cube(store: Path | str, region: str, bands: Sequence[str]) -> Record:
         InputError: It is no such store, or lacks a band.
     """
     try:
-        cube = xr.open_zarr(store, mask_and_scale=False)
+        cube = xr.open_zarr(store, mask_and_scale=False, consolidated=False)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{store} cannot be read as a Zarr store: {_first_line(error)}; give a cube"
