@@ -93,7 +93,7 @@ def main(samples: Path, out: Path) -> None:
         for column, image in enumerate(images):
             sheet.paste(Image.fromarray(picture(image)), (column * TILE, top + LABEL))
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(96, dither=Image.Dither.NONE).save(out, optimize=True)
+    sheet.quantize(192, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -205,8 +205,8 @@ def _ragged(rng: Generator, shadow: Mask, fringe: float) -> Floats:
 
 
 def _thick(rng: Generator, shape: tuple[int, int], cover: float, view: View) -> Sky:
-    form = spectral(rng, shape, rng.uniform(60, 200) * 10 / view.resolution, rng.uniform(3.2, 3.8))
-    depth = rng.uniform(4, 20) * _above(form, cover) ** rng.uniform(1.2, 1.8)
+    form = spectral(rng, shape, rng.uniform(60, 200) * 10 / view.resolution, rng.uniform(3.6, 4.4))
+    depth = rng.uniform(2, 9) * _above(form, cover) ** rng.uniform(1.3, 1.9)
     depth += rng.uniform(0.3, 1.5) * _above(form, _wider(cover))
     return _lit(rng, depth, rng.uniform(400, 2500), view)
 
@@ -214,9 +214,9 @@ def _thick(rng: Generator, shape: tuple[int, int], cover: float, view: View) -> 
 def _cumulus(rng: Generator, shape: tuple[int, int], cover: float, view: View) -> Sky:
     scale = 10 / view.resolution
     flock = spectral(rng, shape, rng.uniform(40, 120) * scale, 3.0)
-    fringe = spectral(rng, shape, rng.uniform(15, 40) * scale, rng.uniform(3.0, 3.6))
+    fringe = spectral(rng, shape, rng.uniform(15, 40) * scale, rng.uniform(3.4, 4.2))
     form = puffs(rng, shape, max(rng.uniform(9, 26) * scale, 3.0), flock) + rng.uniform(0.3, 0.5) * fringe
-    depth = rng.uniform(3, 18) * _above(form, cover) ** rng.uniform(1.2, 1.8)
+    depth = rng.uniform(2, 9) * _above(form, cover) ** rng.uniform(1.3, 1.9)
     depth += rng.uniform(0.3, 1.5) * _above(form, _wider(cover))
     return _lit(rng, depth, rng.uniform(500, 2000), view)
 
@@ -264,7 +264,8 @@ def _lit(rng: Generator, depth: Floats, height: float, view: View) -> Sky:
     down, right = (np.roll(relief, -1, axis) - np.roll(relief, 1, axis) for axis in (0, 1))
     facing = (down * np.cos(azimuth) - right * np.sin(azimuth)) / np.tan(np.radians(max(view.elevation, 15)))
     bright = rng.uniform(0.45, 0.95) * (0.45 + 0.65 * albedo) * (1 + 0.35 * np.tanh(2 * facing))
-    return _sky(_opacity(depth), _shade(depth, height, view), bright, 0.0, _drift(rng, height, view))
+    shade = rng.uniform(0.6, 1.0) * _shade(depth, height, view)
+    return _sky(_opacity(depth), shade, bright, 0.0, _drift(rng, height, view))
 
 
 def _shade(depth: Floats, height: float, view: View) -> Floats:
@@ -295,8 +296,8 @@ def _sky(cloud: Floats, shadow: Floats, bright: Floats, slope: float, drift: tup
 
 
 def _opacity(depth: Floats) -> Floats:
-    # Forward scattering shows the ground still: half of the depth counts.
-    opaque: Floats = 1 - np.exp(-0.5 * depth)
+    # Forward scattering shows the ground still: half of the depth counts. And a sensor blurs by a pixel.
+    opaque: Floats = gaussian_filter(1 - np.exp(-0.5 * depth), 0.7, mode="wrap")
     return opaque
 
 

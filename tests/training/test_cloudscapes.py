@@ -55,7 +55,7 @@ def test_clear_pixels_and_no_data_stay_as_they_are(seed, resolution):
     seed=st.integers(0, 999),
     azimuth=st.floats(100, 260),
     elevation=st.floats(30, 70),
-    height=st.floats(200, 600),
+    height=st.floats(150, 350),
 )
 def test_shadows_fall_where_the_sun_puts_them(seed, azimuth, elevation, height):
     view = View(azimuth, elevation)
