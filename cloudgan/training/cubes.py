@@ -246,6 +246,8 @@ def record_of(cube: xr.Dataset, bands: Sequence[str], name: str, region: str) ->
     scl = np.nan_to_num(cube[SCL].values).astype(np.uint8) if SCL in cube else None
     if "provenance" in cube:
         images[cube["provenance"].values != Provenance.OBSERVED] = 0
+    elif scl is None:
+        _warn_unclassified(name)
     days = cube["time"].values.astype("datetime64[D]").astype(np.int64)
     west, north = float(cube["x"][0]) - resolution / 2, float(cube["y"][0]) + resolution / 2
     crs = cube["spatial_ref"].attrs if "spatial_ref" in cube.coords or "spatial_ref" in cube else {}
@@ -266,6 +268,8 @@ def read_netcdf(path: Path, region: str, bands: Sequence[str]) -> Record:
         InputError: It cannot be read, lacks a band, or its times have no unit.
     """
     days, images, scl = data.read_series(path, bands)
+    if scl is None:
+        _warn_unclassified(str(path))
     with h5py.File(path) as source:
         units = source["time"].attrs.get("units", b"")
         epoch = (units.decode() if isinstance(units, bytes) else str(units)).partition("days since ")[2][:10]
@@ -312,6 +316,14 @@ def _frame(attributes: dict[Any, Any], transform: Affine) -> Frame | None:
         return None
     code = crs.to_epsg()
     return Frame(f"EPSG:{code}" if code else crs.to_wkt(), transform)
+
+
+def _warn_unclassified(name: str) -> None:
+    log.warning(
+        "%s has no scene classification: whatever has data is taken for clear ground; leave cloudy dates out "
+        "(without = [...])",
+        name,
+    )
 
 
 def _refuse_too_large(what: str, shape: tuple[int, ...], bands: int) -> None:

@@ -113,7 +113,9 @@ def read_folder(
     Raises:
         InputError: The folder holds no GeoTIFF, or one cannot be read, is empty or shows nothing but cloud.
     """
-    paths = [path for path in sorted(folder.glob("*.tif*")) if path.stem not in without]
+    found = sorted(folder.glob("*.tif*"))
+    _refuse_unknown(folder, without, {path.stem for path in found})
+    paths = [path for path in found if path.stem not in without]
     if not paths:
         raise InputError(f"{folder} holds no GeoTIFF to train on; give a folder of *.tif")
     scenes = []
@@ -122,6 +124,14 @@ def read_folder(
         _check_clear(path, image, bands, offset)
         scenes.append(clear_scene(f"{folder.name}/{path.stem}", region, image, frame))
     return scenes
+
+
+def _refuse_unknown(folder: Path, without: Collection[str], names: Collection[str]) -> None:
+    """A slip of the pen must not bring back what was judged unfit."""
+    if unknown := sorted(set(without) - set(names)):
+        raise InputError(
+            f"{folder} has no {unknown[0]} to leave out; name files that are there, without suffix"
+        )
 
 
 def _check_clear(path: Path, image: Floats, bands: Sequence[str], offset: int) -> None:
@@ -229,6 +239,7 @@ def read_pairs(
     """
     index = folder / "index.csv"
     named = list(_indexed(index) if index.exists() else _side_by_side(folder))
+    _refuse_unknown(folder, without, {row[0].stem for row in named})
     named = [row for row in named if row[0].stem not in without]
     if not named:
         raise InputError(f"{folder} holds no pairs; give it an index.csv, or sub-folders clear and cloudy")

@@ -1,7 +1,12 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cloudgan.errors import InputError
 from cloudgan.training import cloudscapes, simulation
@@ -156,6 +161,17 @@ def test_real_shapes_cover_what_they_cover(samples_dir):
     assert (sky.cloud > 0.3).mean() == pytest.approx(real.cloud.mean(), abs=0.08)
     look = simulation.cloud_look(real.image, real.cloud)
     assert (look[..., 0] > 0.2).mean() > 0.95, "cloud everywhere, its rim and the ground left out"
+
+
+def test_the_gallery_in_the_docs_is_what_the_library_draws(samples_dir, tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    drawn = tmp_path / "clouds.png"
+    subprocess.run([sys.executable, docs / "gallery.py", samples_dir, drawn], check=True, timeout=120)
+    one, other = (
+        np.asarray(Image.open(path).convert("RGB"), float) for path in (drawn, docs / "images" / "clouds.png")
+    )
+    assert one.shape == other.shape
+    assert np.abs(one - other).mean() < 2, "draw it again, see docs/gallery.py"
 
 
 def test_bad_arguments_are_named():

@@ -170,6 +170,8 @@ def test_pairs_by_index_and_side_by_side(tmp_path, ground):
     (tmp_path / "index.csv").write_text("clear,cloudy,region\nclear/a.tif,cloudy/a.tif,there\n")
     (made,) = geotiffs.read_pairs(tmp_path)
     assert made.region == "there"
+    with pytest.raises(InputError, match="has no nothing to leave out"):
+        geotiffs.read_pairs(tmp_path, without=("nothing",))
     with pytest.raises(InputError, match="holds no pairs"):
         geotiffs.read_pairs(tmp_path, without=("a",))
     (tmp_path / "index.csv").write_text("clear\nclear/a.tif\n")

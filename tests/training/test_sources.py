@@ -160,6 +160,12 @@ def test_a_netcdf_series_has_days_place_and_pairs(tmp_path, rng):
         read_imagery([Source("netcdf", source.path, "there", without=("last may",))])
 
 
+def test_a_series_without_classification_is_taken_for_clear_and_says_so(tmp_path, rng, caplog):
+    imagery = read_imagery([series_file(tmp_path / "s.nc", rng, scl=False)])
+    assert (len(imagery.clear), len(imagery.pairs), len(imagery.skies)) == (4, 0, 0)
+    assert "no scene classification" in caplog.text
+
+
 def test_a_series_that_cannot_be_used_is_named(tmp_path, rng):
     with pytest.raises(InputError, match="write it in days since a date"):
         read_series([series_file(tmp_path / "a.nc", rng, units="moons")])
