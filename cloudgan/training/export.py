@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from cloudgan.errors import GeneratorError, InputError
 from cloudgan.training.data import BANDS
 from cloudgan.training.networks import TILE
-from cloudgan.training.scaling import Scaling, ToReflectance, ToScaled
 
 INPUT, OUTPUT = "planes", "declouded"
 """Names of the file's one input and one output."""
@@ -31,29 +30,23 @@ _FORMAT = 1
 _LARGE = 1024  # values: smaller weights gain nothing from fp16
 
 
-def with_reflectance(generator: keras.Model, scaling: Scaling) -> keras.Model:
-    """The generator with its scaling inside: reflectance to reflectance, NHWC, sharing the weights."""
-    inputs = keras.Input(generator.input_shape[1:], name="reflectance")
-    scaled = ToScaled(scaling.full, scaling.gamma)(inputs)
-    return keras.Model(
-        inputs, ToReflectance(scaling.full, scaling.gamma)(generator(scaled)), name="declouder"
-    )
-
-
-def contract(training: Mapping[str, Any], version: str, name: str = "documented") -> dict[str, Any]:
+def contract(
+    training: Mapping[str, Any], version: str, name: str = "documented", bands: Sequence[str] = BANDS
+) -> dict[str, Any]:
     """The contract of a generator that asks for the cloudy bands alone.
 
     Args:
         training: The model card: recipe, width, steps, data, scores, seed, versions.
         version: Of the model.
         name: Of the model.
+        bands: Of its input and its output.
     """
     return {
         "format": _FORMAT,
         "name": name,
         "version": version,
-        "planes": [f"cloudy:{band}" for band in BANDS],
-        "bands": list(BANDS),
+        "planes": [f"cloudy:{band}" for band in bands],
+        "bands": list(bands),
         "tile": TILE,
         "training": dict(training),
     }
@@ -70,7 +63,7 @@ def export_onnx(
     """Write a model as ONNX with its contract, once it agrees with Keras on real tiles.
 
     Args:
-        model: From reflectance to reflectance, NHWC, as `with_reflectance` makes it.
+        model: From reflectance to reflectance, NHWC.
         path: The file to write; it appears whole or not at all.
         contract: JSON-able, see `contract`.
         tiles: To check on, reflectance, shape (batch, 256, 256, planes).
