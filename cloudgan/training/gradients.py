@@ -38,7 +38,9 @@ def descend(
     """
     backend = keras.backend.backend()
     if backend not in _BACKENDS:
-        raise InputError(f"Keras's backend {backend} cannot train; set KERAS_BACKEND to one of {list(_BACKENDS)}")
+        raise InputError(
+            f"Keras's backend {backend} cannot train; set KERAS_BACKEND to one of {list(_BACKENDS)}"
+        )
     return _BACKENDS[backend](objective, optimizer, list(variables), list(state))
 
 

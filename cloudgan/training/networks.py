@@ -7,6 +7,8 @@ inference, so that a pixel depends neither on the batch nor on chance.
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any, Literal, get_args
 
 import keras
@@ -115,6 +117,36 @@ def discriminator(
     x = layers.Conv2D(1, 4, padding="same", kernel_initializer=_initial("batch"))(x)
     outputs = layers.Activation("sigmoid", dtype="float32", name="probability")(x)
     return keras.Model([cloudy, judged], outputs, name="discriminator")
+
+
+def summary(width: int = 64, size: int = TILE) -> list[str]:
+    """Both networks as lines of a Markdown table: layer, output, parameters, GFLOP per image at inference.
+
+    Args:
+        width: Filters of the first layer.
+        size: Edge of the images in pixels.
+    """
+    lines = ["| layer | output | what | parameters | GFLOP |", "|---|---|---|---|---|"]
+    for model in (generator(width=width, size=size), discriminator(width=width, size=size)):
+        work = [_gflop(layer) for layer in model.layers]
+        for layer, gflop in zip(model.layers, work, strict=True):
+            if layer.count_params():
+                shape = " x ".join(map(str, layer.output.shape[1:]))
+                kind = type(layer).__name__
+                lines.append(f"| {layer.name} | {shape} | {kind} | {layer.count_params():,} | {gflop:.3f} |")
+        lines.append(f"| **{model.name}** |  | all | {model.count_params():,} | {sum(work):.3f} |")
+    return [re.sub(r"_\d+ \|", " |", line) for line in lines]
+
+
+def _gflop(layer: keras.layers.Layer) -> float:
+    """Of one image: a product and a sum each for every weight of a convolution at every place it is put."""
+    if isinstance(layer, layers.Conv2DTranspose):
+        places = layer.input.shape[1:3]
+    elif isinstance(layer, layers.Conv2D):
+        places = layer.output.shape[1:3]
+    else:
+        return 0.0
+    return 2e-9 * math.prod(places) * math.prod(layer.kernel.shape)
 
 
 def _check(width: int, size: int | None, normalisation: str, upsampling: str) -> None:

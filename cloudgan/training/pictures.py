@@ -38,7 +38,11 @@ def samples(shown: Sequence[Sample], product: Product, path: Path) -> None:
     figure = Figure(figsize=(7.5, 2.5 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 3, squeeze=False)
     for line, sample in zip(grid, shown, strict=True):
-        images = {"cloudy": sample.cloudy, "generated": product(sample.cloudy[None])[0], "clear": sample.clear}
+        images = {
+            "cloudy": sample.cloudy,
+            "generated": product(sample.cloudy[None])[0],
+            "clear": sample.clear,
+        }
         brightest = float(np.quantile(sample.clear, 0.99))
         for axes, (title, image) in zip(line, images.items(), strict=True):
             axes.imshow(_colours(image, brightest))

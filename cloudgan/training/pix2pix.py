@@ -23,7 +23,12 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
     """
 
     def __init__(
-        self, generator: keras.Model, discriminator: keras.Model, objective: Objective, scaling: Scaling, steps: int
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        objective: Objective,
+        scaling: Scaling,
+        steps: int,
     ) -> None:
         """Pair the networks.
 
@@ -146,10 +151,16 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         lists = [self.trainable_variables, self.non_trainable_variables, self.metrics_variables]
         if optimizer:
             lists.insert(2, optimizer)
-        mapping = [pair for variables, values in zip(lists, state, strict=True) for pair in zip(variables, values, strict=True)]
+        mapping = [
+            pair
+            for variables, values in zip(lists, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
         with keras.StatelessScope(mapping) as scope:
             logs = step(data)
-        return logs, tuple([scope.get_current_value(variable) for variable in variables] for variables in lists)
+        return logs, tuple(
+            [scope.get_current_value(variable) for variable in variables] for variables in lists
+        )
 
     def _state(self) -> list[keras.Variable]:
         return [*self.trainable_variables, *self.non_trainable_variables, *self.optimizer.variables]

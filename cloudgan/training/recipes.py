@@ -186,7 +186,7 @@ class Recipe:
             if isinstance(value, dict):
                 tables.append(f"\n[{name}]\n{_lines(value)}")
             elif name == "data":
-                tables.extend(f"\n[[data]]\n{_lines(source)}" for source in value)
+                tables.extend(f"\n[[data]]\n{_lines(_told(source))}" for source in self.data)
             else:
                 plain.append(_lines({name: value}))
         return "".join([*plain, *tables])
@@ -207,10 +207,18 @@ def _with_sources(table: dict[str, Any], *folders: Path) -> dict[str, Any]:
     return {**table, "data": sources}
 
 
+def _told(source: Source) -> dict[str, Any]:
+    """What a source says of itself: a kind of source takes some keys and refuses the others."""
+    values = {one.name: (getattr(source, one.name), one.default) for one in dataclasses.fields(source)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 def _lines(table: Mapping[str, Any]) -> str:
     # Text, numbers, flags and lists of them are written alike in JSON and TOML.
     known = {name: value for name, value in table.items() if value is not None}
-    return "".join(f"{name} = {json.dumps(value, default=str, ensure_ascii=False)}\n" for name, value in known.items())
+    return "".join(
+        f"{name} = {json.dumps(value, default=str, ensure_ascii=False)}\n" for name, value in known.items()
+    )
 
 
 def _positive(**values: float) -> None:

@@ -60,7 +60,9 @@ class RunFolder:
             raise InputError(f"{path} holds no run to resume; start one without --resume")
         was = Recipe.load(folder.recipe)
         if changed := [
-            name for name in recipe.as_dict() if getattr(was, name) != getattr(recipe, name) and name != "steps"
+            name
+            for name in recipe.as_dict()
+            if getattr(was, name) != getattr(recipe, name) and name != "steps"
         ]:
             raise InputError(
                 f"the run in {path} was made with another {changed[0]}; resume it with its own {folder.recipe.name}"
@@ -143,7 +145,9 @@ class RunFolder:
         except FileNotFoundError:
             return 0  # stopped before the first
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"the checkpoint {self.checkpoint} cannot be read ({error}); start anew") from error
+            raise InputError(
+                f"the checkpoint {self.checkpoint} cannot be read ({error}); start anew"
+            ) from error
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise InputError(
                 f"{self.checkpoint} is a checkpoint of another network than its recipe describes; start anew"

@@ -49,7 +49,8 @@ def row(name: str, image: Floats, target: Floats, bands: Sequence[str]) -> dict[
     ours, truth = _scaled(image), _scaled(target)
     error = float(np.mean((ours - truth) ** 2))
     columns = {
-        f"PC_{name}_{_NAMES.get(band, band)}": _correlation(ours[..., i], truth[..., i]) for i, band in enumerate(bands)
+        f"PC_{name}_{_NAMES.get(band, band)}": _correlation(ours[..., i], truth[..., i])
+        for i, band in enumerate(bands)
     }
     columns[f"PSNR_{name}"] = float(-10 * np.log10(max(error, 1e-12)))
     columns[f"SSIM_{name}"] = _ssim(ours, truth)
@@ -81,6 +82,8 @@ def _ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     mean_a, mean_b = mean(a), mean(b)
     var_a, var_b = sample * (mean(a * a) - mean_a**2), sample * (mean(b * b) - mean_b**2)
     cov = sample * (mean(a * b) - mean_a * mean_b)
-    ssim = ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    ssim = ((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    )
     edge = _SSIM_WINDOW // 2
     return float(ssim[edge:-edge, edge:-edge].mean())

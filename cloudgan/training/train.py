@@ -149,7 +149,9 @@ def _panel(recipe: Recipe, training: Imagery, held_out: Imagery) -> Panel:
     pair = stack_sample(recipe, recipe.stack or Stack(), training) if recipe.study else None
     if recipe.stack is not None:
         return Panel([pair or stack_sample(recipe, recipe.stack, training)], validation, pair)
-    seen = [tile for tiles in validation_tiles(training, recipe.seed, 1, recipe.bands).values() for tile in tiles]
+    seen = [
+        tile for tiles in validation_tiles(training, recipe.seed, 1, recipe.bands).values() for tile in tiles
+    ]
     return Panel(seen[:_TRAIN_TILES], validation, pair)
 
 
@@ -229,7 +231,11 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
     def _collapsed(self) -> bool:
         values = [row["validation generated psnr"] for row in self._rows]
         latest = values[-self._recipe.collapse_rows :]
-        return bool(self._recipe.collapse_rows) and len(values) > len(latest) and max(latest) < max(values) - _COLLAPSE
+        return (
+            bool(self._recipe.collapse_rows)
+            and len(values) > len(latest)
+            and max(latest) < max(values) - _COLLAPSE
+        )
 
     def _stop(self, why: str) -> None:
         log.warning("%s", why)
@@ -243,7 +249,9 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             InputError: The run ended before its first row.
         """
         if not self._rows or not self._folder.best.exists():
-            raise InputError(f"the run in {self._folder.path} ended without a row: {self._card.get('stopped')}")
+            raise InputError(
+                f"the run in {self._folder.path} ended without a row: {self._card.get('stopped')}"
+            )
         best = min(self._rows, key=lambda row: row[_CHOSEN_BY])
         tiles = self._panel.validation
         self._product.load_weights(self._folder.best)
