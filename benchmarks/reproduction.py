@@ -1,7 +1,7 @@
 """The study's experiment again: train its recipe, plain and skewed, and ours, and publish the tables.
 
     python benchmarks/reproduction.py train ../shared/data runs     # five runs, resumed where they stopped
-    python benchmarks/reproduction.py publish runs                  # docs/reproduction.md and docs/reproduction/
+    python benchmarks/reproduction.py publish runs                  # into docs/
 
 Width 32 and mixed precision, for a machine without a GPU; the rest is as the recipes say.
 """

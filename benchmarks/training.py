@@ -3,7 +3,7 @@
     python benchmarks/training.py [--widths 16 32] [--batches 1 4] [--rounds 5]
 
 Both take turns in one process, a few steps each, so that other work on the machine strikes both alike. The
-bare step is what one would write by hand: two tapes, two Keras optimisers, one `tf.function`, the batch in memory.
+bare step is what one would write by hand: two tapes, two Keras optimisers, one `tf.function`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m cloudgan.training temporal ...` trains the generator that sees time; else it is `cloudgan-train`."""
+"""`python -m cloudgan.training`: `cloudgan-train`, or `temporal ...` for the generator that sees time."""
 
 from __future__ import annotations
 

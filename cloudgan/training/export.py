@@ -117,10 +117,10 @@ def _converted(model: keras.Model) -> onnx.ModelProto:
 
 
 def _converted_elsewhere(model: keras.Model, file: Path) -> None:
-    """Write ONNX by a process of its own, in which Keras runs on TensorFlow: that way there is one exporter."""
+    """Write ONNX by a process in which Keras runs on TensorFlow: that way there is one exporter."""
     if importlib.util.find_spec("tensorflow") is None:
         raise GeneratorError(
-            f"the export to ONNX goes through TensorFlow, which is not installed beside {keras.backend.backend()}; "
+            "the export to ONNX goes through TensorFlow, which is not installed; "
             "install it and resume the run: its best weights are kept"
         )
     saved = file.with_suffix(".keras")

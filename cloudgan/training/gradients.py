@@ -41,7 +41,8 @@ def descend(
         raise InputError(
             f"Keras's backend {backend} cannot train; set KERAS_BACKEND to one of {list(_BACKENDS)}"
         )
-    return _BACKENDS[backend](objective, optimizer, list(variables), list(state))
+    given: tuple[Any, Any] = _BACKENDS[backend](objective, optimizer, list(variables), list(state))
+    return given
 
 
 def _tensorflow(objective: Objective, optimizer: Any, variables: list[Any], state: list[Any]) -> Any:

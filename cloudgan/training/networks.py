@@ -146,7 +146,7 @@ def _gflop(layer: keras.layers.Layer) -> float:
         places = layer.output.shape[1:3]
     else:
         return 0.0
-    return 2e-9 * math.prod(places) * math.prod(layer.kernel.shape)
+    return 2e-9 * float(math.prod(places) * math.prod(layer.kernel.shape))
 
 
 def _check(width: int, size: int | None, normalisation: str, upsampling: str) -> None:

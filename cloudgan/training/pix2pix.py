@@ -17,7 +17,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
 
     The generator is any Keras model from input planes to scaled bands, the discriminator one from planes and
     scaled bands to probabilities. A batch is a tuple (planes, truth, weight), NHWC: the planes are what the
-    generator takes, the truth is reflectance of its bands, and the weight, one plane, says how much each pixel
+    generator takes, the truth is reflectance of its bands, and the weight, one plane, says how much a pixel
     counts in the mean absolute error; 0 leaves out what has no truth. The discriminator sees the whole image,
     with the pixels without truth made alike in real and generated.
     """
@@ -46,7 +46,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         self.scaling = scaling
         self.planned = steps
         self.averaged = generator
-        """The generator to judge and to ship: its weights averaged over the steps if the objective says so."""
+        """The generator to judge and to ship: its weights averaged over the steps where so asked."""
         if objective.average > 0:
             self.averaged = keras.models.clone_model(generator)
             self.averaged.set_weights(generator.get_weights())
@@ -59,7 +59,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         self.built = True  # both networks are
 
     def compile(self, **kwargs: Any) -> None:
-        """Set up the optimisers of the objective; takes what `keras.Model.compile` takes, less optimiser and losses."""
+        """Set up the objective's optimisers; takes the other arguments of `keras.Model.compile`."""
         rates = self.objective.generator_rate, self.objective.discriminator_rate
         networks = self.generator, self.discriminator
         optimizers = []
@@ -120,13 +120,13 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
     def train_step(self, *given: Any) -> Any:
         """Discriminator, then generator, on one batch: of the data, or (JAX) of the state and the data."""
         if keras.backend.backend() == "jax":
-            return self._stateless(self._train, *given, self.optimizer.variables)
+            return self._stateless(self._train, self.optimizer.variables, *given)
         return self._train(*given)
 
     def test_step(self, *given: Any) -> Any:
         """The weighted mean absolute error in reflectance, of the averaged generator at inference."""
         if keras.backend.backend() == "jax":
-            return self._stateless(self._test, *given, [])
+            return self._stateless(self._test, [], *given)
         return self._test(*given)
 
     def _train(self, data: tuple[Any, Any, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Pix2Pix(keras.Model):  # type: ignore[misc]
         planes, truth, weight = (ops.convert_to_tensor(part) for part in data)
         return {"mae": _weighted_mean(ops.abs(self(planes) - truth), weight)}
 
-    def _stateless(self, step: Any, state: tuple[list[Any], ...], data: Any, optimizer: list[Any]) -> Any:
+    def _stateless(self, step: Any, optimizer: list[Any], state: Any, data: Any) -> Any:
         """A step as Keras's JAX trainer wants it: variables' values in, logs and new values out."""
         lists = [self.trainable_variables, self.non_trainable_variables, self.metrics_variables]
         if optimizer:

@@ -84,7 +84,7 @@ class Stack:
     """Batches as the study draws them: ten turned copies of one pair, in order, again and again."""
 
     skewed: bool = False
-    """Whether four of the ten are skewed: 1, 2, 3, 4, 1', 2', 3', 4', 1, 1'; else 1, 2, 3, 4, 1, 2, 3, 4, 1, 2."""
+    """1, 2, 3, 4, 1', 2', 3', 4', 1, 1' with five of the ten skewed; else 1, 2, 3, 4, 1, 2, 3, 4, 1, 2."""
     shear: tuple[float, float] = (15.0, 0.0)
     """Angles of the skew along rows and along columns, in degrees."""
     crop: tuple[int, int] = (0, 0)
@@ -138,7 +138,7 @@ class Recipe:
     collapse_rows: int = 0
     """Rows in a row at 6 dB or more below the best after which the run stops; 0 never stops it."""
     study: bool = False
-    """Whether rows hold the study's own measure too, on the first pair or clear scene of the training regions."""
+    """Whether rows hold the study's own measure too, on the first pair or clear scene trained on."""
     seed: int = 0
     """Of weights, batches and validation tiles."""
 

@@ -8,7 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ class RunFolder:
             if getattr(was, name) != getattr(recipe, name) and name != "steps"
         ]:
             raise InputError(
-                f"the run in {path} was made with another {changed[0]}; resume it with its own {folder.recipe.name}"
+                f"the run in {path} was made with another {changed[0]}; resume it with {folder.recipe}"
             )
-        folder.write(folder.recipe, replace(recipe).as_toml().encode())
+        folder.write(folder.recipe, recipe.as_toml().encode())
         return folder
 
     @property
@@ -125,7 +125,9 @@ class RunFolder:
     def save(self, variables: Sequence[keras.Variable], step: int) -> None:
         """Write the checkpoint."""
         content = io.BytesIO()
-        arrays = {f"{i:05}": np.asarray(keras.ops.convert_to_numpy(v.value)) for i, v in enumerate(variables)}
+        arrays: dict[str, Any] = {
+            f"{i:05}": np.asarray(keras.ops.convert_to_numpy(v.value)) for i, v in enumerate(variables)
+        }
         np.savez(content, step=step, **arrays)
         self.write(self.checkpoint, content.getvalue())
 

@@ -192,7 +192,7 @@ def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
         raise InputError("a recipe with a [stack] trains on one pair or clear scene, and the data hold none")
     if valid.shape != (size, size):
         raise InputError(
-            f"the crop of {size} x {size} pixels at row {row}, column {col} leaves {name}; take another crop or size"
+            f"the crop of {size} x {size} pixels at row {row}, column {col} leaves {name}; move it"
         )
     return Sample(*images, hidden & valid, valid & ~hidden)
 

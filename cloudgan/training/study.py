@@ -1,8 +1,8 @@
 """The study's own measure, for comparison with its published table, and for nothing else.
 
-Each image is divided by its own maximum and carried into [0.5, 1], which halves every difference (6 dB of PSNR);
-SSIM takes the range 2, as scikit-image does for floats that come without one; and the validation image is the
-training target itself under Perlin noise. What this flatters, `judging` tells straight.
+Each image is divided by its own maximum and carried into [0.5, 1], which halves every difference (6 dB of
+PSNR); SSIM takes the range 2, as scikit-image does for floats that come without one; and the validation image
+is the training target itself under Perlin noise. What this flatters, `judging` tells straight.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """As scikit-image's default: a square window, the sample covariance, borders left away, mean over bands."""
+    """As scikit-image's default: square window, sample covariance, no borders, mean over bands."""
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         averaged: NDArray[np.float64] = uniform_filter(values, (_SSIM_WINDOW, _SSIM_WINDOW, 0))

@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
                 self._stop(f"time is up at step {self._step}")
             elif self._collapsed():
                 self._stop(
-                    f"collapse: the last {self._recipe.collapse_rows} rows lie {_COLLAPSE:g} dB below the best; "
+                    f"collapse: the last {self._recipe.collapse_rows} rows lie {_COLLAPSE:g} dB too low; "
                     f"the best is kept, stopped at step {self._step}"
                 )
 
