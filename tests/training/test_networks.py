@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -70,6 +71,14 @@ def test_the_summary_counts_what_keras_counts():
     model, judge = networks.generator(width=2), networks.discriminator(width=2)
     totals = [int(line.split("|")[4].replace(",", "")) for line in lines if "**" in line]
     assert totals == [model.count_params(), judge.count_params()]
+
+
+def test_the_tables_of_the_documentation_are_these():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    shown = page.partition("<!-- networks -->\n")[2].partition("<!-- end -->")[0]
+    assert shown.strip().split("\n") == networks.summary(), (
+        "write networks.summary() between the markers of docs/training.md"
+    )
 
 
 def test_the_arithmetic_of_a_convolution_by_hand():
