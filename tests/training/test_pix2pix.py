@@ -12,6 +12,9 @@ from cloudgan.training.pix2pix import Pix2Pix
 from cloudgan.training.recipes import Objective
 from cloudgan.training.scaling import Scaling, seeing_reflectance
 
+# Keras's PyTorch backend lags behind NumPy 2; JAX warns of what Keras asks of it.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
 
 def build(objective=None, planes=3, width=2):
     keras.utils.set_random_seed(0)
