@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cloudgan import __version__
+from cloudgan import __version__, cli_quality
 from cloudgan.errors import CloudganError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 batch_app = typer.Typer(name="cloudgan-batch", add_completion=False, pretty_exceptions_enable=False)
+app.command("evaluate")(cli_quality.evaluate)
+app.command("info")(cli_quality.info)
 
 
 def _show_version(wanted: bool) -> None:
@@ -373,6 +375,11 @@ def main(arguments: list[str] | None = None) -> None:
 def batch_main(arguments: list[str] | None = None) -> None:
     """The command `cloudgan-batch`, the same as `cloudgan batch`."""
     _call(batch_app, arguments)
+
+
+def evaluate_main(arguments: list[str] | None = None) -> None:
+    """The command `cloudgan-evaluate`, the same as `cloudgan evaluate`."""
+    _call(cli_quality.evaluate_app, arguments)
 
 
 if __name__ == "__main__":
