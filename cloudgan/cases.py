@@ -29,7 +29,6 @@ _DISTRUST = 2  # pixels beyond the buffer of a date's own clouds that are not be
 _BRIGHT = 5000  # digital number of the imagined cloud that hides everything
 CONTEXT_DAYS = 45
 """Looks further away play no part in a case."""
-_CLEAR_ENOUGH = 0.6  # share of a date that must be believed for it to be the truth of a case
 _CLOUDS = (0.1, 0.8)  # cloudy share of a date that lends its sky
 _CLOUDY = 0.3  # cloudy share of a date that is judged by another
 _SAME_GROUND = 3  # days within which one date may judge another
@@ -196,6 +195,7 @@ def draw(
     dates: int = 8,
     skies: int = 2,
     seed: int = 0,
+    clear: float = 0.6,
 ) -> Iterator[Case]:
     """Cases of a place.
 
@@ -205,13 +205,14 @@ def draw(
         dates: Clear dates that are hidden at most, and cloudy dates that are judged at most.
         skies: Under how many other dates' clouds each clear date is put.
         seed: Decides which, where there are more.
+        clear: Share of a date that must be believed for it to be hidden.
     """
     rng = np.random.default_rng(seed)
     cloudy = np.mean(place.scenes.states == State.CLOUDY, axis=(1, 2))
     believed = np.array([place.known(at).mean() for at in range(len(cloudy))])
-    clear = _some(rng, np.flatnonzero(place.truths & (believed >= _CLEAR_ENOUGH)), dates)
+    targets = _some(rng, np.flatnonzero(place.truths & (believed >= clear)), dates)
     lenders = np.flatnonzero((cloudy >= _CLOUDS[0]) & (cloudy <= _CLOUDS[1]))
-    for number, at in enumerate(clear):
+    for number, at in enumerate(targets):
         near, here = place.around(at)
         for lender in _some(rng, lenders[lenders != at], skies):
             if "transplanted" in kinds:
@@ -221,7 +222,7 @@ def draw(
         if "hidden" in kinds and number % _EVERY_THIRD == 0:
             yield hidden(near, here, f"{place.day(at)} wholly hidden")
     if "real" in kinds:
-        yield from _judged_by_others(rng, place, np.flatnonzero(cloudy >= _CLOUDY), clear, dates)
+        yield from _judged_by_others(rng, place, np.flatnonzero(cloudy >= _CLOUDY), targets, dates)
 
 
 def _judged_by_others(

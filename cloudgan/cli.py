@@ -113,6 +113,10 @@ def batch(
         bool | None,
         typer.Option("--clip/--no-clip", help="No data outside the polygon, instead of its bounding box."),
     ] = None,
+    score: Annotated[
+        bool | None,
+        typer.Option("--score/--no-score", help="Judge the generator on clear ground of the cube itself."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the report as JSON.")] = False,
     job: Annotated[Path | None, typer.Option(help="TOML file with these options; flags override it.")] = None,
 ) -> None:
@@ -138,6 +142,7 @@ def batch(
         "overwrite": overwrite,
         "allow_missing": allow_missing,
         "clip": clip,
+        "score": score,
     }
     _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json)
 
@@ -192,7 +197,7 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
 def _executed(
     options: BatchJob, plan: Plan, generator: Generator, workers: int, memory: int | None
 ) -> Report:
-    from cloudgan import run, store
+    from cloudgan import run, selfscore, store
 
     with _client(options, workers, memory) as client:
         run.check_workers(client, plan)
@@ -201,7 +206,12 @@ def _executed(
         job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
             with _progress(plan) as show:
-                return run.execute(job, client, show)
+                report = run.execute(job, client, show)
+            if options.score:
+                with err.status("judging the generator on the cube itself"):
+                    report.score = selfscore.score(job, client)
+                target.finish(report.as_json())
+            return report
         except KeyboardInterrupt:
             err.print("interrupted: what is done is kept; run the same command again to do the rest")
             raise typer.Exit(INTERRUPTED) from None
@@ -336,6 +346,8 @@ def _print_report(report: Report, out: str) -> None:
         f"{out}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
         f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
     )
+    if report.score is not None:
+        cli_quality.print_score(report.score)
     if report.failed:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"

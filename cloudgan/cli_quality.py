@@ -82,6 +82,25 @@ def evaluate(
         )
 
 
+def print_score(score: Mapping[str, Any]) -> None:
+    """Print what `selfscore.score` found, on stderr."""
+    for reason in score["failed"]:
+        err.print(f"a block could not be scored: {reason}", style="yellow")
+    if score["methods"]:
+        title = f"on clear ground of this cube under its own clouds: {score['pixels']:,} pixels"
+        table = Table(title=f"{title}, {score['cases']} cases", title_justify="left")
+        table.add_column("method")
+        for column in ("PSNR dB", "MAE", "SSIM", "SAM deg"):
+            table.add_column(column, justify="right")
+        for name, row in score["methods"].items():
+            table.add_row(
+                name, f"{row['psnr']:.2f}", f"{row['mae']:.4f}", f"{row['ssim']:.3f}", f"{row['sam']:.2f}"
+            )
+        err.print(table)
+    won = score["best"] is not None and score["model"].startswith(f"{score['best']} ")
+    err.print(score["verdict"], style="green" if won else "yellow")
+
+
 def _kinds(given: Sequence[str] | None) -> tuple[Kind, ...]:
     from cloudgan.cases import KINDS
 

@@ -111,11 +111,11 @@ def evaluate(
     return result
 
 
-def served(case: Case, generator: Generator, threads: int = 1) -> Declouded:
-    """The date of a case as the product gives it."""
+def served(case: Case, generator: Generator, target: Window | None = None, threads: int = 1) -> Declouded:
+    """The date of a case as the product gives it, in a window; everywhere by default."""
     (made,) = declouded(
         case.place.scenes,
-        case.place.scenes.window,
+        target or case.place.scenes.window,
         generator,
         reach=case.place.reach,
         tiling=default_tiling(generator),
@@ -130,12 +130,20 @@ def _judge(
 ) -> None:
     free = baselines.filled(case.place.scenes, case.at, reach=case.place.reach, names=names)
     judged = case.judged & free.hidden & free.seen
+    if not judged.any():
+        return
+    window = case.place.scenes.window
+    target = _bounds(judged, window)
     images = {name: _reflectance(image) for name, image in free.images.items()}
     spreads = {}
     for name, generator in generators.items():
-        made = served(case, generator, threads)
-        judged = judged & (made.provenance == Provenance.GENERATED)
-        images[name], spreads[name] = _reflectance(made.bands), made.spread
+        made = served(case, generator, target, threads)
+        there = target.slices_in(window)
+        judged[there] &= made.provenance == Provenance.GENERATED
+        images[name] = np.zeros((*window.shape, len(case.truth)), np.float32)
+        images[name][there] = _reflectance(made.bands)
+        spreads[name] = np.full(window.shape, NO_SPREAD, np.uint16)
+        spreads[name][there] = made.spread
     if judged.sum() < FEWEST:
         return
     truth = case.reflectance()
@@ -155,6 +163,13 @@ def _judge(
         result.spreads.setdefault(name, []).append(
             (case.place.group, *(values[::_THINNING].astype(np.float32) for values in pair))
         )
+
+
+def _bounds(mask: Mask, window: Window) -> Window:
+    """The smallest window that holds all of a mask: what lies around it need not be generated."""
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, left = window.row + int(rows[0]), window.col + int(cols[0])
+    return Window.between(top, left, window.row + int(rows[-1]) + 1, window.col + int(cols[-1]) + 1)
 
 
 def _reflectance(bands: NDArray[np.uint16]) -> NDArray[np.float32]:
