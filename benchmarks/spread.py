@@ -1,9 +1,9 @@
 """Which sign of doubt foretells the error of a generated pixel: the store's `spread`, or something better?
 
-    python benchmarks/spread.py DATA [--model temporal] [--json spread.json] [--picture reliability.png] [--quick]
+    python benchmarks/spread.py DATA [--json spread.json] [--picture reliability.png] [--quick]
 
-On the transplanted clouds of `benchmarks/quality.py`, rank correlation of each sign with the absolute error of
-generated pixels (mean over bands):
+On the transplanted clouds of `benchmarks/quality.py`, rank correlation of each sign with the absolute error
+of generated pixels (mean over bands):
 
 * spread: largest minus smallest prediction of the overlapping tiles, as stored; where two overlap;
 * turned 2, 4, 8: standard deviation over as many symmetries of the tile (each another run of the network);
@@ -99,7 +99,7 @@ def signs(case: Case, generator: Generator) -> Signs | None:
 
 
 def features(found: Signs, names: tuple[str, ...]) -> np.ndarray:
-    """Logarithms of signs with an intercept, shape (pixels, names + 1); a sign that says nothing is its median."""
+    """Logarithms of signs and a constant, shape (pixels, names + 1); the median where one says nothing."""
     columns = []
     for name in names:
         values = np.log(found[name] + 1e-3)
@@ -191,7 +191,7 @@ def main() -> None:
     print("|---" * (1 + 2 * len(result)) + "|")
     for name in next(iter(result.values()))["signs"]:
         cells = [found["signs"][name] for found in result.values()]
-        print(f"| {name} | {' | '.join(f'{cell['pooled']} | {cell['within']}' for cell in cells)} |")
+        print(f"| {name} | " + " | ".join("{pooled} | {within}".format(**cell) for cell in cells) + " |")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     if options.picture:

@@ -100,15 +100,15 @@ def score(job: Job, client: distributed.Client) -> dict[str, Any]:
 
     Returns:
         JSON: `model`, `blocks`, `cases`, `pixels`, `methods` (psnr, mae, ssim and sam of each, means over
-        units of some 300 rows), `best` (the method of the least mean absolute error), `verdict` (one sentence) and `failed`
-        (why blocks could not be judged).
+        units of some 300 rows), `best` (the method of the least mean absolute error), `verdict` (one
+        sentence) and `failed` (why blocks could not be judged).
     """
     windows = sample(job.plan)
     name = f"cloudgan-score-{uuid.uuid4().hex[:12]}"
     brought = client.scatter(job, broadcast=True, hash=False)
     futures = [
-        client.submit(_on_worker, brought, window, key=f"{name}-{index}", retries=RETRIES, pure=False)
-        for index, window in enumerate(windows)
+        client.submit(_on_worker, brought, block, key=f"{name}-{index}", retries=RETRIES, pure=False)
+        for index, block in enumerate(windows)
     ]
     units: list[Unit] = []
     failed: list[str] = []
@@ -163,6 +163,6 @@ def _verdict(model: str, means: dict[str, dict[str, float]], best: str, pixels: 
         )
     return (
         f"a baseline wins here: {best} came nearer the truth than {model}, mean absolute error "
-        f"{means[best]['mae']:.4f} against {error:.4f} on {pixels:,} hidden pixels; a longer span of dates or "
-        "a model trained on such ground may change that"
+        f"{means[best]['mae']:.4f} against {error:.4f} on {pixels:,} hidden pixels; a longer span of dates "
+        "or a model trained on such ground may change that"
     )
