@@ -57,9 +57,10 @@ def _of_a_series(place: Place, quick: bool) -> Iterator[Case]:
             continue
         near, here = place.around(at)
         for lender in rng.choice(len(lenders), 2, replace=False):
-            yield transplanted(near, here, place.sky(lenders[lender]), f"{at} under {lender}")
+            name = f"{place.day(at)} under {place.day(lenders[lender])}"
+            yield transplanted(near, here, place.sky(lenders[lender]), name)
         if number % 3 == 0:
-            yield hidden(near, here, f"{at} wholly hidden")
+            yield hidden(near, here, f"{place.day(at)} wholly hidden")
 
 
 def _at_120_m(place: Place) -> Iterator[Case]:
