@@ -3,8 +3,8 @@
     python benchmarks/gallery.py DATA docs/gallery.png [--model temporal]
 
 Of each region: the part of a transplanted case (`benchmarks/quality.py`) where the generator gains most over
-the best baseline there, and the one where it loses most. False colour (near infrared, red, green); the error is
-mean over bands, black 0 to white 0.04 reflectance, blue where nothing was hidden or no truth is known.
+the best baseline there, and the one where it loses most. False colour (near infrared, red, green). The error
+is mean over bands, black 0 to white 0.04 reflectance, blue where nothing was hidden or no truth is known.
 """
 
 from __future__ import annotations
