@@ -195,7 +195,7 @@ def draw(
     dates: int = 8,
     skies: int = 2,
     seed: int = 0,
-    clear: float = 0.6,
+    clear: float = 0.5,
 ) -> Iterator[Case]:
     """Cases of a place.
 

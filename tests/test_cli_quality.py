@@ -83,7 +83,7 @@ def trained_on(folder, region: str):
 
 
 def test_ground_that_a_model_learned_from_is_left_out(ask, demo, tmp_path):
-    region = "33UWP"
+    region = "33UXP"
     model = trained_on(tmp_path, region)
     code, _, err = ask(evaluate_main, model, demo.catalog)
     assert code == 2
@@ -117,4 +117,4 @@ def test_the_real_series_is_judged_by_a_baseline(ask, real_scenes):
     assert {entry["kind"] for entry in found["summary"]} >= {"transplanted", "hidden"}
     assert {entry["region"] for entry in found["summary"]} == {"flanders-b"}
     for entry in found["summary"]:
-        assert 20 < entry["methods"]["linear"]["psnr"] < 50
+        assert 10 < entry["methods"]["linear"]["psnr"] < 50
