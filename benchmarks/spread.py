@@ -75,16 +75,14 @@ def signs(case: Case, generator: Generator) -> Signs | None:
     truth = case.truth[:, judged] * REFLECTANCE_SCALE
     spread = first.spread[judged].astype(np.float32)
     opacity = np.stack([clouds.opacity(states, reach) for states in scenes.states])
-    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0))
-    both = (looks.before[at] >= 0) & (looks.after[at] >= 0)
+    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0), at)
+    both = (looks.before[0] >= 0) & (looks.after[0] >= 0)
     before, after = (
-        np.stack(
-            [np.take_along_axis(band, np.maximum(look[at], 0)[None], axis=0)[0] for band in scenes.bands]
-        )
+        np.stack([np.take_along_axis(band, np.maximum(look[0], 0)[None], axis=0)[0] for band in scenes.bands])
         for look in (looks.before.astype(np.intp), looks.after.astype(np.intp))
     )
     apart = np.abs(before.astype(np.float32) - after).mean(axis=0) * REFLECTANCE_SCALE
-    ages = [clouds.days_between(look[at], scenes.days, at) for look in (looks.before, looks.after)]
+    ages = [clouds.days_between(look[0], scenes.days, at) for look in (looks.before, looks.after)]
     line = free.images["linear"][:, judged] * np.float32(REFLECTANCE_SCALE)
     return {
         "error": np.abs(numbers[0] - truth).mean(axis=0),
@@ -100,7 +98,7 @@ def signs(case: Case, generator: Generator) -> Signs | None:
 
 
 def features(found: Signs, names: tuple[str, ...]) -> np.ndarray:
-    """Logarithms of signs and a constant, shape (pixels, names + 1); a middling value where one says nothing."""
+    """Logarithms of signs and a constant, (pixels, names + 1); middling where one says nothing."""
     columns = [np.log(np.where(np.isnan(found[name]), MIDDLING, found[name]) + 1e-3) for name in names]
     return np.stack([*columns, np.ones_like(columns[0])], axis=-1)
 

@@ -63,8 +63,8 @@ def filled(scenes: Scenes, at: int, *, reach: int, names: Collection[str] = BASE
         raise InputError(f"no baseline {min(unknown)!r}; there are {', '.join(BASELINES)}")
     opacity = np.stack([clouds.opacity(states, reach).astype(np.float16) for states in scenes.states])
     clear = (scenes.states == State.CLEAR) & (opacity == 0)
-    looks = clouds.nearest_looks(clear)
-    seen = (looks.before[at] >= 0) | (looks.after[at] >= 0)
+    looks = clouds.nearest_looks(clear, at)
+    seen = (looks.before[0] >= 0) | (looks.after[0] >= 0)
     observed = np.stack([band[at] for band in scenes.bands])
     share = share_generated(scenes.states[at], opacity[at], seen)
     empty = np.isin(scenes.states[at], (State.NO_DATA, State.MISSING))
@@ -94,7 +94,7 @@ def _of_neighbours(scenes: Scenes, at: int, looks: clouds.Looks) -> tuple[Floats
     """The nearest look and the line between the nearest on both sides, (band, y, x); NaN without a look."""
     none = np.float32(np.nan)
     values, ages = [], []
-    for look in (looks.before[at], looks.after[at]):
+    for look in (looks.before[0], looks.after[0]):
         index = np.maximum(look, 0)[None].astype(np.intp)
         numbers = np.stack([np.take_along_axis(band, index, axis=0)[0] for band in scenes.bands])
         values.append(np.where(look < 0, none, numbers * np.float32(REFLECTANCE_SCALE)))

@@ -210,10 +210,8 @@ def _classes(case: Case, judged: Mask) -> Iterable[tuple[str, str, Mask]]:
     clear = np.stack(
         [(state == State.CLEAR) & (clouds.opacity(state, case.place.reach) == 0) for state in states]
     )
-    looks = clouds.nearest_looks(clear)
-    age = np.minimum(
-        *(clouds.days_between(look[at], scenes.days, at) for look in (looks.before, looks.after))
-    )
+    looks = clouds.nearest_looks(clear, at)
+    age = np.minimum(*(clouds.days_between(look[0], scenes.days, at) for look in (looks.before, looks.after)))
     empty = np.isin(states[at], (State.NO_DATA, State.MISSING))
     depth = distance_transform_edt((clouds.opacity(states[at], case.place.reach) > 0) | empty)
     found = [

@@ -177,10 +177,12 @@ def declouded(
     )
     scenes = scenes.crop(cover)
     # Inside the buffer of a date's own clouds nothing vouches for a look being clear.
-    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0))
+    clear = (scenes.states == State.CLEAR) & (opacity == 0)
+    contract = generator.contract
     with ThreadPoolExecutor(threads) as pool:
         for at in range(len(scenes.days)) if dates is None else dates:
-            date = _Date(scenes, opacity[at], looks, at, sees_time=generator.contract.sees_time)
+            looks = clouds.nearest_looks(clear, at, max(1, contract.depth))
+            date = _Date(scenes, opacity[at], looks, at, sees_time=contract.depth > 0)
             yield _declouded_date(date, target, generator, tiling, pool)
 
 
@@ -197,7 +199,7 @@ class _Date:
     def weight(self, window: Window) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
         rows, cols = window.slices_in(self.scenes.window)
-        seen = (self.looks.before[self.at, rows, cols] >= 0) | (self.looks.after[self.at, rows, cols] >= 0)
+        seen = (self.looks.before[0, rows, cols] >= 0) | (self.looks.after[0, rows, cols] >= 0)
         # Without time nothing can be said of ground that no band of this date shows.
         return share_generated(
             self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & self.sees_time
@@ -212,7 +214,8 @@ class _Date:
             return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
         if kind == "cloudy":
             return _reflectance(self.scenes.bands[bands.index(what)][self.at, rows, cols])
-        looks: NDArray[np.int16] = getattr(self.looks, kind)[self.at, rows, cols]
+        side, order = kind.rstrip("23456789"), kind.lstrip("abefort")
+        looks: NDArray[np.int16] = getattr(self.looks, side)[int(order or 1) - 1, rows, cols]
         if what == "age":
             ages = clouds.days_between(looks, self.scenes.days, self.at)
             return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
@@ -283,7 +286,7 @@ def _declouded_date(
     generated_pixels = provenance == Provenance.GENERATED
     ages = [
         np.where(
-            generated_pixels, clouds.days_between(looks[date.at, rows, cols], date.scenes.days, date.at), 0
+            generated_pixels, clouds.days_between(looks[0, rows, cols], date.scenes.days, date.at), 0
         ).astype(np.uint16)
         for looks in (date.looks.before, date.looks.after)
     ]
