@@ -82,6 +82,14 @@ def batch(
     max_cloud_cover: Annotated[
         float | None, typer.Option(help="Leave out granules with more cloud, in percent. [default: 100]")
     ] = None,
+    context_days: Annotated[
+        int | None,
+        typer.Option(
+            help="Days before and after the dates that are read for their clear looks, and not written. "
+            "[default: 30]",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: temporal]")
     ] = None,
@@ -128,6 +136,7 @@ def batch(
         "collection": collection,
         "resolution": resolution,
         "max_cloud_cover": max_cloud_cover,
+        "context_days": context_days,
         "model": model,
         "reader": reader,
         "scheduler": scheduler,
@@ -178,6 +187,7 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
             collection=options.collection,
             resolution=options.resolution,
             max_cloud_cover=options.max_cloud_cover,
+            context_days=options.context_days,
             clip=options.clip,
             memory=memory,
         )

@@ -24,6 +24,9 @@ from cloudgan.plan import BLOCKS, Plan, choose_block
 from cloudgan.removal import default_tiling, read_window
 from cloudgan.stac import EARTH_SEARCH
 
+CONTEXT_DAYS = 30
+"""Days read before and after the dates asked for, by default: some ten overpasses on either side."""
+
 
 def plan_run(
     aoi: Aoi,
@@ -34,6 +37,7 @@ def plan_run(
     collection: str | None = None,
     resolution: float = 10.0,
     max_cloud_cover: float = 100.0,
+    context_days: int = CONTEXT_DAYS,
     buffer: float = clouds.BUFFER_METRES,
     clip: bool = False,
     memory: int | None = None,
@@ -48,6 +52,8 @@ def plan_run(
         collection: See `find_scenes`.
         resolution: Edge of a pixel in metres.
         max_cloud_cover: Percent of a granule, included.
+        context_days: Days before and after `dates` that are read for the clear looks they hold, and not
+            written.
         buffer: Reach around detected cloud and shadow, in metres.
         clip: Whether what lies outside the AOI's polygon is to be no data.
         memory: Bytes that a worker may use; None is without limit.
@@ -71,6 +77,7 @@ def plan_run(
         stac=stac,
         collection=collection,
         max_cloud_cover=max_cloud_cover,
+        context_days=context_days,
     )
     scenes = _of_one_zone(selection, aoi)
     lattice = source_lattice(scenes, resolution)
@@ -78,7 +85,10 @@ def plan_run(
     read = _lonlat_box(Grid(lattice, read_window(grid.window, tiling, reach)))
     scenes = tuple(scene for scene in scenes if _touches(scene, read))
     store = _lonlat_box(grid)
-    written = tuple(at for at, scene in enumerate(scenes) if _touches(scene, store))
+    scenes = tuple(_within(dates, scene) for scene in scenes)
+    written = tuple(
+        at for at, scene in enumerate(scenes) if _is_within(dates, scene) and _touches(scene, store)
+    )
     if not written:
         raise CatalogError(
             f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
@@ -97,6 +107,16 @@ def plan_run(
         duplicates=selection.duplicates,
     )
     return plan, (*aoi.notices, *selection.notices, *_uncovered(aoi, scenes))
+
+
+def _within(dates: DateRange, scene: Scene) -> Scene:
+    """The scene without items outside the dates, if it has others: a timestamp may cut a day in two."""
+    inside = tuple(item for item in scene.items if dates.contains(item.datetime, item.solar_day))
+    return replace(scene, items=inside or scene.items)
+
+
+def _is_within(dates: DateRange, scene: Scene) -> bool:
+    return any(dates.contains(item.datetime, item.solar_day) for item in scene.items)
 
 
 def taken_up(plan: Plan, found: Mapping[str, Any] | None, memory: int | None) -> Plan:

@@ -49,10 +49,10 @@ def item(name: str, epsg: int, west: float, north: float, *, size: int = 10980, 
 def plan(tmp_path, generator):
     """Plan a run over an area of these items."""
 
-    def make(area, items, **options):
+    def make(area, items, dates=SPAN, **options):
         catalog = tmp_path / "items.json"
         catalog.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-        return plan_run(Aoi(area), SPAN, generator, stac=str(catalog), **options)
+        return plan_run(Aoi(area), dates, generator, stac=str(catalog), **options)
 
     return make
 
@@ -80,6 +80,48 @@ def test_items_in_the_margin_alone_are_read_but_make_no_dates(plan):
     assert made.written == (0,)
     with pytest.raises(CatalogError, match="lie beside the AOI, not in it"):
         plan(area, [beside])
+
+
+def on_days(*instants: str) -> list[dict]:
+    """The same place on each of these."""
+    items = []
+    for instant in instants:
+        one = item(f"on {instant}", 32633, 499_980, 5_200_020)
+        one["properties"]["datetime"] = instant if "T" in instant else f"{instant}T10:00:00Z"
+        items.append(one)
+    return items
+
+
+FIELD = box(15.5, 46.4, 15.52, 46.42)
+
+
+@pytest.mark.parametrize(
+    ("context_days", "read", "written"), [(0, 2, (0, 1)), (1, 4, (1, 2)), (30, 6, (2, 3))]
+)
+def test_dates_around_the_span_are_read_and_not_written(plan, context_days, read, written):
+    days = ("2023-07-02", "2023-07-31", "2023-08-01", "2023-08-31", "2023-09-01", "2023-09-30")
+    made, _ = plan(FIELD, on_days("2023-07-01", *days, "2023-10-01"), context_days=context_days)
+    assert len(made.scenes) == read
+    assert made.written == written
+    assert made.summary()["dates"] == ["2023-08-01", "2023-08-31"]
+
+
+def test_what_was_read_around_the_span_is_part_of_the_plan(plan):
+    items = on_days("2023-07-31", "2023-08-15")
+    alone, beside, far = (plan(FIELD, items, context_days=days)[0] for days in (0, 30, 60))
+    assert alone.digest() != beside.digest() == far.digest()
+
+
+def test_context_alone_is_no_plan(plan):
+    with pytest.raises(CatalogError, match=r"no items for 2023-08 in this AOI; 1 exists .*: widen --dates"):
+        plan(FIELD, on_days("2023-07-31"))
+
+
+def test_a_day_that_a_timestamp_cuts_keeps_what_is_within(plan):
+    early, late = on_days("2023-08-15T10:00:00Z", "2023-08-15T10:05:00Z")
+    made, _ = plan(FIELD, [early, late], dates=DateRange.parse("2023-08-15T10:01:00Z/2023-08-20T00:00:00Z"))
+    assert [one.id for scene in made.scenes for one in scene.items] == [late["id"]]
+    assert made.written == (0,)
 
 
 def test_an_area_at_the_antimeridian_does_not_search_the_whole_globe(plan):

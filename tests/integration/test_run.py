@@ -190,6 +190,22 @@ def test_a_crop_of_the_whole_is_the_whole_of_the_crop(written, plan, demo, gener
         )
 
 
+@pytest.mark.parametrize("context_days", [0, 5])
+def test_a_date_at_the_edge_of_the_span_sees_what_lies_beyond(
+    written, demo, generator, client, tmp_path, context_days
+):
+    """May 10 and 15 alone, with the 5 and the 20 for context: the same as in the middle of a longer run."""
+    span = DateRange.parse("2020-05-10/2020-05-15")
+    area = read_aoi(demo.aoi)
+    plan, _ = plan_run(area, span, generator, stac=str(demo.catalog), context_days=context_days)
+    execute(Job(plan, generator, prepare(str(tmp_path / "out.zarr"), plan)), client)
+    short, long = stored(tmp_path / "out.zarr"), stored(written[0]).isel(time=[1, 2])
+    assert len(plan.scenes) == (4 if context_days else 2)
+    same = [(short[name].values == long[name].values).all() for name in VARIABLES]
+    assert all(same) == (context_days == 5)
+    assert short.sizes["time"] == 2
+
+
 def test_stackstac_writes_the_same_store(written, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
     execute(Job(plan, generator, prepare(str(out), plan), reader="stackstac"), client)
