@@ -36,15 +36,16 @@ class Aoi:
 
     def window(self, lattice: Lattice) -> Window:
         """The pixels of its bounding box in the lattice's CRS."""
-        return lattice.covering(*self._projected(lattice.epsg).bounds)
+        return lattice.covering(*self.projected(lattice.epsg).bounds)
 
     def outside(self, grid: Grid) -> NDArray[Any]:
         """Which pixels of a grid have their centre outside, bool of shape (height, width)."""
-        area = self._projected(grid.epsg)
+        area = self.projected(grid.epsg)
         mask: NDArray[Any] = geometry_mask([area], grid.shape, grid.transform)
         return mask
 
-    def _projected(self, epsg: int) -> BaseGeometry:
+    def projected(self, epsg: int) -> BaseGeometry:
+        """Its outline in a projected CRS, in metres."""
         # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
         project: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
         return shapely.transform(shapely.segmentize(self.geometry, 0.01), project, interleaved=False)

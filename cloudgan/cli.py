@@ -154,7 +154,7 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
 
     workers, memory = _share_of_machine(options)
     plan, generator = _planned(options, memory)
-    summary = plan.summary()
+    summary = plan.summary(memory)
     if not (plan_only and as_json):
         err.print(_plan_table(summary))
     if plan_only:
@@ -314,17 +314,22 @@ def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
 
 def _plan_table(summary: dict[str, Any]) -> Table:
     times, height, width = summary["shape"]
+    budget = summary["bytes_of_memory_per_worker"]
     rows = {
         "area": f"{width} x {height} pixels of {summary['resolution']:g} m, {summary['crs']}",
         "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
+        "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
         "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
-        "work units": f"{summary['units']}, each of {summary['unit']} pixels square at most, all dates",
-        "generator tiles": f"{summary['tiles_at_most']} at most; those without cloud are skipped",
+        "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
+        f"{summary['unit_dates']} dates at most",
+        "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "
+        f"{summary['tiles_estimated']}, estimated from the items' cloud cover",
         "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
         "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
-        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB",
+        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB"
+        + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
     }
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in rows.items():

@@ -136,6 +136,25 @@ def nearest_looks(clear: NDArray[np.bool_]) -> Looks:
     return Looks(before, after)
 
 
+MAX_AGE = 120
+"""Days beyond which a clear look says nothing: a season further on, fields are other fields. That it ends
+somewhere lets a long series be cut in time, with so many days read around a piece, without any effect."""
+
+
+def forget_old(looks: NDArray[np.int16], days: NDArray[np.int64], max_age: int) -> None:
+    """Forget the looks that are more than `max_age` days away, in place.
+
+    Args:
+        looks: Indices in time or -1, shape (time, y, x); those too old become -1.
+        days: Day number of each date, shape (time,).
+        max_age: Days.
+    """
+    for at, day in enumerate(days):
+        too_old = np.append(np.abs(days - day) > max_age, False)
+        if too_old.any():
+            looks[at][too_old[looks[at]]] = -1
+
+
 def days_between(looks: NDArray[np.int16], days: NDArray[np.int64], at: int) -> NDArray[np.uint16]:
     """Days from date `at` to each pixel's look, without sign; `NEVER` where there is none.
 

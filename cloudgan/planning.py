@@ -20,9 +20,10 @@ from cloudgan.dates import DateRange
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid, Lattice
-from cloudgan.plan import BLOCKS, Plan, choose_block
+from cloudgan.plan import Plan
 from cloudgan.removal import default_tiling, read_window
 from cloudgan.stac import EARTH_SEARCH
+from cloudgan.units import BLOCKS, Series, choose_unit
 
 CONTEXT_DAYS = 30
 """Days read before and after the dates asked for, by default: some ten overpasses on either side."""
@@ -93,7 +94,8 @@ def plan_run(
         raise CatalogError(
             f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
         )
-    block = choose_block(grid.shape, len(scenes), generator.contract, tiling, reach, memory)
+    series = Series(tuple(scene.date.toordinal() for scene in scenes), written, clouds.MAX_AGE)
+    block, span = choose_unit(grid, series, generator.contract, tiling, reach, memory)
     plan = Plan(
         grid=grid,
         scenes=scenes,
@@ -103,6 +105,7 @@ def plan_run(
         tiling=tiling,
         reach=reach,
         block=block,
+        span=span,
         clip=shapely.to_wkt(aoi.geometry, rounding_precision=9) if clip else None,
         duplicates=selection.duplicates,
     )
@@ -132,7 +135,7 @@ def taken_up(plan: Plan, found: Mapping[str, Any] | None, memory: int | None) ->
     """
     if found is None or found.get("block") not in BLOCKS:
         return plan
-    begun = replace(plan, block=found["block"])
+    begun = replace(plan, block=found["block"], span=found.get("span"))
     if begun.identity() != found:
         return plan
     if memory is not None and begun.memory > memory:

@@ -25,8 +25,9 @@ from zarr.codecs import BloscCodec
 from cloudgan import __version__
 from cloudgan.clouds import NEVER
 from cloudgan.errors import StoreError
-from cloudgan.plan import CHUNK, Plan, Unit
+from cloudgan.plan import Plan
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
+from cloudgan.units import CHUNK, Unit
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.

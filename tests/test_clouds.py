@@ -13,6 +13,7 @@ from cloudgan.clouds import (
     buffer_pixels,
     classify,
     days_between,
+    forget_old,
     nearest_looks,
     opacity,
 )
@@ -191,3 +192,15 @@ def test_days_are_counted_to_the_look(clear, data):
 def test_two_centuries_are_not_never():
     days = np.array([0, 70_000], np.int64)
     assert days_between(np.array([[1, 0, -1]], np.int16), days, 0).tolist() == [[NEVER - 1, 0, NEVER]]
+
+
+@given(series, st.integers(0, 40), st.data())
+def test_looks_that_are_too_old_are_forgotten_and_no_others(clear, max_age, data):
+    gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
+    days = np.cumsum(gaps).astype(np.int64) + 18000
+    for side in ("before", "after"):
+        all_looks, looks = (getattr(nearest_looks(clear), side) for _ in range(2))
+        forget_old(looks, days, max_age)
+        for (at, row, col), look in np.ndenumerate(all_looks):
+            young = look >= 0 and abs(days[look] - days[at]) <= max_age
+            assert looks[at, row, col] == (look if young else -1)

@@ -20,6 +20,7 @@ stac
 catalog
 cube generator
 removal
+units
 plan
 planning store
 job run

@@ -226,6 +226,22 @@ def test_larger_units_hold_the_same_values(written, demo, generator, client, tmp
     xr.testing.assert_identical(stored(written[0]).drop_attrs(), stored(out).drop_attrs())
 
 
+@pytest.mark.parametrize("max_age", [5, 120])
+def test_units_cut_in_time_hold_the_same_values(plan, generator, client, tmp_path, max_age):
+    """One date a unit, with what it may look at around it, and two, against all four at once."""
+    stores = []
+    for span in (None, 1, 2):
+        cut = replace(plan, span=span, max_age=max_age)
+        out = tmp_path / f"{span}.zarr"
+        report = execute(Job(cut, generator, prepare(str(out), cut)), client)
+        assert (report.failed, report.done) == ({}, plan.unit_count * {None: 1, 1: 4, 2: 2}[span])
+        stores.append(stored(out).drop_attrs())
+    xr.testing.assert_identical(stores[0], stores[1])
+    xr.testing.assert_identical(stores[0], stores[2])
+    days = stores[0]["days_before"].values
+    assert days[days < 65535].max() == (5 if max_age == 5 else 15)
+
+
 def test_a_rerun_does_only_what_is_missing(written, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
     store = prepare(str(out), plan)
@@ -293,7 +309,7 @@ def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tm
     store = stored(out)
     outside = triangle.outside(plan.grid)
     assert 0.3 < outside.mean() < 0.7
-    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 0)]:
+    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 65535)]:
         assert (store[name].values[:, outside] == nothing).all()
     assert (store["provenance"].values[:, ~outside] > 0).mean() > 0.5
 
