@@ -6,7 +6,7 @@ All functions are pure and work on arrays whose last two axes are y and x.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -109,50 +109,61 @@ NEVER = 65535
 """Days to a clear look that does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """For each pixel of each date, which other date shows its ground clear."""
-
-    before: NDArray[np.int16]
-    """Index in time of the nearest clear look before, -1 where there is none; shape (time, y, x)."""
-    after: NDArray[np.int16]
-    """Index in time of the nearest clear look after, -1 where there is none; shape (time, y, x)."""
-
-
-def nearest_looks(clear: NDArray[np.bool_]) -> Looks:
-    """The nearest clear looks strictly before and strictly after each date, for every pixel at once.
-
-    Args:
-        clear: Whether the ground is seen, shape (time, y, x), in order of time.
-    """
-    times = len(clear)
-    index = np.arange(times, dtype=np.int16)[:, None, None]
-    before = np.full(clear.shape, -1, np.int16)
-    np.maximum.accumulate(np.where(clear, index, np.int16(-1))[:-1], axis=0, out=before[1:])
-    after = np.full(clear.shape, times, np.int16)
-    backwards = np.where(clear, index, np.int16(times))[:0:-1]
-    after[:-1] = np.minimum.accumulate(backwards, axis=0)[::-1]
-    after[after == times] = -1
-    return Looks(before, after)
-
-
 MAX_AGE = 120
 """Days beyond which a clear look says nothing: a season further on, fields are other fields. That it ends
 somewhere lets a long series be cut in time, with so many days read around a piece, without any effect."""
 
 
-def forget_old(looks: NDArray[np.int16], days: NDArray[np.int64], max_age: int) -> None:
-    """Forget the looks that are more than `max_age` days away, in place.
+def dates_within(days: NDArray[np.int64], at: int, max_age: int) -> range:
+    """Indices of the dates that are at most `max_age` days from date `at`.
 
     Args:
-        looks: Indices in time or -1, shape (time, y, x); those too old become -1.
-        days: Day number of each date, shape (time,).
+        days: Day number of each date, ascending, shape (time,).
+        at: Index of the date in question.
         max_age: Days.
     """
-    for at, day in enumerate(days):
-        too_old = np.append(np.abs(days - day) > max_age, False)
-        if too_old.any():
-            looks[at][too_old[looks[at]]] = -1
+    first = np.searchsorted(days, days[at] - max_age, "left")
+    return range(int(first), int(np.searchsorted(days, days[at] + max_age, "right")))
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """For each pixel of one date, which other dates show its ground clear, the nearest first."""
+
+    before: NDArray[np.int16]
+    """Indices in time of the nearest clear looks before, -1 where there is none; shape (depth, y, x)."""
+    after: NDArray[np.int16]
+    """Indices in time of the nearest clear looks after, -1 where there is none; shape (depth, y, x)."""
+
+
+def nearest_looks(clear: NDArray[np.bool_], at: int, depth: int = 1, among: range | None = None) -> Looks:
+    """The nearest clear looks strictly before and strictly after one date, for every pixel at once.
+
+    Args:
+        clear: Whether the ground is seen, shape (time, y, x), in order of time.
+        at: Index of the date.
+        depth: How many to find on each side.
+        among: Which dates may be looked at; all by default.
+    """
+    among = among or range(len(clear))
+    return Looks(
+        _found(clear, range(at - 1, among.start - 1, -1), depth),
+        _found(clear, range(at + 1, among.stop), depth),
+    )
+
+
+def _found(clear: NDArray[np.bool_], dates: Iterable[int], depth: int) -> NDArray[np.int16]:
+    """Indices of the first so many of the dates at which each pixel is clear."""
+    found = np.full((depth, *clear.shape[1:]), -1, np.int16)
+    for date in dates:
+        new = clear[date] & (found[-1] < 0)
+        for place in found:  # the first empty place takes it
+            here = new & (place < 0)
+            place[here] = date
+            new &= ~here
+        if (found[-1] >= 0).all():
+            break
+    return found
 
 
 def days_between(looks: NDArray[np.int16], days: NDArray[np.int64], at: int) -> NDArray[np.uint16]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from cloudgan.aoi import Aoi
+from cloudgan.clouds import dates_within
 from cloudgan.errors import InputError
 from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Window
@@ -70,9 +71,8 @@ def time_spans(
     spans = []
     for first in range(0, len(written), size):
         dates = range(first, min(first + size, len(written)))
-        begin, end = days[written[dates[0]]] - max_age, days[written[dates[-1]]] + max_age
-        low, high = np.searchsorted(days, begin, "left"), np.searchsorted(days, end, "right")
-        spans.append(TimeSpan(dates, range(int(low), int(high))))
+        earliest, latest = (dates_within(days, written[at], max_age) for at in (dates[0], dates[-1]))
+        spans.append(TimeSpan(dates, range(earliest.start, latest.stop)))
     return tuple(spans)
 
 

@@ -12,8 +12,8 @@ from cloudgan.clouds import (
     State,
     buffer_pixels,
     classify,
+    dates_within,
     days_between,
-    forget_old,
     nearest_looks,
     opacity,
 )
@@ -166,15 +166,17 @@ series = npst.arrays(
 )
 
 
-@given(series)
-def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear):
-    looks = nearest_looks(clear)
-    for (at, row, col), _ in np.ndenumerate(clear):
-        dates = np.flatnonzero(clear[:, row, col])
-        before, after = dates[dates < at], dates[dates > at]
-        assert looks.before[at, row, col] == (before[-1] if len(before) else -1)
-        assert looks.after[at, row, col] == (after[0] if len(after) else -1)
-    assert looks.before.dtype == looks.after.dtype == np.int16
+@given(series, st.integers(1, 4))
+def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear, depth):
+    for at in range(len(clear)):
+        looks = nearest_looks(clear, at, depth)
+        for row, col in np.ndindex(*clear.shape[1:]):
+            dates = np.flatnonzero(clear[:, row, col])
+            before, after = dates[dates < at][::-1][:depth], dates[dates > at][:depth]
+            none = [-1] * depth
+            assert looks.before[:, row, col].tolist() == [*before, *none[len(before) :]]
+            assert looks.after[:, row, col].tolist() == [*after, *none[len(after) :]]
+        assert looks.before.dtype == looks.after.dtype == np.int16
 
 
 @given(series, st.data())
@@ -182,7 +184,7 @@ def test_days_are_counted_to_the_look(clear, data):
     gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
     days = np.cumsum(gaps).astype(np.int64) + 18000
     at = data.draw(st.integers(0, len(clear) - 1))
-    for looks in (nearest_looks(clear).before[at], nearest_looks(clear).after[at]):
+    for looks in (nearest_looks(clear, at).before[0], nearest_looks(clear, at).after[0]):
         counted = days_between(looks, days, at)
         assert counted.dtype == np.uint16
         for place, look in np.ndenumerate(looks):
@@ -195,12 +197,13 @@ def test_two_centuries_are_not_never():
 
 
 @given(series, st.integers(0, 40), st.data())
-def test_looks_that_are_too_old_are_forgotten_and_no_others(clear, max_age, data):
+def test_no_look_is_older_than_it_may_be(clear, max_age, data):
     gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
     days = np.cumsum(gaps).astype(np.int64) + 18000
-    for side in ("before", "after"):
-        all_looks, looks = (getattr(nearest_looks(clear), side) for _ in range(2))
-        forget_old(looks, days, max_age)
-        for (at, row, col), look in np.ndenumerate(all_looks):
-            young = look >= 0 and abs(days[look] - days[at]) <= max_age
-            assert looks[at, row, col] == (look if young else -1)
+    at = data.draw(st.integers(0, len(clear) - 1))
+    young = np.abs(days - days[at]) <= max_age
+    assert list(dates_within(days, at, max_age)) == list(np.flatnonzero(young))
+    among = nearest_looks(clear, at, 2, dates_within(days, at, max_age))
+    known = nearest_looks(clear & young[:, None, None], at, 2)
+    np.testing.assert_array_equal(among.before, known.before)
+    np.testing.assert_array_equal(among.after, known.after)
