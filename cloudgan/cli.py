@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -150,36 +151,51 @@ def batch(
 
 
 def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
-    from cloudgan import store
+    from cloudgan import store, zones
 
     workers, memory = _share_of_machine(options)
-    plan, generator = _planned(options, memory)
-    summary = plan.summary(memory)
+    plans, generator = _planned(options, memory)
+    summaries = {name: plan.summary(memory) for name, plan in plans.items()}
     if not (plan_only and as_json):
-        err.print(_plan_table(summary))
+        for name, summary in summaries.items():
+            err.print(_plan_table(name, summary))
     if plan_only:
         if as_json:
-            typer.echo(json.dumps(summary, indent=2))
+            typer.echo(json.dumps(_by_zone(summaries), indent=2))
         return
-    store.check(options.out, plan, overwrite=options.overwrite)
-    report = _executed(options, plan, generator, min(workers, plan.unit_count), memory)
+    groups = zones.Zones.of(options.out, plans)
+    groups.check(overwrite=options.overwrite)
+    jobs = {name: replace(options, out=groups.at(name)) for name in plans}
+    for name, plan in plans.items():
+        store.check(jobs[name].out, plan, overwrite=options.overwrite)
+    groups.prepare(overwrite=options.overwrite)
+    reports = {}
+    for name, plan in plans.items():
+        reports[name] = _executed(jobs[name], plan, generator, min(workers, plan.unit_count), memory)
+        _print_report(reports[name], jobs[name].out)
+    groups.finish()
     if as_json:
-        typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
-    _print_report(report, options.out)
-    if report.failed:
+        told = _by_zone({name: report.as_json() for name, report in reports.items()})
+        typer.echo(json.dumps({"store": options.out, "plan": _by_zone(summaries), "report": told}, indent=2))
+    if any(report.failed for report in reports.values()):
         raise typer.Exit(SOME_FAILED)
 
 
-def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
+def _by_zone(values: dict[str, Any]) -> Any:
+    """The value of the only zone, or those of several by name."""
+    return values[""] if list(values) == [""] else {"zones": values}
+
+
+def _planned(options: BatchJob, memory: int | None) -> tuple[dict[str, Plan], Generator]:
     """Everything that can be refused is refused here, before anything is written or started."""
-    from cloudgan import aoi, dates, generator, planning, store
+    from cloudgan import aoi, dates, generator, planning, store, zones
 
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    found = store.identity_of(options.out)
+    store.identity_of(options.out)  # that nothing of somebody else's is there
     with err.status("searching the catalogue"):
-        plan, notices = planning.plan_run(
+        plans, notices = planning.plan_zones(
             area,
             span,
             made,
@@ -191,10 +207,12 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
             clip=options.clip,
             memory=memory,
         )
-        plan = planning.taken_up(plan, found, memory)
+    for name, plan in plans.items():
+        found = store.identity_of(zones.Zones.of(options.out, plans).at(name))
+        plans[name] = planning.taken_up(plan, found, memory)
     for notice in notices:
         err.print(f"note: {notice}", style="yellow")
-    return plan, made
+    return plans, made
 
 
 def _executed(
@@ -312,7 +330,7 @@ def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
         yield show
 
 
-def _plan_table(summary: dict[str, Any]) -> Table:
+def _plan_table(name: str, summary: dict[str, Any]) -> Table:
     times, height, width = summary["shape"]
     budget = summary["bytes_of_memory_per_worker"]
     rows = {
@@ -332,8 +350,10 @@ def _plan_table(summary: dict[str, Any]) -> Table:
         + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
     }
     table = Table.grid(padding=(0, 2), pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
+    if name:
+        table.add_row("group", name)
+    for title, value in rows.items():
+        table.add_row(title, value)
     return table
 
 

@@ -227,6 +227,8 @@ def choose_unit(
     tiling: Tiling,
     reach: int,
     budget: int | None,
+    parts: tuple[Window, ...] = (),
+    clip: str | None = None,
 ) -> tuple[int, int | None]:
     """The work unit that fits the budget and reads the least beyond what it writes.
 
@@ -237,6 +239,8 @@ def choose_unit(
         tiling: Where its tiles lie.
         reach: Width of the buffer, in pixels.
         budget: Bytes that a worker may use; None is without limit.
+        parts: See `find_blocks`.
+        clip: See `find_blocks`.
 
     Returns:
         Edge of a block in pixels, and dates of the store in a unit; None for all.
@@ -253,7 +257,7 @@ def choose_unit(
 
     fitting: list[tuple[int, int, int | None]] = []
     for block in useful:
-        read = find_blocks(grid, block, (), None).read_pixels(tiling, reach)
+        read = find_blocks(grid, block, parts, clip).read_pixels(tiling, reach)
         for span in (None, *_shorter(len(series.written))):
             spans = series.spans(span)
             if budget is None or needed(block, spans) <= budget:

@@ -23,7 +23,7 @@ removal
 units
 plan
 planning store
-job run
+job run zones
 demo training
 cli
 """
