@@ -22,7 +22,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from cloudgan.training.series import DEPTH, PLANES
@@ -44,55 +43,26 @@ def register(cls: type) -> type:
 
 @register
 class Prepare(keras.layers.Layer):  # type: ignore[misc]
-    """Planes to what the rest needs: looks, their ages and weights, what of the target is clear."""
+    """Planes, bands last, to what the rest needs, bands and looks first: ONNX Runtime is fastest so."""
 
     def call(self, x: Any) -> dict[str, Any]:
-        """From (batch, y, x, planes) to a dictionary; looks run along an axis before the bands."""
-        cloudy, mask = ops.clip(x[..., :_BANDS], 0.0, 1.2), x[..., _BANDS : _BANDS + 1]
-        seen = ops.cast(ops.min(cloudy, axis=-1, keepdims=True) > 0, "float32")
-        stacked = _unfolded(x[..., _BANDS + 1 :], LOOKS)
-        looks, ages = stacked[..., :_BANDS], stacked[..., _BANDS:]
-        has = ops.cast(ops.min(looks, axis=-1, keepdims=True) > 0, "float32")
-        clear = (1 - mask) * seen
-        # Detectors miss the soft edge: near the mask clear pixels count little.
-        edge = ops.max_pool(mask, 5, strides=1, padding="same")
-        weight = has / (ages + 1.5)
-        total = ops.sum(weight, axis=-2)
+        """Returns planes of shape (batch, n, y, x), and those of looks of shape (batch, looks, n, y, x)."""
+        x = ops.transpose(x, (0, 3, 1, 2))
+        cloudy, mask = ops.clip(x[:, :_BANDS], 0.0, 1.2), x[:, _BANDS : _BANDS + 1]
+        seen = ops.cast(ops.min(cloudy, axis=1, keepdims=True) > 0, "float32")
+        stacked = _unfolded(x[:, _BANDS + 1 :])
+        looks, ages = stacked[:, :, :_BANDS], stacked[:, :, _BANDS:]
+        has = ops.cast(ops.min(looks, axis=2, keepdims=True) > 0, "float32")
         return {
             "cloudy": cloudy,
             "mask": mask,
+            "clear": (1 - mask) * seen,
             "looks": looks,
             "has": has,
+            "some": ops.max(has, axis=1),
             "age": ops.log(1 + ages) / 4,
-            "weight": weight,
-            "mean": ops.sum(weight * looks, axis=-2) / (total + 1e-6),
-            "some": ops.max(has, axis=-2),
-            "inner": clear * (1.001 - edge),
-            "clear": clear,
+            "weight": has / (ages + 1.5),
         }
-
-
-@register
-class Halve(keras.layers.Layer):  # type: ignore[misc]
-    """What the alignment works on, at half the resolution: it is smooth, and costs a quarter there."""
-
-    def call(self, p: dict[str, Any]) -> dict[str, Any]:
-        """Means of two by two pixels."""
-        inner = p["inner"][..., None, :]
-        weight = inner * p["has"]
-        gaps = ops.concatenate([(p["cloudy"][..., None, :] - p["looks"]) * weight, weight], axis=-1)
-        parts = {
-            "gaps": _folded(gaps),
-            "colours": ops.concatenate([p["cloudy"] * p["inner"], p["inner"]], axis=-1),
-            "cloudy": p["cloudy"],
-            "mean": p["mean"],
-            "mask": p["mask"],
-            "some": p["some"],
-            "weight": _folded(p["weight"]),
-        }
-        x = ops.average_pool(ops.concatenate(list(parts.values()), axis=-1), 2)
-        depths = [value.shape[-1] for value in parts.values()]
-        return dict(zip(parts, ops.split(x, list(np.cumsum(depths)[:-1]), axis=-1), strict=True))
 
 
 @register
@@ -120,133 +90,120 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         self.hidden.build((None, None, None, 3 * _BANDS + 6))
         self.follow.build((None, None, None, 16))
 
-    def call(self, half: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, Any, Any]:
-        """At full resolution: the shift of each look, the mean colour around, and how much is known of it.
+    def call(self, p: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, Any, Any]:
+        """The shift of each look, the mean colour around, and how much is known of it.
 
         Returns:
-            Shapes (batch, y, x, looks, bands), (batch, y, x, bands) and (batch, y, x, 1 + looks): how far the
+            Shapes (batch, looks, bands, y, x), (batch, bands, y, x) and (batch, 1 + looks, y, x): how far the
             target is followed, and the weight of what each look shows around.
         """
-        classes = self.classes
-        gaps = half["gaps"] * trust
-        # Split rather than sliced: the gradient of a slice is a plane of zeros each time.
-        shares = ops.split(kinds, classes, axis=-1)
-        square = ops.sum(ops.square(_unfolded(half["gaps"], LOOKS)[..., :_BANDS]), axis=(-2, -1))[..., None]
-        parts = [gaps, *(gaps * share for share in shares), half["colours"] * trust]
-        parts += [half["mask"], half["weight"], square]
-        cells = ops.average_pool(ops.concatenate(parts, axis=-1), CELL // 2, padding="same")
-        fine, coarse = _blurred(cells, _FINE), _blurred(cells, _COARSE)
-        tile = ops.mean(cells, axis=(1, 2), keepdims=True)
+        # Detectors miss the soft edge: near the mask clear pixels count little.
+        inner = p["clear"] * (1.001 - _first(ops.max_pool(_last(p["mask"]), 3, strides=1, padding="same")))
+        trusted = (inner * trust)[:, None]
+        counted = trusted * p["has"]
+        gaps = (p["cloudy"][:, None] - p["looks"]) * counted
+        square = ops.sum(gaps * gaps, axis=(1, 2))[:, None]
+        sums = _folded(ops.concatenate([gaps, counted], axis=2))
+        shares = ops.split(kinds, self.classes, axis=1)
+        parts = [sums, *(sums * share for share in shares)]
+        parts += [p["cloudy"] * trusted[:, 0], trusted[:, 0], p["mask"], _folded(p["weight"]), square]
+        depths = [part.shape[1] for part in parts]
+        cells = _first(ops.average_pool(_last(ops.concatenate(parts, axis=1)), CELL // 2, padding="same"))
+        cuts = [int(at) for at in np.cumsum(depths)[:-1]]
+        near = ops.split(_blurred(cells, _FINE), cuts, axis=1)
+        wide = ops.split(_blurred(cells, _COARSE), cuts, axis=1)
+        whole = ops.split(ops.mean(cells, axis=(2, 3), keepdims=True), cuts, axis=1)
         lean = {name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")}
-        per_class = 4 * LOOKS
-        cuts = [per_class * (at + 1) for at in range(classes + 1)]
-        cuts += [cuts[-1] + 4, cuts[-1] + 5, cuts[-1] + 5 + LOOKS]
-        near = dict(zip(range(classes + 5), ops.split(fine, cuts, axis=-1), strict=True))
-        wide = dict(zip(range(classes + 5), ops.split(coarse, cuts, axis=-1), strict=True))
-        whole = dict(zip(range(classes + 5), ops.split(tile, cuts, axis=-1), strict=True))
 
         def leaning(sums: Any, on: Any, by: Any) -> Any:
-            sums = _unfolded(sums, LOOKS)
-            return (sums[..., :_BANDS] + by * on) / (sums[..., _BANDS:] + by)
+            sums = _unfolded(sums)
+            return (sums[:, :, :_BANDS] + by * on) / (sums[:, :, _BANDS:] + by)
 
         zero = leaning(whole[0], 0.0, lean["tile"])
         around = leaning(wide[0], zero, lean["all"])
         place = leaning(near[0], around, lean["fine"])
         of_class = [
-            leaning(near[k], leaning(wide[k], around, lean["class"]), lean["fine"])
-            for k in range(1, classes + 1)
+            leaning(fine, leaning(coarse, around, lean["class"]), lean["fine"])
+            for fine, coarse in zip(near[1 : self.classes + 1], wide[1 : self.classes + 1], strict=True)
         ]
-        weight = near[classes + 3][..., None]
-        total = ops.sum(weight, axis=-2)
+        near_colour, near_known, near_mask, weight, _ = near[self.classes + 1 :]
+        wide_colour, wide_known, wide_mask, _, wide_square = wide[self.classes + 1 :]
+        whole_colour, whole_known, whole_mask, _, _ = whole[self.classes + 1 :]
+        weight = weight[:, :, None] / (ops.sum(weight[:, :, None], axis=1, keepdims=True) + 1e-6)
 
         def common(shift: Any) -> Any:
-            return ops.sum(weight * shift, axis=-2) / (total + 1e-6)
+            return ops.sum(weight * shift, axis=1)
 
-        known = _unfolded(near[0], LOOKS)[..., _BANDS]
-        evidence = ops.sum(weight[..., 0] * known, axis=-1, keepdims=True) / (total + 1e-6)
-        far = _unfolded(wide[0], LOOKS)[..., _BANDS]
-        far = ops.sum(weight[..., 0] * far, axis=-1, keepdims=True) / (total + 1e-6)
-        counted = ops.sum(_unfolded(wide[0], LOOKS)[..., _BANDS], axis=-1, keepdims=True)
-        rough = ops.sqrt(wide[classes + 4] / (counted + 1e-3) + 1e-6)
-        signs = [
-            20 * common(place),
-            20 * common(around),
-            20 * common(zero),
-            evidence,
-            far,
-            near[classes + 2],
-            wide[classes + 2],
-            ops.ones_like(evidence) * whole[classes + 2],
-            10 * rough,
-        ]
-        follow = self.follow(self.hidden(ops.concatenate(signs, axis=-1)))
-        usual = ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32))
-        last = classes + 1
-        colour = (whole[last][..., :3] + 0.003 * usual) / (whole[last][..., 3:] + 0.003)
-        colour = (wide[last][..., :3] + 0.01 * colour) / (wide[last][..., 3:] + 0.01)
-        colour = (near[last][..., :3] + 0.01 * colour) / (near[last][..., 3:] + 0.01)
+        known = _unfolded(near[0])[:, :, _BANDS:]
+        counted = _unfolded(wide[0])[:, :, _BANDS:]
+        rough = ops.sqrt(wide_square / (ops.sum(counted, axis=1) + 1e-3) + 1e-6)
+        signs = [20 * common(place), 20 * common(around), 20 * common(zero), common(known), common(counted)]
+        signs += [near_mask, wide_mask, ops.ones_like(near_mask) * whole_mask, 10 * rough]
+        follow = _first(self.follow(self.hidden(_last(ops.concatenate(signs, axis=1)))))
+        usual = ops.reshape(ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32)), (1, 3, 1, 1))
+        colour = (whole_colour + 0.003 * usual) / (whole_known + 0.003)
+        colour = (wide_colour + 0.01 * colour) / (wide_known + 0.01)
+        colour = (near_colour + 0.01 * colour) / (near_known + 0.01)
         # Followed in part, the looks still agree with each other.
-        kept = [shift - (1 - follow[..., None]) * common(shift)[..., None, :] for shift in of_class]
-        maps = ops.concatenate([*(_folded(shift) for shift in kept), colour, follow, known], axis=-1)
-        maps = _enlarged(maps, CELL // 2)
-        *by_class, colour, known = ops.split(
-            maps, [_BANDS * LOOKS * (k + 1) for k in range(classes)] + [_BANDS * LOOKS * classes + 3], axis=-1
+        kept = [shift - (1 - follow[:, None]) * common(shift)[:, None] for shift in of_class]
+        maps = [*(_folded(shift) for shift in kept), colour, follow, known[:, :, 0]]
+        cuts = [int(at) for at in np.cumsum([part.shape[1] for part in maps])[:-1]]
+        *by_class, colour, follow, known = ops.split(
+            _enlarged(ops.concatenate(maps, axis=1), CELL // 2), cuts, axis=1
         )
         shift = sum(share * part for share, part in zip(shares, by_class, strict=True))
-        full = _enlarged(ops.concatenate([shift, colour, known], axis=-1), 2)
-        shift, colour, known = ops.split(full, [_BANDS * LOOKS, _BANDS * LOOKS + _BANDS], axis=-1)
-        return _unfolded(shift, LOOKS), colour, known
+        return _unfolded(shift), colour, ops.concatenate([follow, known], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
         return {**super().get_config(), "classes": self.classes}
 
 
-def _unfolded(x: Any, parts: int) -> Any:
-    """The last axis as two, the first of so many parts."""
-    shape = ops.shape(x)
-    return ops.reshape(x, (*shape[:-1], parts, x.shape[-1] // parts))
+def _first(x: Any) -> Any:
+    return ops.transpose(x, (0, 3, 1, 2))
+
+
+def _last(x: Any) -> Any:
+    return ops.transpose(x, (0, 2, 3, 1))
+
+
+def _unfolded(x: Any) -> Any:
+    """Looks apart: (batch, looks * planes, y, x) to (batch, looks, planes, y, x)."""
+    return ops.reshape(x, (-1, LOOKS, x.shape[1] // LOOKS, *ops.shape(x)[2:]))
 
 
 def _folded(x: Any) -> Any:
-    """The last two axes as one."""
-    shape = ops.shape(x)
-    return ops.reshape(x, (*shape[:-2], x.shape[-2] * x.shape[-1]))
+    """Looks and their planes along one axis again."""
+    return ops.reshape(x, (-1, x.shape[1] * x.shape[2], *ops.shape(x)[3:]))
 
 
 def _blurred(cells: Any, sigma: float) -> Any:
     """Gaussian mean, nothing beyond the edge; two matrix products, which train faster than convolutions."""
-    shape = tf.shape(cells)
-    rows, cols = _gaussian(shape[1], sigma), _gaussian(shape[2], sigma)
-    depth = cells.shape[-1]
-    down = tf.matmul(rows[None], tf.reshape(cells, (-1, shape[1], shape[2] * depth)))
-    down = tf.reshape(down, (-1, shape[2], depth))
-    return tf.reshape(tf.matmul(cols[None], down), (-1, shape[1], shape[2], depth))
+    rows, cols = (_gaussian(size, sigma) for size in ops.shape(cells)[2:])
+    return ops.matmul(ops.matmul(rows, cells), cols)
 
 
 def _gaussian(size: Any, sigma: float) -> Any:
-    at = tf.cast(tf.range(size), tf.float32)
+    at = ops.cast(ops.arange(size), "float32")
     apart = (at[:, None] - at[None]) / sigma
-    return tf.exp(-0.5 * apart * apart) / (sigma * float(np.sqrt(2 * np.pi)))
+    return ops.exp(-0.5 * apart * apart) / (sigma * float(np.sqrt(2 * np.pi)))
 
 
 def _enlarged(x: Any, factor: int) -> Any:
-    # Keras' own asks for a size known in advance.
-    return tf.image.resize(x, tf.shape(x)[1:3] * factor, method="bilinear")
+    """Linear interpolation between the centres of pixels, as two matrix products."""
+    rows, cols = (_interpolation(size, factor) for size in ops.shape(x)[2:])
+    return ops.matmul(ops.matmul(rows, x), ops.transpose(cols))
 
 
-@register
-class Surroundings(keras.layers.Layer):  # type: ignore[misc]
-    """Mean over some pixels around, smoothly."""
-
-    def call(self, x: Any) -> Any:
-        """Same shape as `x`."""
-        return _enlarged(ops.average_pool(x, 2), 2)
+def _interpolation(size: Any, factor: int) -> Any:
+    fine = (ops.cast(ops.arange(size * factor), "float32") + 0.5) / factor - 0.5
+    fine = ops.clip(fine, 0.0, ops.cast(size - 1, "float32"))
+    return ops.relu(1 - ops.abs(fine[:, None] - ops.cast(ops.arange(size), "float32")[None]))
 
 
 @register
 class Agree(keras.layers.Layer):  # type: ignore[misc]
-    """The robust mean of aligned looks, and the features that the U-Net sees."""
+    """How much each aligned look is to be believed: the less, the further it strays from the others."""
 
     def build(self, shapes: Any) -> None:
         """Make the learned strength and scale of the reweighting."""
@@ -255,43 +212,42 @@ class Agree(keras.layers.Layer):  # type: ignore[misc]
             shape=(), initializer=keras.initializers.Constant(np.log(0.01)), name="scale"
         )
 
-    def call(self, p: dict[str, Any], shift: Any, colour: Any, known: Any) -> Any:
-        """Returns aligned looks, their odds, the mean colour around, and the features."""
-        none, weight = 1 - p["some"], p["weight"]
-        aligned = p["looks"] + shift
-
-        def mean(weight: Any) -> Any:
-            return ops.sum(weight * aligned, axis=-2) / (ops.sum(weight, axis=-2) + 1e-6)
-
-        agreed = mean(weight)
+    def call(self, p: dict[str, Any], shift: Any, known: Any) -> tuple[Any, Any]:
+        """Factors on the weights, (batch, looks, y, x), and features for the U-Net, bands last."""
+        aligned, scale = p["looks"] + shift, ops.exp(self.scale)
+        weight = p["weight"]
         for _ in range(_ROUNDS):
-            apart = ops.mean(ops.abs(aligned - agreed[..., None, :]), axis=-1) * p["has"][..., 0]
+            agreed = ops.sum(weight * aligned, axis=1) / (ops.sum(weight, axis=1) + 1e-6)
+            apart = ops.mean(ops.abs(aligned - agreed[:, None]) * p["has"], axis=2)
             # What a look alone shows, a cloud or its shadow, is wider than a pixel.
-            apart = 0.4 * apart + 0.6 * ops.average_pool(apart, 5, strides=1, padding="same")
-            scale = ops.exp(self.scale)
-            robust = weight * ops.power(scale / (apart[..., None] + scale), self.power)
-            agreed = mean(robust)
-        share = robust / (ops.sum(robust, axis=-2, keepdims=True) + 1e-6)
-        agreed = agreed * p["some"] + none * colour
-        gap = p["cloudy"] - agreed
-        features = ops.concatenate(
-            [
-                4 * p["cloudy"] * (1 - p["mask"]),
-                p["cloudy"],
-                p["mask"],
-                4 * agreed,
-                20 * _folded((aligned[..., ::DEPTH, :] - agreed[..., None, :]) * p["has"][..., ::DEPTH, :]),
-                20 * ops.sum(share * shift, axis=-2),
-                20 * p["clear"] * gap / (1 + 10 * ops.abs(gap)),
-                20 * apart,
-                known,
-                p["has"][..., 0],
-                p["age"][..., 0],
-                share[..., 0],
-            ],
-            axis=-1,
-        )
-        return aligned, share, colour, features
+            around = _first(ops.average_pool(_last(apart), 3, strides=1, padding="same"))
+            apart = 0.4 * apart + 0.6 * around
+            factor = ops.power(scale / (apart + scale), self.power)
+            weight = p["weight"] * factor[:, :, None]
+        share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
+        features = [20 * ops.sum(share * shift, axis=1), known, 20 * apart]
+        features += [p["has"][:, :, 0], p["age"][:, :, 0], share[:, :, 0]]
+        return factor, _last(ops.concatenate(features, axis=1))
+
+
+@register
+class Mean(keras.layers.Layer):  # type: ignore[misc]
+    """The robust mean of the aligned looks at full resolution, and the features that the U-Net sees."""
+
+    def call(self, p: dict[str, Any], shift: Any, factor: Any, colour: Any) -> tuple[Any, ...]:
+        """Returns aligned looks, their shares, the mean colour around, and the features, bands last."""
+        maps = _enlarged(ops.concatenate([_folded(shift), factor, colour], axis=1), 2)
+        shift, factor, colour = ops.split(maps, [_BANDS * LOOKS, (_BANDS + 1) * LOOKS], axis=1)
+        aligned = p["looks"] + _unfolded(shift)
+        weight = p["weight"] * factor[:, :, None]
+        share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
+        agreed = ops.sum(share * aligned, axis=1) + (1 - p["some"]) * colour
+        gap = p["clear"] * (p["cloudy"] - agreed)
+        nearest = (aligned[:, ::DEPTH] - agreed[:, None]) * p["has"][:, ::DEPTH]
+        features = [4 * p["cloudy"] * (1 - p["mask"]), p["cloudy"], p["mask"], 4 * agreed]
+        features += [20 * nearest[:, 0], 20 * nearest[:, 1], 20 * gap / (1 + 10 * ops.abs(gap))]
+        features.append(share[:, :, 0])
+        return aligned, share, colour, _last(ops.concatenate(features, axis=1))
 
 
 @register
@@ -299,11 +255,12 @@ class Combine(keras.layers.Layer):  # type: ignore[misc]
     """The corrected mean of the aligned looks."""
 
     def call(self, p: dict[str, Any], aligned: Any, share: Any, colour: Any, change: Any) -> Any:
-        """From the U-Net's maps to reflectance."""
-        odds = p["has"] * (share + 1e-3) * ops.exp(ops.clip(change[..., _BANDS:, None], -6, 6))
-        mean = ops.sum(odds * aligned, axis=-2) / (ops.sum(odds, axis=-2) + 1e-6)
-        mean = p["some"] * mean + (1 - p["some"]) * colour
-        return ops.clip(mean + 0.1 * change[..., :_BANDS], 1e-4, 1.5)
+        """From the U-Net's maps to reflectance, bands last."""
+        change = _first(change)
+        odds = p["has"] * (share + 1e-3) * ops.exp(ops.clip(change[:, _BANDS:], -6, 6))[:, :, None]
+        mean = ops.sum(odds * aligned, axis=1) / (ops.sum(odds, axis=1) + 1e-6)
+        mean = mean + (1 - p["some"]) * colour
+        return _last(ops.clip(mean + 0.1 * change[:, :_BANDS], 1e-4, 1.5))
 
 
 def generator(width: int = 16, classes: int = 4, size: int | None = None) -> keras.Model:
@@ -318,11 +275,13 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
         A model from planes, NHWC, in the units of the contract, to reflectance.
     """
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
+    # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
+    half = Prepare(name="prepare_half")(inputs[:, ::2, ::2])
+    shift, colour, known = Align(classes, name="align")(half, *_kinds_and_trust(half, classes))
+    factor, wide = Agree(name="agree")(half, shift, known)
     p = Prepare(name="prepare")(inputs)
-    half = Halve(name="halve")(p)
-    shift, colour, known = Align(classes, name="align")(half, _kinds(half, classes), _trust(half))
-    aligned, share, colour, features = Agree(name="agree")(p, shift, colour, known)
-    change = _unet(features, width)
+    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour)
+    change = _unet(fine, wide, width)
     outputs = Combine(name="combine")(p, aligned, share, colour, change)
     return keras.Model(inputs, outputs, name="temporal")
 
@@ -334,37 +293,51 @@ def _conv(x: Any, filters: int, size: int = 3, strides: int = 1, active: bool = 
     return layers.LeakyReLU(negative_slope=0.1)(x) if active else x
 
 
-def _kinds(half: dict[str, Any], classes: int) -> Any:
-    """Soft classes of the ground, from the looks alone, so that they are known under cloud too."""
-    x = layers.Concatenate()([5 * half["mean"], half["some"]])
-    x = _conv(x, 12)
-    x = _conv(x, classes, 1, active=False)
-    return layers.Softmax(axis=-1)(x)
+@register
+class Overview(keras.layers.Layer):  # type: ignore[misc]
+    """What classes of ground and trust are told by."""
+
+    def call(self, p: dict[str, Any]) -> tuple[Any, Any]:
+        """For classes the looks alone, so that they are known under cloud; for the trust all; bands last."""
+        total = ops.sum(p["weight"], axis=1)
+        mean = ops.sum(p["weight"] * p["looks"], axis=1) / (total + 1e-6)
+        around = ops.average_pool(_last(p["mask"]), 5, strides=1, padding="same")
+        gap = 10 * ops.clip(p["cloudy"] - mean, -0.3, 0.3)
+        ground = ops.concatenate([5 * mean, p["some"]], axis=1)
+        return _last(ground), ops.concatenate(
+            [_last(ops.concatenate([ground, gap, p["mask"]], axis=1)), around], axis=-1
+        )
 
 
-def _trust(half: dict[str, Any]) -> Any:
-    """How far a clear pixel is free of haze and shadow."""
-    near = Surroundings()(half["mask"])
-    gap = half["cloudy"] - half["mean"]
-    x = layers.Concatenate()(
-        [5 * half["mean"], 10 * ops.clip(gap, -0.3, 0.3), half["mask"], near, half["some"]]
+@register
+class First(keras.layers.Layer):  # type: ignore[misc]
+    """Bands first."""
+
+    def call(self, x: Any) -> Any:
+        """From (batch, y, x, planes) to (batch, planes, y, x)."""
+        return _first(x)
+
+
+def _kinds_and_trust(half: dict[str, Any], classes: int) -> tuple[Any, Any]:
+    """Soft classes of the ground, and how far a clear pixel is free of haze and shadow."""
+    ground, every = Overview(name="overview")(half)
+    kinds = _conv(_conv(ground, 12), classes, 1, active=False)
+    trust = _conv(_conv(every, 8), 8, dilation_rate=2)
+    trust = _conv(
+        trust, 1, 1, active=False, bias_initializer=keras.initializers.Constant(2.0), activation="sigmoid"
     )
-    x = _conv(x, 8)
-    x = _conv(x, 8, dilation_rate=2)
-    return _conv(
-        x, 1, 1, active=False, bias_initializer=keras.initializers.Constant(2.0), activation="sigmoid"
-    )
+    return First()(layers.Softmax(axis=-1)(kinds)), First()(trust)
 
 
-def _unet(x: Any, width: int) -> Any:
+def _unet(fine: Any, wide: Any, width: int) -> Any:
+    """The residual U-Net; `wide` are features at half resolution."""
     widths = (width, 2 * width, 3 * width, 4 * width, 6 * width)
     skips = []
-    x = _conv(x, widths[0], 1)  # many planes, of which each pixel needs a few mixtures
-    x = _conv(x, widths[0])
-    for filters in widths[1:]:
+    x = _conv(_conv(fine, widths[0], 1), widths[0])
+    for level, filters in enumerate(widths[1:]):
         skips.append(x)
         x = _conv(x, filters, strides=2)
-        x = _conv(x, filters)
+        x = _conv(layers.Concatenate()([x, wide]) if level == 0 else x, filters)
     x = _conv(x, widths[-1])
     for filters, skip in zip(reversed(widths[:-1]), reversed(skips), strict=True):
         x = _conv(x, filters)  # thinned before it grows: half the work
