@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import pickle
 from dataclasses import fields, replace
 
 import numpy as np
@@ -331,3 +332,15 @@ def test_units_are_where_the_parts_are():
     assert plan.pixels == 3 * (30 * 50 + 100 * 100)
     outside = plan.outside(SMALL)
     assert np.count_nonzero(~outside) == 30 * 50 + 100 * 100
+
+
+def test_a_million_units_are_counted_without_being_made(monkeypatch):
+    """What is proportional to the units are arrays of numbers; benchmarks/planning.py has the seconds."""
+    plan = make_plan(Window(0, 0, 512_000, 512_000), span=1, max_age=1)
+    monkeypatch.setattr(Plan, "_unit", None)
+    summary = plan.summary()
+    assert summary["units"] == plan.unit_count == 3_000_000
+    assert summary["pixels"] == 3 * 512_000**2
+    assert len(pickle.dumps(plan)) < 10_000
+    with pytest.raises(TypeError):
+        next(plan.units())
