@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -84,6 +85,14 @@ def batch(
     max_cloud_cover: Annotated[
         float | None, typer.Option(help="Leave out granules with more cloud, in percent. [default: 100]")
     ] = None,
+    context_days: Annotated[
+        int | None,
+        typer.Option(
+            help="Days before and after the dates that are read for their clear looks, and not written. "
+            "[default: 30]",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: temporal]")
     ] = None,
@@ -134,6 +143,7 @@ def batch(
         "collection": collection,
         "resolution": resolution,
         "max_cloud_cover": max_cloud_cover,
+        "context_days": context_days,
         "model": model,
         "reader": reader,
         "scheduler": scheduler,
@@ -148,36 +158,51 @@ def batch(
 
 
 def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
-    from cloudgan import store
+    from cloudgan import store, zones
 
     workers, memory = _share_of_machine(options)
-    plan, generator = _planned(options, memory)
-    summary = plan.summary()
+    plans, generator = _planned(options, memory)
+    summaries = {name: plan.summary(memory) for name, plan in plans.items()}
     if not (plan_only and as_json):
-        err.print(_plan_table(summary))
+        for name, summary in summaries.items():
+            err.print(_plan_table(name, summary))
     if plan_only:
         if as_json:
-            typer.echo(json.dumps(summary, indent=2))
+            typer.echo(json.dumps(_by_zone(summaries), indent=2))
         return
-    store.check(options.out, plan, overwrite=options.overwrite)
-    report = _executed(options, plan, generator, min(workers, plan.unit_count), memory)
+    groups = zones.Zones.of(options.out, plans)
+    groups.check(overwrite=options.overwrite)
+    jobs = {name: replace(options, out=groups.at(name)) for name in plans}
+    for name, plan in plans.items():
+        store.check(jobs[name].out, plan, overwrite=options.overwrite)
+    groups.prepare(overwrite=options.overwrite)
+    reports = {}
+    for name, plan in plans.items():
+        reports[name] = _executed(jobs[name], plan, generator, min(workers, plan.unit_count), memory)
+        _print_report(reports[name], jobs[name].out)
+    groups.finish()
     if as_json:
-        typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
-    _print_report(report, options.out)
-    if report.failed:
+        told = _by_zone({name: report.as_json() for name, report in reports.items()})
+        typer.echo(json.dumps({"store": options.out, "plan": _by_zone(summaries), "report": told}, indent=2))
+    if any(report.failed for report in reports.values()):
         raise typer.Exit(SOME_FAILED)
 
 
-def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
+def _by_zone(values: dict[str, Any]) -> Any:
+    """The value of the only zone, or those of several by name."""
+    return values[""] if list(values) == [""] else {"zones": values}
+
+
+def _planned(options: BatchJob, memory: int | None) -> tuple[dict[str, Plan], Generator]:
     """Everything that can be refused is refused here, before anything is written or started."""
-    from cloudgan import aoi, dates, generator, planning, store
+    from cloudgan import aoi, dates, generator, planning, store, zones
 
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    found = store.identity_of(options.out)
+    store.identity_of(options.out)  # that nothing of somebody else's is there
     with err.status("searching the catalogue"):
-        plan, notices = planning.plan_run(
+        plans, notices = planning.plan_zones(
             area,
             span,
             made,
@@ -185,13 +210,16 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
             collection=options.collection,
             resolution=options.resolution,
             max_cloud_cover=options.max_cloud_cover,
+            context_days=options.context_days,
             clip=options.clip,
             memory=memory,
         )
-        plan = planning.taken_up(plan, found, memory)
+    for name, plan in plans.items():
+        found = store.identity_of(zones.Zones.of(options.out, plans).at(name))
+        plans[name] = planning.taken_up(plan, found, memory)
     for notice in notices:
         err.print(f"note: {notice}", style="yellow")
-    return plan, made
+    return plans, made
 
 
 def _executed(
@@ -314,23 +342,30 @@ def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
         yield show
 
 
-def _plan_table(summary: dict[str, Any]) -> Table:
+def _plan_table(name: str, summary: dict[str, Any]) -> Table:
     times, height, width = summary["shape"]
+    budget = summary["bytes_of_memory_per_worker"]
     rows = {
         "area": f"{width} x {height} pixels of {summary['resolution']:g} m, {summary['crs']}",
         "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
+        "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
         "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
-        "work units": f"{summary['units']}, each of {summary['unit']} pixels square at most, all dates",
-        "generator tiles": f"{summary['tiles_at_most']} at most; those without cloud are skipped",
+        "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
+        f"{summary['unit_dates']} dates at most",
+        "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "
+        f"{summary['tiles_estimated']}, estimated from the items' cloud cover",
         "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
         "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
-        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB",
+        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB"
+        + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
     }
     table = Table.grid(padding=(0, 2), pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
+    if name:
+        table.add_row("group", name)
+    for title, value in rows.items():
+        table.add_row(title, value)
     return table
 
 

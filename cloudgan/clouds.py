@@ -109,6 +109,23 @@ NEVER = 65535
 """Days to a clear look that does not exist."""
 
 
+MAX_AGE = 120
+"""Days beyond which a clear look says nothing: a season further on, fields are other fields. That it ends
+somewhere lets a long series be cut in time, with so many days read around a piece, without any effect."""
+
+
+def dates_within(days: NDArray[np.int64], at: int, max_age: int) -> range:
+    """Indices of the dates that are at most `max_age` days from date `at`.
+
+    Args:
+        days: Day number of each date, ascending, shape (time,).
+        at: Index of the date in question.
+        max_age: Days.
+    """
+    first = np.searchsorted(days, days[at] - max_age, "left")
+    return range(int(first), int(np.searchsorted(days, days[at] + max_age, "right")))
+
+
 @dataclass(frozen=True, slots=True)
 class Looks:
     """For each pixel of one date, which other dates show its ground clear, the nearest first."""
@@ -119,15 +136,20 @@ class Looks:
     """Indices in time of the nearest clear looks after, -1 where there is none; shape (depth, y, x)."""
 
 
-def nearest_looks(clear: NDArray[np.bool_], at: int, depth: int = 1) -> Looks:
+def nearest_looks(clear: NDArray[np.bool_], at: int, depth: int = 1, among: range | None = None) -> Looks:
     """The nearest clear looks strictly before and strictly after one date, for every pixel at once.
 
     Args:
         clear: Whether the ground is seen, shape (time, y, x), in order of time.
         at: Index of the date.
         depth: How many to find on each side.
+        among: Which dates may be looked at; all by default.
     """
-    return Looks(_found(clear, range(at - 1, -1, -1), depth), _found(clear, range(at + 1, len(clear)), depth))
+    among = among or range(len(clear))
+    return Looks(
+        _found(clear, range(at - 1, among.start - 1, -1), depth),
+        _found(clear, range(at + 1, among.stop), depth),
+    )
 
 
 def _found(clear: NDArray[np.bool_], dates: Iterable[int], depth: int) -> NDArray[np.int16]:

@@ -11,6 +11,7 @@ from dask.utils import parse_bytes
 
 from cloudgan.cube import Reader
 from cloudgan.errors import InputError
+from cloudgan.planning import CONTEXT_DAYS
 from cloudgan.stac import EARTH_SEARCH
 
 
@@ -32,6 +33,8 @@ class BatchJob:
     """Edge of a pixel in metres."""
     max_cloud_cover: float = 100.0
     """Percent of a granule, included."""
+    context_days: int = CONTEXT_DAYS
+    """Days before and after the dates that are read for the clear looks they hold, and not written."""
     model: str | None = None
     """ONNX file, or name of a model that ships with cloudgan."""
     reader: str = "odc"
@@ -64,6 +67,8 @@ class BatchJob:
             raise InputError(f"--reader {self.reader} is unknown; give odc or stackstac")
         if not 0 <= self.max_cloud_cover <= 100:
             raise InputError(f"--max-cloud-cover {self.max_cloud_cover:g} is no percentage; give 0 to 100")
+        if not 0 <= self.context_days <= 3650:
+            raise InputError(f"--context-days {self.context_days} is not between 0 and 3650; give 30, say")
         if not 0 < self.resolution <= 10_000:
             raise InputError(
                 f"--resolution {self.resolution:g} is not between 0 and 10000 metres; give 10, say"
@@ -119,6 +124,7 @@ _KINDS: dict[str, Any] = {
     "collection": str,
     "resolution": int | float,
     "max_cloud_cover": int | float,
+    "context_days": int,
     "model": str,
     "reader": str,
     "scheduler": str,

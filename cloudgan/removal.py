@@ -117,9 +117,28 @@ class Declouded:
         return Declouded(
             np.where(outside, np.uint16(0), self.bands),
             np.where(outside, np.uint8(Provenance.NO_DATA), self.provenance),
-            np.where(outside, np.uint16(0), self.days_before),
-            np.where(outside, np.uint16(0), self.days_after),
+            np.where(outside, np.uint16(clouds.NEVER), self.days_before),
+            np.where(outside, np.uint16(clouds.NEVER), self.days_after),
             np.where(outside, np.uint16(NO_SPREAD), self.spread),
+        )
+
+    def placed(self, target: Window, window: Window) -> Declouded:
+        """The same date, of a target, in the middle of a window without data around it."""
+        if target == window:
+            return self
+        there = target.slices_in(window)
+
+        def put(values: NDArray[Any], nothing: int) -> NDArray[Any]:
+            wide = np.full((*values.shape[:-2], *window.shape), nothing, values.dtype)
+            wide[..., *there] = values
+            return wide
+
+        return Declouded(
+            put(self.bands, 0),
+            put(self.provenance, Provenance.NO_DATA),
+            put(self.days_before, clouds.NEVER),
+            put(self.days_after, clouds.NEVER),
+            put(self.spread, NO_SPREAD),
         )
 
     def variables(self, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -148,6 +167,7 @@ def declouded(
     reach: int,
     tiling: Tiling,
     dates: Sequence[int] | None = None,
+    max_age: int = clouds.MAX_AGE,
     threads: int = 1,
 ) -> Iterator[Declouded]:
     """Decloud the dates of a window, one after the other.
@@ -163,6 +183,7 @@ def declouded(
         reach: Width of the buffer around cloud and shadow, in pixels.
         tiling: Where the tiles lie.
         dates: Indices of the dates that are wanted; all by default. The others show the ground around them.
+        max_age: Days beyond which a clear look does not count; the scenes should reach so far around `dates`.
         threads: Tiles that are generated at once.
 
     Yields:
@@ -181,7 +202,8 @@ def declouded(
     contract = generator.contract
     with ThreadPoolExecutor(threads) as pool:
         for at in range(len(scenes.days)) if dates is None else dates:
-            looks = clouds.nearest_looks(clear, at, max(1, contract.depth))
+            near = clouds.dates_within(scenes.days, at, max_age)
+            looks = clouds.nearest_looks(clear, at, max(1, contract.depth), near)
             date = _Date(scenes, opacity[at], looks, at, sees_time=contract.depth > 0)
             yield _declouded_date(date, target, generator, tiling, pool)
 

@@ -14,16 +14,13 @@ from typing import Any
 
 import distributed
 import numpy as np
-import shapely
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudgan import __version__, clouds
-from cloudgan.aoi import Aoi
 from cloudgan.cube import Reader, open_cube, open_what_is_there
 from cloudgan.errors import CloudganError, InputError
 from cloudgan.generator import Generator
-from cloudgan.grid import Grid
-from cloudgan.plan import Plan, Unit
+from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store
 
@@ -90,34 +87,36 @@ def process_unit(job: Job, index: int) -> UnitDone:
     """
     plan, unit = job.plan, job.plan.unit(index)
     started = time.perf_counter()
-    read = plan.read_grid(unit.window)
+    read = plan.read_grid(unit.target)
+    sources = plan.scenes[unit.scenes.start : unit.scenes.stop]
     missing: tuple[str, ...] = ()
     if job.allow_missing:
-        cube, missing = open_what_is_there(plan.scenes, read, plan.bands, reader=job.reader)
+        cube, missing = open_what_is_there(sources, read, plan.bands, reader=job.reader)
     else:
-        cube = open_cube(plan.scenes, read, plan.bands, reader=job.reader)
+        cube = open_cube(sources, read, plan.bands, reader=job.reader)
     bands = tuple(cube[name].values for name in plan.bands)
     scenes = Scenes(read.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube))
     del cube
     seconds = {"read": time.perf_counter() - started, "generate": 0.0, "write": 0.0}
-    outside = _outside(plan, unit)
+    outside = plan.outside(unit.target)
     counts = np.zeros(len(Provenance), np.int64)
     dates = declouded(
         scenes,
-        unit.window,
+        unit.target,
         job.generator,
         reach=plan.reach,
         tiling=plan.tiling,
-        dates=plan.written,
+        dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
+        max_age=plan.max_age,
         threads=job.threads,
     )
     write = job.store.writer(plan, unit)
     mark = time.perf_counter()
-    for at, date in enumerate(dates):
+    for at, date in zip(unit.dates, dates, strict=True):
         if outside is not None:
             date = date.clipped(outside)
         generated_at = time.perf_counter()
-        write(at, date)
+        write(at, date.placed(unit.target, unit.window))
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
         seconds["generate"] += generated_at - mark
         mark = time.perf_counter()
@@ -131,12 +130,6 @@ def process_unit(job: Job, index: int) -> UnitDone:
         missing,
         seconds,
     )
-
-
-def _outside(plan: Plan, unit: Unit) -> Any:
-    if plan.clip is None:
-        return None
-    return Aoi(shapely.from_wkt(plan.clip)).outside(Grid(plan.grid.lattice, unit.window))
 
 
 @dataclass

@@ -25,8 +25,9 @@ from zarr.codecs import BloscCodec
 from cloudgan import __version__
 from cloudgan.clouds import NEVER
 from cloudgan.errors import StoreError
-from cloudgan.plan import CHUNK, Plan, Unit
+from cloudgan.plan import Plan
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
+from cloudgan.units import CHUNK, Unit
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
@@ -88,11 +89,14 @@ class Store:
         if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
             report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
         group.update_attributes({"cloudgan:run": dict(report)})
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # consolidated metadata is xarray's and GDAL's, not yet the spec's
-            zarr.consolidate_metadata(_zarr_store(self.location))
+        consolidate(self.location)
+
+
+def consolidate(location: str) -> None:
+    """Gather the metadata of all groups and arrays at their root: opening them then takes one read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # consolidated metadata is xarray's and GDAL's, not yet the spec's
+        zarr.consolidate_metadata(_zarr_store(location))
 
 
 def _zarr_store(location: str) -> ZarrStore:
@@ -156,7 +160,12 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
     Raises:
         StoreError: Something else is there: a store for another plan, or not a store of ours.
     """
-    found, wanted = identity_of(location), plan.identity()
+    check_identity(location, plan.identity(), overwrite=overwrite)
+
+
+def check_identity(location: str, wanted: dict[str, Any], *, overwrite: bool = False) -> None:
+    """`check` for whatever has this identity."""
+    found = identity_of(location)
     if found not in (None, wanted) and not overwrite:
         raise StoreError(
             f"{location} was made with other settings ({differences(found or {}, wanted)}); "
@@ -179,6 +188,23 @@ def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
     except OSError as error:
         raise _unusable(location, error) from error
     return Store(location)
+
+
+def make_root(location: str, identity: dict[str, Any]) -> None:
+    """Make a group that holds stores, in place of whatever else of ours is there.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+        identity: What tells it from other stores.
+    """
+    try:
+        if identity_of(location) not in (None, identity):
+            _remove(location)
+        attributes: dict[str, Any] = {"Conventions": "CF-1.11", _IDENTITY: identity}
+        root = _zarr_store(location)
+        zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
+    except OSError as error:
+        raise _unusable(location, error) from error
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -244,7 +270,13 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
             overwrite=True,
         )
     group.create_array(
-        _LEDGER, shape=(plan.unit_count,), dtype="uint8", chunks=(1,), fill_value=PENDING, overwrite=True
+        _LEDGER,
+        shape=(plan.unit_count,),
+        dtype="uint8",
+        chunks=(1,),
+        fill_value=PENDING,
+        dimension_names=("unit",),
+        overwrite=True,
     )
 
 

@@ -12,6 +12,7 @@ from cloudgan.clouds import (
     State,
     buffer_pixels,
     classify,
+    dates_within,
     days_between,
     nearest_looks,
     opacity,
@@ -193,3 +194,16 @@ def test_days_are_counted_to_the_look(clear, data):
 def test_two_centuries_are_not_never():
     days = np.array([0, 70_000], np.int64)
     assert days_between(np.array([[1, 0, -1]], np.int16), days, 0).tolist() == [[NEVER - 1, 0, NEVER]]
+
+
+@given(series, st.integers(0, 40), st.data())
+def test_no_look_is_older_than_it_may_be(clear, max_age, data):
+    gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
+    days = np.cumsum(gaps).astype(np.int64) + 18000
+    at = data.draw(st.integers(0, len(clear) - 1))
+    young = np.abs(days - days[at]) <= max_age
+    assert list(dates_within(days, at, max_age)) == list(np.flatnonzero(young))
+    among = nearest_looks(clear, at, 2, dates_within(days, at, max_age))
+    known = nearest_looks(clear & young[:, None, None], at, 2)
+    np.testing.assert_array_equal(among.before, known.before)
+    np.testing.assert_array_equal(among.after, known.after)
