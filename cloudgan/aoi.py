@@ -77,7 +77,7 @@ def read_aoi(path: str | Path) -> Aoi:
         raise InputError(
             f"the AOI file {path} cannot be read ({error.strerror}); give the path of a GeoJSON file"
         ) from error
-    except ValueError as error:  # JSON's and Unicode's errors alike
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors alike
         raise InputError(f"the AOI file {path} is not JSON ({error}); save the area as GeoJSON") from error
     return parse_aoi(document, str(path))
 

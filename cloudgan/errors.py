@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+# A signature is a query, and GDAL tells of `B03.tif?sig=...` without a scheme before it; what ends a sentence
+# or a quotation is no part of it.
+_QUERY = re.compile(r"""(?<=\S)\?(?=[\w%])[^\s"'<>]+?(?=[,;:.)\]]*(?:[\s"'<>]|$))""")
+_USER = re.compile(r"""(?<=://)[^\s/?#"'<>]*@""")
+
+
+def redacted(text: str) -> str:
+    """The text without what may be secret in its addresses: queries (signatures), names and passwords."""
+    return _QUERY.sub("?...", _USER.sub("", text))
+
 
 class CloudganError(Exception):
-    """Any failure that cloudgan foresees; its message names the input, the reason and the remedy."""
+    """Any failure that cloudgan foresees; its message names the input, the reason and the remedy.
+
+    Whatever a message quotes, no secret of an address gets into it: see `redacted`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class InputError(CloudganError):

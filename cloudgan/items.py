@@ -45,6 +45,9 @@ _ESA_NAMES = {
     "swir22": "B12",
     SCL: "SCL",
 }
+_REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az")
+_REMOTE_VSI = re.compile(r"/vsi(s3|gs|az|curl/https?:/)/")
+_MAX_EDGE = 1_000_000  # pixels; a granule has 10,980
 _PLANETARY_HOST = "planetarycomputer.microsoft.com"
 _PLANETARY_STORAGE = "sentinel2l2a01.blob.core.windows.net"
 
@@ -169,7 +172,7 @@ class RawItem:
     def cloud_cover(self) -> float | None:
         """Cloudy share in percent; None where the item has no number."""
         value = self.properties.get("eo:cloud_cover")
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        return _number(value)
 
     def instant(self) -> dt.datetime:
         """When it was taken, UTC.
@@ -306,10 +309,30 @@ def is_planetary_computer(raw: RawItem) -> bool:
 
 
 def absolute_href(href: str, base: str) -> str:
-    """`href` as an absolute URL or path, seen from the file or URL `base`; `file:` URLs become paths."""
-    if urlsplit(href).scheme == "file":
-        return unquote(urlsplit(href).path)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href) or href.startswith("/vsi"):
+    """`href` as an absolute URL or path, seen from the file or URL `base`; `file:` URLs become paths.
+
+    Only catalogues in local files may name local files, and none may name what GDAL takes for more than an
+    address (`MEM:`, `VRT:`, `/vsizip/`...): whoever writes a catalogue must not choose what is read here.
+
+    Raises:
+        CatalogError: `href` is no address that `base` may name.
+    """
+    try:
+        parts = urlsplit(href)
+    except ValueError as err:
+        raise CatalogError(f"{base} has a broken address {href[:100]!r}: mend it or leave it out") from err
+    if parts.scheme == "file" and not is_url(base):
+        return unquote(parts.path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href):
+        if parts.scheme.lower() not in _REMOTE_SCHEMES:
+            raise CatalogError(
+                f"{base} leads to {href[:100]!r}: only a catalogue on this machine may name files on it, and "
+                f"others {', '.join(_REMOTE_SCHEMES)} addresses"
+            )
+        return href
+    if href.startswith("/vsi") and not _REMOTE_VSI.match(href):
+        raise CatalogError(f"{base} leads to {href[:100]!r}: give a plain path or address")
+    if href.startswith("/vsi"):
         return href
     if is_url(base):
         return urljoin(base, href)
@@ -366,12 +389,24 @@ def _read_asset(raw: RawItem, band: str, body: Json, planetary: bool) -> Asset:
         href = urlunsplit(urlsplit(href)._replace(query="", fragment=""))
     rows_cols = _numbers(body.get("proj:shape") or raw.properties.get("proj:shape"), 2)
     affine = _numbers(body.get("proj:transform") or raw.properties.get("proj:transform"), 6)
+    absurd = rows_cols and not all(1 <= edge <= _MAX_EDGE for edge in rows_cols)
+    if absurd or (affine and not _is_frame(affine)):
+        raise CatalogError(
+            f"item {raw.id} states a frame for band {band} that no image has (proj:shape "
+            f"{str(rows_cols)[:60]}, proj:transform {str(affine)[:120]}): leave it out"
+        )
     return Asset(
         band,
         href,
         (int(rows_cols[0]), int(rows_cols[1])) if rows_cols else None,
         (affine[0], affine[1], affine[2], affine[3], affine[4], affine[5]) if affine else None,
     )
+
+
+def _is_frame(affine: Sequence[float]) -> bool:
+    """Whether a transform is north up and maps pixels to places on Earth, in metres."""
+    a, b, c, d, e, f = affine
+    return 0.1 <= a <= 1e5 and -1e5 <= e <= -0.1 and b == d == 0 and abs(c) < 1e8 and abs(f) < 1e8
 
 
 def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
@@ -471,19 +506,24 @@ def _bbox_2d(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _numbers(value: object, count: int) -> list[float] | None:
-    """The first `count` numbers of a JSON list; None where it is none, or too short."""
+    """The first `count` numbers of a JSON list; None where it is none, too short, or holds other things."""
     if not isinstance(value, list) or len(value) < count:
         return None
-    head = value[:count]
-    return (
-        [float(number) for number in head]
-        if all(isinstance(number, int | float) for number in head)
-        else None
-    )
+    head = [_number(each) for each in value[:count]]
+    return [number for number in head if number is not None] if None not in head else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number of JSON as a float; None where it is none."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON's whole numbers have no limit
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _first(*values: object) -> float | None:
-    return next((float(value) for value in values if isinstance(value, int | float)), None)
+    return next((number for number in map(_number, values) if number is not None), None)
 
 
 def _dicts(values: Iterable[Any]) -> Iterator[Json]:
