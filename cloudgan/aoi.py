@@ -90,7 +90,11 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
         source: What to call it in an error.
     """
     _check_crs(document, source)
-    parts = [_polygons(geometry, source) for geometry in _geometries(document, source)]
+    try:
+        geometries = _geometries(document, source)
+    except RecursionError as error:
+        raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
+    parts = [_polygons(geometry, source) for geometry in geometries]
     parts = [part for part in parts if not part.is_empty]
     if not parts:
         raise InputError(f"{source} holds no polygon with an area; draw one around the fields you want")
@@ -154,6 +158,7 @@ def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
         KeyError,
         IndexError,
         AttributeError,
+        OverflowError,
         shapely.errors.ShapelyError,
     ) as error:
         raise InputError(f"{source} has a {kind} with broken coordinates ({error}); save it again") from error

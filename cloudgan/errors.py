@@ -15,14 +15,20 @@ def redacted(text: str) -> str:
     return _QUERY.sub("?...", _USER.sub("", text))
 
 
+def _showable(text: str) -> str:
+    """Without control characters, and without the middle of what is far too long; the remedy comes last."""
+    line = "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+    return line if len(line) <= 1500 else f"{line[:1000]} ... {line[-400:]}"
+
+
 class CloudganError(Exception):
     """Any failure that cloudgan foresees; its message names the input, the reason and the remedy.
 
-    Whatever a message quotes, no secret of an address gets into it: see `redacted`.
+    Whatever a message quotes, a terminal can show it, and it tells no secret of an address.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(redacted(message))
+        super().__init__(_showable(redacted(message)))
 
 
 class InputError(CloudganError):

@@ -135,11 +135,11 @@ class Generator:
             ) from error
         try:
             session = _open(model, ("CPUExecutionProvider",))
+            metadata = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise GeneratorError(
                 f"{path} is not a readable ONNX model ({_first_line(error)}); is it whole?"
             ) from error
-        metadata = session.get_modelmeta().custom_metadata_map
         contract = Contract.parse(metadata.get(METADATA_KEY), str(path))
         _check_shapes(session, contract, path)
         return cls(contract, hashlib.sha256(model).hexdigest(), model, device)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+import numpy as np
 import shapely
 from shapely.geometry import box, shape
 
@@ -19,7 +21,7 @@ from cloudgan.radiometry import Baseline, Claims, decide_offset
 from cloudgan.signing import Signing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
@@ -201,9 +203,13 @@ class RawItem:
             ValueError,
             AttributeError,
             IndexError,
+            OverflowError,
             shapely.errors.ShapelyError,
         ) as err:
             raise CatalogError(f"item {self.id} has no usable geometry or bbox: leave it out") from err
+        points = shapely.get_coordinates(area)
+        if not len(points) or not (np.abs(points) <= (360, 90)).all():  # NaN is not either
+            raise CatalogError(f"item {self.id} has no geometry on Earth, in degrees: leave it out")
         return area if area.is_valid else shapely.make_valid(area)
 
     def epsg(self) -> int:
@@ -303,9 +309,15 @@ def read_item(raw: RawItem, bands: Sequence[str]) -> tuple[SourceItem, tuple[str
 def is_planetary_computer(raw: RawItem) -> bool:
     """Whether an item comes from the Planetary Computer, be it straight or out of a saved search."""
     links = [str(link.get("href")) for link in _dicts(raw.body.get("links") or ())]
-    hosts = {urlsplit(href).hostname for href in (raw.base, *links)}
-    storage = {urlsplit(str(asset.get("href"))).hostname for asset in _dicts(raw.body["assets"].values())}
-    return _PLANETARY_HOST in hosts or _PLANETARY_STORAGE in storage
+    storage = (str(asset.get("href")) for asset in _dicts(raw.body["assets"].values()))
+    return _PLANETARY_HOST in map(_host, (raw.base, *links)) or _PLANETARY_STORAGE in map(_host, storage)
+
+
+def _host(href: str) -> str | None:
+    try:
+        return urlsplit(href).hostname
+    except ValueError:  # no address: whoever reads it says so
+        return None
 
 
 def absolute_href(href: str, base: str) -> str:
@@ -321,7 +333,7 @@ def absolute_href(href: str, base: str) -> str:
         parts = urlsplit(href)
     except ValueError as err:
         raise CatalogError(f"{base} has a broken address {href[:100]!r}: mend it or leave it out") from err
-    if parts.scheme == "file" and not is_url(base):
+    if parts.scheme == "file" and "://" not in base:
         return unquote(parts.path)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href):
         if parts.scheme.lower() not in _REMOTE_SCHEMES:
@@ -526,6 +538,6 @@ def _first(*values: object) -> float | None:
     return next((number for number in map(_number, values) if number is not None), None)
 
 
-def _dicts(values: Iterable[Any]) -> Iterator[Json]:
+def _dicts(values: object) -> Iterator[Json]:
     """The JSON objects among `values`: what else is there is no metadata of ours."""
-    return (value for value in values if isinstance(value, dict))
+    return (value for value in (values if isinstance(values, Iterable) else ()) if isinstance(value, dict))

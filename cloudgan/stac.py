@@ -260,6 +260,7 @@ class _FileSource:
             if where in visited:  # catalogues may be linked twice, or in circles
                 continue
             visited.add(where)
+            _check_count(len(visited), self.where, "files")
             body = self._read(where)
             kind = _kind(body, where)
             if kind in ("Feature", "FeatureCollection"):
@@ -427,10 +428,10 @@ def _self_href(body: Json) -> str | None:
     return next((href for href in hrefs if is_url(href)), None)
 
 
-def _check_count(count: int, where: str) -> None:
+def _check_count(count: int, where: str, what: str = "items") -> None:
     if count > MAX_ITEMS:
         raise CatalogError(
-            f"{where} returned over {MAX_ITEMS} items, so it ignores what was asked for: "
+            f"{where} returned over {MAX_ITEMS} {what}, so it ignores what was asked for: "
             "use another --stac, or ask for fewer dates"
         )
 

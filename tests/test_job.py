@@ -168,7 +168,7 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
         ({"max_cloud_cover": -1}, "--max-cloud-cover -1 is no percentage; give 0 to 100"),
         ({"max_cloud_cover": 100.5}, "--max-cloud-cover 100.5 is no percentage"),
         ({"max_cloud_cover": float("nan")}, "--max-cloud-cover nan is no percentage"),
-        ({"resolution": 0}, "--resolution 0 is not between 0 and 10000 metres; give 10, say"),
+        ({"resolution": 0}, "--resolution 0 is not between 0.1 and 10000 metres; give 10, say"),
         ({"resolution": -10.0}, "--resolution -10 is not between"),
         ({"resolution": float("inf")}, "--resolution inf is not between"),
         ({"resolution": float("nan")}, "--resolution nan is not between"),
