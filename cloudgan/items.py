@@ -434,7 +434,7 @@ def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
                 "choose another --collection"
             )
         if offset is not None:
-            declared.add(round(-offset / 1e-4))
+            declared.add(round(max(-1e6, min(-offset / 1e-4, 1e6))))  # beyond these it is refused anyway
     if len(declared) > 1 or any(not 0 <= dn < 10000 for dn in declared):
         raise CatalogError(
             f"item {item_id} declares BOA offsets of {sorted(declared)} DN, and one for all was expected: "

@@ -177,8 +177,10 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
     """
     found, wanted = identity_of(location), plan.identity()
     if found not in (None, wanted) and not overwrite:
+        with _naming_damage(location):
+            differ = differences(found or {}, wanted)
         raise StoreError(
-            f"{location} was made with other settings ({differences(found or {}, wanted)}); "
+            f"{location} was made with other settings ({differ}); "
             "give another --out, or --overwrite to replace it"
         )
 
@@ -276,6 +278,7 @@ def _check_template(group: zarr.Group, plan: Plan) -> None:
         StoreError: One is missing or has another shape.
     """
     shape, dtypes = (len(plan.written), *plan.grid.shape), output_dtypes(plan.contract.bands)
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
     wanted = {name: (shape, np.dtype(dtypes[name])) for name in _variables(plan)}
     wanted |= {_LEDGER: ((plan.unit_count,), np.dtype(np.uint8))}
     found = {name: group.get(name) for name in (*wanted, *_COORDINATES)}

@@ -202,3 +202,10 @@ def test_the_limits_themselves_are_allowed():
 def test_a_job_is_json():
     job = BatchJob(**NEEDED, memory="4GB")
     assert BatchJob(**json.loads(json.dumps(job.as_json()))) == job
+
+
+@pytest.mark.parametrize("out", ["s3://key:secret@bucket/out.zarr", "az://account/out.zarr?sig=secret"])
+def test_credentials_in_the_output_are_refused_and_not_told(out):
+    with pytest.raises(InputError, match="has credentials or options in it") as caught:
+        BatchJob(**NEEDED | {"out": out})
+    assert "secret" not in str(caught.value)

@@ -20,7 +20,7 @@ import pytest
 from distributed.security import Security
 from networks import write_network
 
-SPAN = "2020-05-01/2020-05-20"
+SPAN = "2020-05-05/2020-05-10"
 PORT = 8786
 GUESTS = {"one": 1, "two": 2, "client": 3}
 """Hosts beside the scheduler's, and the third number of their network."""

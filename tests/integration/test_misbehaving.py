@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import distributed
-import numpy as np
 import pytest
-from misbehaving import Fault, every, files, now_and_then, serving
+from misbehaving import Fault, every, files, now_and_then, ranged, serving
 from networks import write_network
 
 from cloudgan import cube
@@ -32,7 +31,16 @@ HURRY = {
     "GDAL_HTTP_LOW_SPEED_TIME": "1",
 }
 """GDAL's patience, cut short; a run's own is five retries, and a minute for an answer that does not come."""
-GREEN = r"GET .*B03\.tif"
+GREEN = r"B03\.tif"
+TELLS = {
+    Fault.BUSY: "HTTP response code: 429",
+    Fault.UNAVAILABLE: "HTTP response code: 503",
+    Fault.HANG: "Operation too slow",
+    Fault.IGNORED_RANGE: "Range downloading not supported by this server",
+    Fault.EXPIRED: "HTTP response code: 403",
+    Fault.REDIRECT: "Maximum (10) redirects followed",
+}
+"""What is said of faults that can be told from a broken file."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,7 @@ def bytes_of(path: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("fault", Fault)
 def test_a_fault_that_passes_leaves_no_trace(fault, server, demo, generator, client, undisturbed, tmp_path):
     job = job_of(demo, generator, server, tmp_path / "out.zarr")
-    server.misbehaves = every(fault, of=GREEN, times=2)
+    server.misbehaves = every(fault, of=f"GET .*{GREEN}", times=2)
     report = execute(job, client)
     assert server.done[fault] == 2
     assert report.failed == {}
@@ -107,6 +115,7 @@ def test_a_fault_that_stays_fails_by_name_and_a_rerun_heals_it(
     (reason,) = report.failed.values()
     ids = {item.id for scene in job.plan.scenes for item in scene.items}
     assert any(reason.startswith(f"item {name} could not be read: asset green, ") for name in ids), reason
+    assert TELLS.get(fault, "") in reason
     assert reason.endswith("; run the same command again, or give --allow-missing")
     assert "\n" not in reason
     assert report.done == 0
@@ -120,11 +129,11 @@ def test_a_fault_that_stays_fails_by_name_and_a_rerun_heals_it(
 
 def test_many_faults_of_many_kinds_at_once(server, demo, generator, client, undisturbed, tmp_path):
     job = job_of(demo, generator, server, tmp_path / "out.zarr")
-    server.misbehaves = now_and_then(5, 0.2, [fault for fault in Fault if fault is not Fault.HANG])
+    server.misbehaves = now_and_then(5, 0.1, [fault for fault in Fault if fault is not Fault.HANG])
     for _ in range(20):
         if not execute(job, client).failed:
             break
-    assert sum(server.done.values()) > 5
+    assert len(server.done) > 2
     assert bytes_of(tmp_path / "out.zarr") == undisturbed
 
 
@@ -157,12 +166,15 @@ def test_the_command_ends_with_1_and_one_sentence(server, demo, network64, tmp_p
 
 
 CANARY = "canary5up3rs3cret"
+SECRETS = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN", "GDAL_HTTP_BEARER", "PC_SDK_SUBSCRIPTION_KEY")
 
 
 @pytest.fixture
 def signed(monkeypatch):
     """Every address is signed, with a secret, right before it is read."""
     monkeypatch.setattr(cube, "sign", lambda href, signing: f"{href}?sv=2024&sig={CANARY}%3D,x")
+    for name in SECRETS:
+        monkeypatch.setenv(name, CANARY)
     for name, value in HURRY.items():
         monkeypatch.setenv(name, value)
 
@@ -223,15 +235,9 @@ def test_an_image_that_names_other_files_is_not_read(server, demo, generator, cl
     honest = server.answers
 
     def answers(request):
-        from misbehaving import ranged
-
         return ranged(request, vrt, "image/tiff") if "B03.tif" in request.path else honest(request)
 
     server.answers = answers
     for reader in ("odc", "stackstac"):
         (reason,) = execute(replace(job, reader=reader), client).failed.values()
         assert "not recognized as being in a supported file format" in reason
-
-
-def test_no_numbers_are_zero_that_were_read_in_part(undisturbed):
-    assert any(np.frombuffer(body, np.uint8).any() for body in undisturbed.values())

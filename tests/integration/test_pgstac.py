@@ -69,6 +69,7 @@ def outlines(selection):
     return [replace(item, assets=()) for item in selection.items], selection.duplicates
 
 
+@pytest.mark.timeout(600)
 def test_the_command_writes_what_it_writes_from_the_static_catalogue(api, demo, tmp_path):
     network = write_network(tmp_path / "mean64.onnx", tile=64)
     stores = []
