@@ -67,15 +67,16 @@ _PATIENCE = {
 
 
 class _Redacted(logging.Filter):
-    """odc-stac and rasterio tell the log which address failed, signature and all."""
+    """rasterio tells the log which address failed, signature and all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redacted(record.getMessage()), ()
         return True
 
 
-for _name in ("odc.loader._rio", "rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base"):
+for _name in ("rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base"):
     logging.getLogger(_name).addFilter(_Redacted())
+logging.getLogger("odc.loader._rio").setLevel(logging.CRITICAL)  # so does odc-stac, of what it raises anyway
 
 _Layer = dict[str, Any]  # band -> numpy or dask array (y, x) of one item
 _DTYPES = {SCL: np.dtype(np.uint8)}  # every other band is uint16

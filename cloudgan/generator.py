@@ -28,6 +28,8 @@ FORMAT = 1
 """Version of the contract's own form."""
 
 _PLANE = re.compile(r"mask|cloudy:[a-z0-9]+|(?P<side>before|after)(?P<order>[2-9]?):[a-z0-9]+")
+# Bands become arrays of the store, beside these.
+_BAND = re.compile(r"(?!(time|y|x|provenance|spread|ledger|scl)$)[a-z][a-z0-9]*")
 _GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
 
 Device = Literal["cpu", "gpu", "auto"]
@@ -82,8 +84,11 @@ class Contract:
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"{source} has a broken contract ({error!r}); {remedy}") from error
-        unknown = [plane for plane in contract.planes if not _PLANE.fullmatch(str(plane))]
-        if unknown or not contract.planes or not contract.bands or contract.tile <= 0:
+        unknown = [
+            plane for plane in contract.planes if not isinstance(plane, str) or not _PLANE.fullmatch(plane)
+        ]
+        named = all(isinstance(band, str) and _BAND.fullmatch(band) for band in contract.bands)
+        if unknown or not contract.planes or not contract.bands or not named or contract.tile <= 0:
             raise GeneratorError(
                 f"{source} asks for planes {list(contract.planes)} of {contract.tile} pixels and gives bands "
                 f"{list(contract.bands)}, which cloudgan cannot supply; {remedy}"

@@ -145,6 +145,7 @@ class RawItem:
         outline = (
             isinstance(self.body, dict)
             and isinstance(self.body.get("id"), str)
+            and self.body["id"].isprintable()  # it is written to the store
             and isinstance(self.body.get("properties"), dict)
             and isinstance(self.body.get("assets"), dict)
         )
@@ -168,7 +169,8 @@ class RawItem:
     @property
     def collection(self) -> str | None:
         """Id of the item's collection."""
-        return self.body.get("collection") or self.parent
+        named = self.body.get("collection")
+        return named if isinstance(named, str) and named else self.parent
 
     @property
     def cloud_cover(self) -> float | None:
@@ -330,6 +332,8 @@ def absolute_href(href: str, base: str) -> str:
         CatalogError: `href` is no address that `base` may name.
     """
     try:
+        if not href.isprintable():
+            raise ValueError("control characters or halves of them")
         parts = urlsplit(href)
     except ValueError as err:
         raise CatalogError(f"{base} has a broken address {href[:100]!r}: mend it or leave it out") from err

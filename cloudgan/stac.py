@@ -23,6 +23,7 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
+from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping
 from urllib3 import Retry
 
@@ -419,7 +420,13 @@ def _links(body: object) -> list[Json]:
     links = body.get("links") if isinstance(body, dict) else None
     if not isinstance(links, list):
         return []
-    return [link for link in links if isinstance(link, dict) and link.get("rel") and link.get("href")]
+    return [
+        link for link in links if isinstance(link, dict) and _is_text(link, "rel") and _is_text(link, "href")
+    ]
+
+
+def _is_text(body: Json, name: str) -> bool:
+    return isinstance(body.get(name), str) and body[name] != ""
 
 
 def _self_href(body: Json) -> str | None:
@@ -442,7 +449,7 @@ def _may_hold(collection: Json, query: Query) -> bool:
     try:
         boxes = [box(*_corners(numbers)) for numbers in extent["spatial"]["bbox"]]
         intervals = [(str(start or ""), str(end or "")) for start, end in extent["temporal"]["interval"]]
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, ShapelyError):
         return True
     first, last = (instant.isoformat()[:10] for instant in query.dates.utc_span())
     # Dates sort as text, and the day is enough: the span is wider than asked by a day on either side.

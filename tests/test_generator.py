@@ -356,3 +356,10 @@ def test_a_model_that_asks_for_more_memory_than_there_is_fails_by_name(tmp_path)
     (tmp_path / "bomb.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(GeneratorError, match=r"the model mean failed \(.*\); is it sound\?"):
         Generator.load(tmp_path / "bomb.onnx")(planes(1))
+
+
+@pytest.mark.parametrize("band", ["../../home/me/x", "time", "spread", "a/b", "", [], None])
+def test_a_band_that_would_not_be_an_array_of_its_own_is_refused(band):
+    """Bands name the arrays of the store."""
+    with pytest.raises(GeneratorError, match="which cloudgan cannot supply"):
+        Contract.parse(json.dumps(WHOLE | {"bands": [band]}), "model.onnx")
