@@ -453,7 +453,7 @@ def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
 def _stated_epsg(fields: Json) -> int | None:
     """The EPSG code in `proj:code` (projection extension 2) or `proj:epsg` (1); None without either."""
     code = fields.get("proj:code") or fields.get("proj:epsg")
-    found = re.fullmatch(r"(?:EPSG:)?(\d+)", str(code), re.IGNORECASE)
+    found = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.IGNORECASE | re.ASCII)
     return int(found[1]) if found else None
 
 
@@ -479,8 +479,8 @@ def _offset_applied(properties: Json) -> bool | None:
 
 def _sequence(raw: RawItem) -> int:
     stated = str(raw.properties.get("s2:sequence", ""))
-    in_id = re.fullmatch(r"S2[A-Z]_\d{1,2}[A-Z]{3}_\d{8}_(\d+)_L2A", raw.id)
-    return int(stated) if stated.isdigit() else int(in_id[1]) if in_id else 0
+    in_id = re.fullmatch(r"S2[A-Z]_\d{1,2}[A-Z]{3}_\d{8}_(\d{1,9})_L2A", raw.id)
+    return int(stated) if re.fullmatch(r"[0-9]{1,9}", stated) else int(in_id[1]) if in_id else 0
 
 
 def _datatake(raw: RawItem, instant: dt.datetime) -> str | None:

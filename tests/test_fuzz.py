@@ -424,7 +424,7 @@ def template(plan, tmp_path_factory) -> Path:
     return out
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(st.data())
 def test_stores(plan, template, data):
     with tempfile.TemporaryDirectory() as folder:
