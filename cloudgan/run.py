@@ -163,6 +163,8 @@ class Report:
     """How long the run took."""
     worker_seconds: dict[str, float] = field(default_factory=dict)
     """Time the workers spent reading, generating and writing, added up."""
+    score: dict[str, Any] | None = None
+    """See `selfscore.score`, where the run was asked to judge itself."""
 
     def add(self, unit: UnitDone) -> None:
         """Count a unit that is done."""
@@ -187,7 +189,7 @@ class Report:
             "missing_items": sorted(self.missing),
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
-        }
+        } | ({} if self.score is None else {"score": self.score})
 
 
 class _JobPlugin(WorkerPlugin):
