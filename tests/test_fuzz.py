@@ -99,7 +99,7 @@ def mutated(draw, document: Any, at_most: int = 2) -> Any:
         for step in way:
             holder = holder[step]
         if draw(st.booleans()):
-            holder[last] = draw(ODD | JSON)
+            holder[last] = copy.deepcopy(draw(ODD | JSON))  # an empty list may be filled next
         else:
             del holder[last]
     return changed
