@@ -165,7 +165,7 @@ def read_aoi(path: str | Path) -> Aoi:
         raise InputError(
             f"the AOI file {path} cannot be read ({error.strerror}); give the path of a GeoJSON file"
         ) from error
-    except ValueError as error:  # JSON's and Unicode's errors alike
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors alike
         raise InputError(f"the AOI file {path} is not JSON ({error}); save the area as GeoJSON") from error
     return parse_aoi(document, str(path))
 
@@ -178,7 +178,11 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
         source: What to call it in an error.
     """
     _check_crs(document, source)
-    parts = [_polygons(geometry, source) for geometry in _geometries(document, source)]
+    try:
+        geometries = _geometries(document, source)
+    except RecursionError as error:
+        raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
+    parts = [_polygons(geometry, source) for geometry in geometries]
     parts = [part for part in parts if not part.is_empty]
     if not parts:
         raise InputError(f"{source} holds no polygon with an area; draw one around the fields you want")
@@ -252,6 +256,7 @@ def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
         KeyError,
         IndexError,
         AttributeError,
+        OverflowError,
         shapely.errors.ShapelyError,
     ) as error:
         raise InputError(f"{source} has a {kind} with broken coordinates ({error}); save it again") from error

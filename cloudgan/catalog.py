@@ -276,4 +276,4 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _of(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{len(ids)} items, {ids[0]} for one"
+    return ids[0] if len(ids) == 1 else f"{len(ids)} items, {min(ids)} for one"

@@ -283,10 +283,16 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
         try:
             # How long it may take is Dask's own setting, distributed.comm.timeouts.connect.
             client = distributed.Client(options.scheduler)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
+            encrypted = str(options.scheduler).startswith("tls:")
+            remedy = (
+                "check the address, and the certificate that DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+                "__CLIENT__CERT and __CLIENT__KEY name"
+                if encrypted
+                else "check the address, as in tcp://host:8786, or tls://host:8786 where it is encrypted"
+            )
             raise InputError(
-                f"no Dask scheduler answers at {options.scheduler} ({error}); check the address, as in "
-                "tcp://host:8786"
+                f"no Dask scheduler answers at {options.scheduler} ({error}); {remedy}"
             ) from error
         with client:
             err.print(f"dashboard: {client.dashboard_link}")

@@ -28,6 +28,8 @@ FORMAT = 1
 """Version of the contract's own form."""
 
 _PLANE = re.compile(r"mask|cloudy:[a-z0-9]+|(?P<side>before|after)(?P<order>[2-9]?):[a-z0-9]+")
+# Bands become arrays of the store, beside these.
+_BAND = re.compile(r"(?!(time|y|x|provenance|spread|ledger|scl)$)[a-z][a-z0-9]*")
 _GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
 
 Device = Literal["cpu", "gpu", "auto"]
@@ -80,10 +82,13 @@ class Contract:
                 tile=int(raw["tile"]),
                 training=dict(raw.get("training", {})),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"{source} has a broken contract ({error!r}); {remedy}") from error
-        unknown = [plane for plane in contract.planes if not _PLANE.fullmatch(str(plane))]
-        if unknown or not contract.planes or not contract.bands or contract.tile <= 0:
+        unknown = [
+            plane for plane in contract.planes if not isinstance(plane, str) or not _PLANE.fullmatch(plane)
+        ]
+        named = all(isinstance(band, str) and _BAND.fullmatch(band) for band in contract.bands)
+        if unknown or not contract.planes or not contract.bands or not named or contract.tile <= 0:
             raise GeneratorError(
                 f"{source} asks for planes {list(contract.planes)} of {contract.tile} pixels and gives bands "
                 f"{list(contract.bands)}, which cloudgan cannot supply; {remedy}"
@@ -137,10 +142,11 @@ class Generator:
             ) from error
         try:
             session = _open(model, ("CPUExecutionProvider",))
+            metadata = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            reason = str(error).split("\n", maxsplit=1)[0]
-            raise GeneratorError(f"{path} is not a readable ONNX model ({reason}); is it whole?") from error
-        metadata = session.get_modelmeta().custom_metadata_map
+            raise GeneratorError(
+                f"{path} is not a readable ONNX model ({_first_line(error)}); is it whole?"
+            ) from error
         contract = Contract.parse(metadata.get(METADATA_KEY), str(path))
         _check_shapes(session, contract, path)
         return cls(contract, hashlib.sha256(model).hexdigest(), model, device)
@@ -165,9 +171,22 @@ class Generator:
         for start in range(0, len(planes), size):
             part = planes[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            (result,) = session.run(None, {session.get_inputs()[0].name: padded})
-            out.append(result[: len(part)])
+            out.append(self._run(session, padded)[: len(part)])
         return np.concatenate(out)
+
+    def _run(self, session: ort.InferenceSession, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        name, tile = self.contract.name, self.contract.tile
+        try:
+            (result,) = session.run(None, {session.get_inputs()[0].name: planes})
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            raise GeneratorError(f"the model {name} failed ({_first_line(error)}); is it sound?") from error
+        wanted = (len(planes), len(self.contract.bands), tile, tile)
+        if result.shape != wanted:
+            raise GeneratorError(
+                f"the model {name} gave an array of shape {result.shape}, where {wanted} was promised; "
+                "export it again"
+            )
+        return np.asarray(result)
 
 
 DEFAULT = "temporal"
@@ -186,6 +205,8 @@ def _open(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # A model is one file, of which the digest speaks: it may name no other for its weights.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return ort.InferenceSession(model, options, providers=list(providers))
 
 
@@ -204,6 +225,10 @@ def _session(generator: Generator) -> ort.InferenceSession:
             "libraries it names, or run on the CPU"
         )
     return session
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0]
 
 
 def _check_shapes(session: ort.InferenceSession, contract: Contract, path: Path) -> None:

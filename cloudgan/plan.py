@@ -20,6 +20,7 @@ from cloudgan.errors import InputError
 from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Window
 from cloudgan.removal import output_dtypes, read_window
+from cloudgan.signing import unsigned
 from cloudgan.tiling import Tiling
 from cloudgan.units import (
     Blocks,
@@ -148,7 +149,7 @@ class Plan:
             "dates": [self.scenes[at].date.isoformat() for at in self.written],
             "items": {
                 scene.date.isoformat(): [
-                    [item.id, item.offset, *(item.asset(band).href for band in (*self.bands, "scl"))]
+                    [item.id, item.offset, *(unsigned(item.asset(b).href) for b in (*self.bands, "scl"))]
                     for item in scene.items
                 ]
                 for scene in self.scenes

@@ -17,8 +17,8 @@ import numpy as np
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudgan import __version__, clouds
-from cloudgan.cube import Reader, open_cube, open_what_is_there
-from cloudgan.errors import CloudganError, InputError
+from cloudgan.cube import Reader, foreign_drivers, open_cube, open_what_is_there
+from cloudgan.errors import CloudganError, InputError, redacted
 from cloudgan.generator import Generator
 from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
@@ -191,9 +191,10 @@ class _JobPlugin(WorkerPlugin):
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
         self.job = job
+        self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
 
     def setup(self, worker: Any) -> None:
-        for option, value in GDAL_OPTIONS.items():
+        for option, value in self.options.items():
             os.environ.setdefault(option, value)
 
 
@@ -269,7 +270,7 @@ def _settle(future: distributed.Future[UnitDone], report: Report) -> None:
     except CancelledError as error:
         report.failed[index] = f"its task was cancelled ({error})"
     except Exception as error:  # whatever a unit meets, the others go on, and this one is named
-        report.failed[index] = f"{type(error).__name__}: {error}"
+        report.failed[index] = redacted(f"{type(error).__name__}: {error}")
 
 
 def _version() -> str:

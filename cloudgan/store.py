@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from zarr.codecs import BloscCodec
 
 from cloudgan import __version__
 from cloudgan.clouds import NEVER
-from cloudgan.errors import StoreError
+from cloudgan.errors import CloudganError, StoreError
 from cloudgan.plan import Plan
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
 from cloudgan.units import CHUNK, Unit
@@ -34,6 +35,7 @@ from cloudgan.units import CHUNK, Unit
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 _IDENTITY = "cloudgan:plan"  # attribute of the root: the plan's identity, and the mark of a store of ours
 _LEDGER = "ledger/units"
+_COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
 
 PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
 """States of a unit in the ledger; the last is done again by a rerun, for its assets may be back."""
@@ -55,7 +57,8 @@ class Store:
 
     def ledger(self) -> NDArray[np.uint8]:
         """The state of each unit, shape (units,)."""
-        return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
+        with _naming_damage(self.location):
+            return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
 
     def writer(self, plan: Plan, unit: Unit) -> Callable[[int, Declouded], None]:
         """What writes the dates of a unit, each as whole shards.
@@ -84,8 +87,8 @@ class Store:
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write what was run and, last of all, the consolidated metadata."""
         group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
-        before: Any = group.attrs.get("cloudgan:run", {})
-        known = before.get("missing_items", [])
+        before: Any = group.attrs.get("cloudgan:run")
+        known = before.get("missing_items", []) if isinstance(before, dict) else []
         if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
             report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
         group.update_attributes({"cloudgan:run": dict(report)})
@@ -123,7 +126,7 @@ def identity_of(location: str) -> dict[str, Any] | None:
     """
     root = _zarr_store(location)
     try:
-        group = zarr.open_group(root, mode="r", use_consolidated=False)
+        group = zarr.open_group(root, mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError):
         if isinstance(root, zarr.storage.LocalStore) and root.root.exists():
             if root.root.is_dir() and not any(root.root.iterdir()):
@@ -138,6 +141,22 @@ def identity_of(location: str) -> dict[str, Any] | None:
     if not isinstance(identity, dict):
         raise _not_ours(location)
     return identity
+
+
+@contextmanager
+def _naming_damage(location: str) -> Iterator[None]:
+    """Turn whatever zarr stumbles over in a broken store into one sentence.
+
+    Raises:
+        StoreError: What is done within met something else than a refusal of the disk.
+    """
+    try:
+        yield
+    except (CloudganError, OSError):
+        raise
+    except Exception as error:  # of zarr, its codecs, JSON and numpy
+        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        raise StoreError(f"{location} is damaged ({reason}); remove it, or give another --out") from error
 
 
 def _unusable(location: str, error: Exception) -> StoreError:
@@ -167,8 +186,10 @@ def check_identity(location: str, wanted: dict[str, Any], *, overwrite: bool = F
     """`check` for whatever has this identity."""
     found = identity_of(location)
     if found not in (None, wanted) and not overwrite:
+        with _naming_damage(location):
+            differ = differences(found or {}, wanted)
         raise StoreError(
-            f"{location} was made with other settings ({differences(found or {}, wanted)}); "
+            f"{location} was made with other settings ({differ}); "
             "give another --out, or --overwrite to replace it"
         )
 
@@ -184,7 +205,8 @@ def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
     try:
         if identity_of(location) not in (None, plan.identity()):
             _remove(location)
-        _make_template(_zarr_store(location), plan)
+        with _naming_damage(location):
+            _make_template(_zarr_store(location), plan)
     except OSError as error:
         raise _unusable(location, error) from error
     return Store(location)
@@ -248,6 +270,7 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
     attributes = _root_attributes(plan) | {_IDENTITY: plan.identity()}
     group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
     if _LEDGER in group:
+        _check_template(group, plan)
         return
     _make_coordinates(group, plan)
     chunk, dtypes = min(CHUNK, plan.block), output_dtypes(plan.contract.bands)
@@ -278,6 +301,26 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
         dimension_names=("unit",),
         overwrite=True,
     )
+
+
+def _check_template(group: zarr.Group, plan: Plan) -> None:
+    """Make sure that the arrays are what was made, before they are read: a ledger may claim any size.
+
+    Raises:
+        StoreError: One is missing or has another shape.
+    """
+    shape, dtypes = (len(plan.written), *plan.grid.shape), output_dtypes(plan.contract.bands)
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+    wanted = {name: (shape, np.dtype(dtypes[name])) for name in _variables(plan)}
+    wanted |= {_LEDGER: ((plan.unit_count,), np.dtype(np.uint8))}
+    found = {name: group.get(name) for name in (*wanted, *_COORDINATES)}
+    for name, array in found.items():
+        known = isinstance(array, zarr.Array) and (array.shape, array.dtype)
+        if not known or known != wanted.get(name, known):
+            raise StoreError(
+                f"{group.store_path} is damaged (its {name} is not what was made); give another --out, or "
+                "remove it"
+            )
 
 
 def _make_coordinates(group: zarr.Group, plan: Plan) -> None:

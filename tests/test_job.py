@@ -173,7 +173,7 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
         ({"max_cloud_cover": float("nan")}, "--max-cloud-cover nan is no percentage"),
         ({"context_days": -1}, "--context-days -1 is not between 0 and 3650; give 30, say"),
         ({"context_days": 4000}, "--context-days 4000 is not between"),
-        ({"resolution": 0}, "--resolution 0 is not between 0 and 10000 metres; give 10, say"),
+        ({"resolution": 0}, "--resolution 0 is not between 0.1 and 10000 metres; give 10, say"),
         ({"resolution": -10.0}, "--resolution -10 is not between"),
         ({"resolution": float("inf")}, "--resolution inf is not between"),
         ({"resolution": float("nan")}, "--resolution nan is not between"),
@@ -207,3 +207,10 @@ def test_the_limits_themselves_are_allowed():
 def test_a_job_is_json():
     job = BatchJob(**NEEDED, memory="4GB")
     assert BatchJob(**json.loads(json.dumps(job.as_json()))) == job
+
+
+@pytest.mark.parametrize("out", ["s3://key:secret@bucket/out.zarr", "az://account/out.zarr?sig=secret"])
+def test_credentials_in_the_output_are_refused_and_not_told(out):
+    with pytest.raises(InputError, match="has credentials or options in it") as caught:
+        BatchJob(**NEEDED | {"out": out})
+    assert "secret" not in str(caught.value)
