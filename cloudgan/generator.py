@@ -27,7 +27,9 @@ METADATA_KEY = "cloudgan"
 FORMAT = 1
 """Version of the contract's own form."""
 
-_PLANE = re.compile(r"mask|cloudy:[a-z0-9]+|(?P<side>before|after)(?P<order>[2-9]?):[a-z0-9]+")
+_PLANE = re.compile(
+    r"mask|cloudy:[a-z0-9]+|(?P<nearest>before|after):[a-z0-9]+|(?P<dated>earlier|later)(?P<order>[2-9]?):[a-z0-9]+"
+)
 # Bands become arrays of the store, beside these.
 _BAND = re.compile(r"(?!(time|y|x|provenance|spread|ledger|scl)$)[a-z][a-z0-9]*")
 _GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
@@ -44,8 +46,9 @@ class Contract:
     version: str
     """Version of the model."""
     planes: tuple[str, ...]
-    """Input planes in order: `cloudy:BAND`, `mask`, `before:BAND` and `before:age` of the nearest clear look
-    before, `before2:BAND` of the second nearest and so on up to 9, and likewise `after:BAND`.
+    """Input planes in order: `cloudy:BAND`, `mask`; `before:BAND`, `before:age`, `after:BAND`, `after:age` of
+    the nearest clear look of each pixel; `earlier:BAND`, `earlier:age`, `earlier2:BAND`... `later:BAND`... of
+    the nearest dates that show much of the tile, see `clouds.dated_looks`.
     Bands are reflectance (1.0 is 100 %, 0 no data), the mask is 1 where hidden, ages are days, 0 if none."""
     bands: tuple[str, ...]
     """Output bands in order, reflectance."""
@@ -103,9 +106,15 @@ class Contract:
 
     @property
     def depth(self) -> int:
-        """How many clear looks before and after it asks for; 0 if it does not see time."""
+        """How many dates of a tile's own it asks for on each side."""
         named = [_PLANE.fullmatch(plane) for plane in self.planes]
-        return max([int(match["order"] or 1) for match in named if match and match["side"]], default=0)
+        return max([int(match["order"] or 1) for match in named if match and match["dated"]], default=0)
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether it asks for clear looks at other dates, and so can fill gaps without data."""
+        named = [_PLANE.fullmatch(plane) for plane in self.planes]
+        return any(match["nearest"] or match["dated"] for match in named if match)
 
 
 @dataclass(frozen=True, slots=True)

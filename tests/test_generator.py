@@ -36,11 +36,11 @@ def planes(batch, depth=3, tile=32, seed=0):
 
 def test_a_contract_says_what_goes_in_and_comes_out():
     contract = Contract.parse(json.dumps(WHOLE), "model.onnx")
+    assert contract.sees_time
     assert contract.planes == tuple(WHOLE["planes"])
     assert contract.bands == ("green", "nir")
     assert contract.tile == 32
     assert contract.training == {"psnr": 33.5}
-    assert contract.depth == 1
 
 
 def test_a_contract_without_a_model_card_is_one():
@@ -54,16 +54,17 @@ def test_the_bands_to_read_are_the_output_first_then_what_planes_add():
 
 
 @pytest.mark.parametrize(
-    ("names", "depth"),
+    ("names", "sees", "depth"),
     [
-        (["cloudy:green", "mask"], 0),
-        (["cloudy:green", "after:age"], 1),
-        (["before:green"], 1),
-        (["before:green", "after3:age", "before2:green"], 3),
+        (["cloudy:green", "mask"], False, 0),
+        (["cloudy:green", "after:age"], True, 0),
+        (["before:green"], True, 0),
+        (["earlier:green", "later3:age", "earlier2:green"], True, 3),
     ],
 )
-def test_a_generator_looks_as_far_as_its_planes_say(names, depth):
-    assert Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx").depth == depth
+def test_a_generator_looks_as_far_as_its_planes_say(names, sees, depth):
+    contract = Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx")
+    assert (contract.sees_time, contract.depth) == (sees, depth)
 
 
 def test_a_model_without_a_contract_is_refused():
