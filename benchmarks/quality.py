@@ -1,6 +1,6 @@
 """How near declouded pixels come to the truth, against what a user gets for free, on ground never trained on.
 
-    python benchmarks/quality.py DATA [--model temporal] [--json quality.json] [--quick]
+    python benchmarks/quality.py DATA [--model temporal] [--json quality.json] [--publish PAGE] [--quick]
 
 The experiment behind `docs/quality.md`: all regions held out of training (`cloudgan.training.series`), every
 method through the serving path (`cloudgan.evaluation`; `cloudgan.cases` says which kinds of cases there are).
@@ -84,28 +84,77 @@ def _of_a_pair(place: Place) -> Iterator[Case]:
         yield transplanted(place, 0, turned, "under its own clouds")
 
 
-def table(entries: Sequence[dict]) -> str:
-    """The summary as Markdown."""
-    lines = []
-    for entry in entries:
-        lines += [
-            f"\n### {entry['kind']}, {entry['group']}, {entry['region']} ({entry['units']} units, "
-            f"{entry['regions']} regions, {entry['pixels']:,} pixels)\n",
-            "| method | PSNR dB | MAE | SSIM | SAM deg | PC |",
-            "|---|---|---|---|---|---|",
+def report(result: dict) -> str:
+    """All results as Markdown."""
+    lines = [
+        "Gain in PSNR, mean over units (95 % interval):\n",
+        "| cases | over the best plain baseline | over the best aligned baseline |",
+        "|---|---|---|",
+    ]
+    order = sorted(result["summary"], key=lambda e: (e["kind"] != "transplanted", e["kind"], e["group"]))
+    for entry in order:
+        cells = [_gain(gain) for gain in entry["gains"] if gain["model"] == "temporal"]
+        lines.append(f"| {entry['kind']}, {entry['group']}, {entry['region']} | {' | '.join(cells)} |")
+    for entry in order:
+        if entry["region"] == "all" or (entry["regions"] == 1 and entry["group"] == "120 m"):
+            lines += _scores(entry)
+    for by in sorted({row["by"] for row in result["by"]}):
+        lines += _classes(by, [row for row in result["by"] if row["by"] == by])
+    return "\n".join(lines) + "\n"
+
+
+def _gain(gain: dict) -> str:
+    low, high = gain["95 %"]
+    return (
+        f"{gain['gain dB']:+.2f} dB ({low:+.2f} to {high:+.2f}) over {gain['over']}, "
+        f"won {gain['won']} of {gain['units']}"
+    )
+
+
+def _scores(entry: dict) -> list[str]:
+    bests = {
+        metric: best(row[metric] for row in entry["methods"].values())
+        for metric, best in (("psnr", max), ("mae", min), ("ssim", max), ("sam", min), ("pc", max))
+    }
+    digits = {"psnr": 2, "mae": 4, "ssim": 4, "sam": 2, "pc": 3}
+    lines = [
+        f"\n**{entry['kind']}, {entry['group']}** ({entry['units']} units of {entry['regions']} regions, "
+        f"{entry['pixels']:,} pixels)\n",
+        "| method | PSNR dB | MAE | SSIM | SAM deg | PC | PC green | PC red | PC nir |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in entry["methods"].items():
+        cells = [
+            f"**{row[metric]:.{places}f}**" if row[metric] == bests[metric] else f"{row[metric]:.{places}f}"
+            for metric, places in digits.items()
         ]
-        for name, row in entry["methods"].items():
-            lines.append(
-                f"| {name} | {row['psnr']:.2f} | {row['mae']:.4f} | {row['ssim']:.4f} | {row['sam']:.2f} "
-                f"| {row['pc']:.3f} |"
-            )
-        for gain in entry["gains"]:
-            low, high = gain["95 %"]
-            lines.append(
-                f"\n{gain['model']} over {gain['over']}: {gain['gain dB']:+.2f} dB "
-                f"(95 % {low:+.2f} to {high:+.2f}), won {gain['won']} of {gain['units']}"
-            )
-    return "\n".join(lines)
+        bands = [f"{row[f'pc {band}']:.3f}" for band in range(3)]
+        lines.append(f"| {name} | {' | '.join([*cells, *bands])} |")
+    return lines
+
+
+def _classes(by: str, rows: Sequence[dict]) -> list[str]:
+    names = list(rows[0]["mae"])
+    lines = [
+        f"\nMean absolute error by {by}:\n",
+        f"| {by} | pixels | {' | '.join(names)} |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for row in rows:
+        best = min(row["mae"].values())
+        cells = [f"**{mae:.4f}**" if mae == best else f"{mae:.4f}" for mae in row["mae"].values()]
+        where = f"{row['kind']}, {row['group']}, {row['class']}"
+        lines.append(f"| {where} | {row['pixels']:,} | {' | '.join(cells)} |")
+    return lines
+
+
+def publish(text: str, page: Path) -> None:
+    """Put the results between the marks of a page."""
+    before, mark, rest = page.read_text().partition("<!-- results -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not (mark and end):
+        raise SystemExit(f"{page} has no <!-- results --> and <!-- end --> to write between")
+    page.write_text(f"{before}{mark}\n{text}\n{end}{after}")
 
 
 def main() -> None:
@@ -116,6 +165,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the sample imagery")
     parser.add_argument("--model", default="temporal", help="name or path of the model (default temporal)")
     parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument("--publish", type=Path, metavar="PAGE", help="write the tables into this page")
     parser.add_argument("--hold-out", nargs="+", default=list(HELD_OUT), metavar="REGION")
     parser.add_argument("--quick", action="store_true", help="a quarter of the 10 m cases")
     parser.add_argument(
@@ -134,10 +184,10 @@ def main() -> None:
         ),
     )
     result = evaluation.as_json(found)
-    print(table(result["summary"]))
-    print("\nMAE by thickness, by age of the nearest look and by depth in the gap:")
-    print(json.dumps(result["by"], indent=1))
-    print(json.dumps(result["spread"]))
+    text = report(result)
+    print(text)
+    if options.publish:
+        publish(text, options.publish)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
