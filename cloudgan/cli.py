@@ -111,6 +111,9 @@ def batch(
         bool | None,
         typer.Option("--clip/--no-clip", help="No data outside the polygon, instead of its bounding box."),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do only the units that the last run names as failed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the report as JSON.")] = False,
     job: Annotated[Path | None, typer.Option(help="TOML file with these options; flags override it.")] = None,
 ) -> None:
@@ -137,11 +140,11 @@ def batch(
         "allow_missing": allow_missing,
         "clip": clip,
     }
-    _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json)
+    _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json, retry_failed=retry_failed)
 
 
-def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
-    from cloudgan import store
+def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool, retry_failed: bool) -> None:
+    from cloudgan import run, store
 
     workers, memory = _share_of_machine(options)
     plan, generator = _planned(options, memory)
@@ -153,11 +156,18 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
             typer.echo(json.dumps(summary, indent=2))
         return
     store.check(options.out, plan, overwrite=options.overwrite)
-    report = _executed(options, plan, generator, min(workers, plan.unit_count), memory)
+    begun = store.begun(options.out, plan)
+    if retry_failed and begun is None:
+        raise InputError(f"{options.out} has no failed units yet: run without --retry-failed first")
+    only = begun.dead_letters() if begun and retry_failed else None
+    if begun and (only == [] or begun.is_finished()):
+        report = run.Report.of_ledger(begun.ledger())
+    else:
+        report = _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
     if as_json:
         typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
     _print_report(report, options.out)
-    if report.failed:
+    if report.failed or report.unfinished:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -188,18 +198,25 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
 
 
 def _executed(
-    options: BatchJob, plan: Plan, generator: Generator, workers: int, memory: int | None
+    options: BatchJob,
+    plan: Plan,
+    generator: Generator,
+    workers: int,
+    memory: int | None,
+    only: list[int] | None,
 ) -> Report:
-    from cloudgan import run, store
+    from cloudgan import lease, run, store
 
-    with _client(options, workers, memory) as client:
+    with lease.held(options.out):
+        pass  # before workers are started for nothing; whoever writes takes it again
+    with _client(options, workers, memory) as client, _terminated_as_by_ctrl_c():
         run.check_workers(client, plan)
         target = store.prepare(options.out, plan, overwrite=options.overwrite)
         reader = cast("Reader", options.reader)
         job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
             with _progress(plan) as show:
-                return run.execute(job, client, show)
+                return run.execute(job, client, show, only=only)
         except KeyboardInterrupt:
             err.print("interrupted: what is done is kept; run the same command again to do the rest")
             raise typer.Exit(INTERRUPTED) from None
@@ -277,6 +294,16 @@ def _workers_deaf_to_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
+def _terminated_as_by_ctrl_c() -> Iterator[None]:
+    """A SIGTERM in here, as clusters send it, ends the run in order, and lets go of the store."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
     """A bar of units, pixels, rate and time left; nothing where stderr is no terminal."""
     if not err.is_terminal:
@@ -325,8 +352,8 @@ def _plan_table(summary: dict[str, Any]) -> Table:
 def _print_report(report: Report, out: str) -> None:
     if report.skipped:
         err.print(f"{report.skipped} of {report.units} units were done already")
-    for index, reason in sorted(report.failed.items()):
-        err.print(f"unit {index} failed: {reason}", style="red")
+    for index, letter in sorted(report.failed.items()):
+        err.print(f"unit {index} failed: {letter.reason}", style="red")
     if report.missing:
         err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
     rate = report.pixels / max(report.seconds, 1e-9) / 1e6
@@ -338,6 +365,8 @@ def _print_report(report: Report, out: str) -> None:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
         )
+    if report.unfinished:
+        err.print(f"the store lacks this run's report: {report.unfinished}", style="red")
 
 
 @app.command()

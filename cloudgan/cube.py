@@ -9,8 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from itertools import repeat
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import dask.array
@@ -32,6 +33,7 @@ from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.items import SCL, Asset, SourceItem
 from cloudgan.radiometry import harmonise
 from cloudgan.signing import sign
+from cloudgan.storage import reason, without_query
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
@@ -40,6 +42,7 @@ READ_THREADS = 4
 """Scenes read at once: a remote asset is mostly waiting."""
 
 _Layer = dict[str, Any]  # band -> numpy or dask array (y, x) of one item
+_ReadLayer = Callable[[SourceItem, Grid, Sequence[str]], _Layer | None]  # None leaves the item out
 _DTYPES = {SCL: np.dtype(np.uint8)}  # every other band is uint16
 
 
@@ -75,10 +78,9 @@ def open_cube(
         # its own buffers lacking a frame, forgets to in threads.
         warnings.simplefilter("ignore")
         if chunks is None:
-            with ThreadPoolExecutor(READ_THREADS) as pool:
-                read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(reader))
-                return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
-        lazy = [_scene(scene, grid, names, reader, chunks) for scene in scenes]
+            return _read(scenes, grid, names, partial(_layer, reader=reader))
+        layer = partial(_layer, reader=reader, chunks=chunks)
+        lazy = [_scene(scene, grid, names, layer, chunks) for scene in scenes]
     return _dataset({name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid)
 
 
@@ -91,17 +93,23 @@ def open_what_is_there(
         The cube, whose `scl` is `clouds.SCL_MISSING` where only an unreadable item has data, and the ids of
         those items.
     """
-    try:
-        return open_cube(scenes, grid, bands, reader=reader), ()
-    except ReadError:
-        broken = {
-            item.id
-            for scene in scenes
-            for item in scene.items
-            if not _is_readable(item, grid, (*bands, SCL), reader)
-        }
-    whole = [replace(s, items=tuple(i for i in s.items if i.id not in broken)) for s in scenes]
-    cube = open_cube(whole, grid, bands, reader=reader)
+    broken: set[str] = set()
+
+    def layer(item: SourceItem, grid: Grid, names: Sequence[str]) -> _Layer | None:
+        try:
+            try:
+                return _layer(item, grid, names, reader)
+            except ReadError:  # once more, for it may pass: whatever is missing is missing in the store
+                return _layer(item, grid, names, reader)
+        except ReadError:
+            broken.add(item.id)
+            return None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `open_cube`
+        cube = _read(scenes, grid, (*bands, SCL), layer)
+    if not broken:
+        return cube, ()
     empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
     for at, scene in enumerate(scenes):
         for item in scene.items:
@@ -112,24 +120,22 @@ def open_what_is_there(
     return cube, tuple(sorted(broken))
 
 
-def _is_readable(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader) -> bool:
-    try:
-        _layer(item, grid, names, reader, None)
-    except ReadError:
-        return False
-    return True
+def _read(scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer) -> xr.Dataset:
+    """Read scenes now, some at once."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        read = pool.map(_scene, scenes, repeat(grid), repeat(names), repeat(layer))
+        return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
 
 
-def _read_scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader) -> _Layer:
-    return _scene(scene, grid, names, reader, None)
-
-
-def _scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+def _scene(
+    scene: Scene, grid: Grid, names: Sequence[str], layer: _ReadLayer, chunks: int | None = None
+) -> _Layer:
     """One scene, mosaicked: for each band an array (y, x), in memory or lazy."""
     items = [
         item for item in scene.items if item_window(item, grid.lattice).intersection(grid.window) is not None
     ]
-    layers = (_layer(item, grid, names, reader, chunks) for item in items)
+    read = (layer(item, grid, names) for item in items)
+    layers = (one for one in read if one is not None)
     merged = next(layers, None)
     if merged is None:
         edge = chunks or max(grid.shape)
@@ -139,7 +145,9 @@ def _scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader, chunk
     return merged
 
 
-def _layer(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+def _layer(
+    item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None = None
+) -> _Layer:
     """One item on the grid, harmonised: for each band an array (y, x), in memory or lazy."""
     read = _READERS[reader]
     try:
@@ -147,14 +155,29 @@ def _layer(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, c
     except (RasterioError, RuntimeError, OSError) as error:
         if isinstance(error, CloudganError):
             raise
-        reason = str(error.__cause__ or error).split("\n", maxsplit=1)[0]
+        asset, why = _blamed(item, names, error)
+        which = f"{asset.band} ({without_query(asset.href)}): " if asset else ""
         raise ReadError(
-            f"item {item.id} could not be read: {reason}; run the same command again, or give --allow-missing"
+            f"item {item.id} could not be read: {which}{why}; run the same command again, or give "
+            "--allow-missing",
+            item.id,
+            without_query(asset.href) if asset else None,
         ) from error
     for name in names:
         if name != SCL and item.offset:
             layer[name] = _harmonised(layer[name], item.offset)
     return layer
+
+
+def _blamed(item: SourceItem, names: Sequence[str], error: BaseException) -> tuple[Asset | None, str]:
+    """Which asset an error is about, by the file that GDAL names, and GDAL's own words for it."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    told = " ".join(map(str, chain))
+    named = (item.asset(name) for name in names)
+    asset = next((one for one in named if PurePosixPath(without_query(one.href)).name in told), None)
+    return asset, reason(chain[-1])
 
 
 def _harmonised(values: Any, offset: int) -> Any:

@@ -14,14 +14,14 @@ ROOT = Path(cloudgan.__file__).parent
 # A module may import the modules of the lines above its own, and none beside it. A new one is entered here.
 LAYERS = """
 errors
-grid dates radiometry signing
-tiling clouds aoi items
+grid dates radiometry signing storage identity
+tiling clouds aoi items lease
 stac
 catalog
 cube generator
 removal
 plan
-planning store
+planning store attempts
 job run
 demo training
 cli
