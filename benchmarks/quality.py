@@ -38,6 +38,7 @@ from cloudgan.grid import Window
 from cloudgan.removal import NO_SPREAD, Provenance, Scenes, declouded, default_tiling
 from cloudgan.training import scores
 from cloudgan.training.series import (
+    DEPTH,
     HELD_OUT,
     Series,
     Sky,
@@ -166,11 +167,12 @@ def baselines(case: Case) -> dict[str, NDArray[np.float32]]:
     series, at = case.series, case.at
     cloudy, hidden = series.images[at], series.hidden[at]
     every = planes(cloudy, hidden, series.images, series.clear, series.days, at)
+    first = 4 + 4 * DEPTH
     before, age_before, after, age_after = (
         every[..., 4:7],
         every[..., 7:8],
-        every[..., 8:11],
-        every[..., 11:12],
+        every[..., first : first + 3],
+        every[..., first + 3 : first + 4],
     )
     has_before, has_after = (np.all(look > 0, axis=-1, keepdims=True) for look in (before, after))
     none = np.float32(np.nan)
@@ -285,9 +287,9 @@ def evaluate(found: Iterator[Case], generators: dict[str, Generator]) -> dict:
 
 def _pool(pooled: dict, case: Case, made: dict, judged: NDArray) -> None:
     series, at = case.series, case.at
-    looks = clouds.nearest_looks(series.clear)
+    looks = clouds.nearest_looks(series.clear, at)
     ages = np.minimum(
-        *(clouds.days_between(look[at], series.days, at) for look in (looks.before, looks.after))
+        *(clouds.days_between(look[0], series.days, at) for look in (looks.before, looks.after))
     )
     depth = distance_transform_edt(series.hidden[at])
     for what, values, edges in (("age", ages, _AGES), ("depth", depth, _DEPTHS)):

@@ -6,7 +6,7 @@ All functions are pure and work on arrays whose last two axes are y and x.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -111,29 +111,37 @@ NEVER = 65535
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """For each pixel of each date, which other date shows its ground clear."""
+    """For each pixel of one date, which other dates show its ground clear, the nearest first."""
 
     before: NDArray[np.int16]
-    """Index in time of the nearest clear look before, -1 where there is none; shape (time, y, x)."""
+    """Indices in time of the nearest clear looks before, -1 where there is none; shape (depth, y, x)."""
     after: NDArray[np.int16]
-    """Index in time of the nearest clear look after, -1 where there is none; shape (time, y, x)."""
+    """Indices in time of the nearest clear looks after, -1 where there is none; shape (depth, y, x)."""
 
 
-def nearest_looks(clear: NDArray[np.bool_]) -> Looks:
-    """The nearest clear looks strictly before and strictly after each date, for every pixel at once.
+def nearest_looks(clear: NDArray[np.bool_], at: int, depth: int = 1) -> Looks:
+    """The nearest clear looks strictly before and strictly after one date, for every pixel at once.
 
     Args:
         clear: Whether the ground is seen, shape (time, y, x), in order of time.
+        at: Index of the date.
+        depth: How many to find on each side.
     """
-    times = len(clear)
-    index = np.arange(times, dtype=np.int16)[:, None, None]
-    before = np.full(clear.shape, -1, np.int16)
-    np.maximum.accumulate(np.where(clear, index, np.int16(-1))[:-1], axis=0, out=before[1:])
-    after = np.full(clear.shape, times, np.int16)
-    backwards = np.where(clear, index, np.int16(times))[:0:-1]
-    after[:-1] = np.minimum.accumulate(backwards, axis=0)[::-1]
-    after[after == times] = -1
-    return Looks(before, after)
+    return Looks(_found(clear, range(at - 1, -1, -1), depth), _found(clear, range(at + 1, len(clear)), depth))
+
+
+def _found(clear: NDArray[np.bool_], dates: Iterable[int], depth: int) -> NDArray[np.int16]:
+    """Indices of the first so many of the dates at which each pixel is clear."""
+    found = np.full((depth, *clear.shape[1:]), -1, np.int16)
+    for date in dates:
+        new = clear[date] & (found[-1] < 0)
+        for place in found:  # the first empty place takes it
+            here = new & (place < 0)
+            place[here] = date
+            new &= ~here
+        if (found[-1] >= 0).all():
+            break
+    return found
 
 
 def days_between(looks: NDArray[np.int16], days: NDArray[np.int64], at: int) -> NDArray[np.uint16]:

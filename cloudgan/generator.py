@@ -27,7 +27,7 @@ METADATA_KEY = "cloudgan"
 FORMAT = 1
 """Version of the contract's own form."""
 
-_PLANE = re.compile(r"mask|(cloudy|before|after):[a-z0-9]+|(before|after):age")
+_PLANE = re.compile(r"mask|cloudy:[a-z0-9]+|(?P<side>before|after)(?P<order>[2-9]?):[a-z0-9]+")
 _GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
 
 Device = Literal["cpu", "gpu", "auto"]
@@ -42,7 +42,8 @@ class Contract:
     version: str
     """Version of the model."""
     planes: tuple[str, ...]
-    """Input planes in order: `cloudy:BAND`, `mask`, `before:BAND`, `before:age`, `after:BAND`, `after:age`.
+    """Input planes in order: `cloudy:BAND`, `mask`, `before:BAND` and `before:age` of the nearest clear look
+    before, `before2:BAND` of the second nearest and so on up to 9, and likewise `after:BAND`.
     Bands are reflectance (1.0 is 100 %, 0 no data), the mask is 1 where hidden, ages are days, 0 if none."""
     bands: tuple[str, ...]
     """Output bands in order, reflectance."""
@@ -96,9 +97,10 @@ class Contract:
         return tuple(dict.fromkeys([*self.bands, *(name for name in named if name != "age")]))
 
     @property
-    def sees_time(self) -> bool:
-        """Whether it asks for clear looks before or after, and so can fill gaps without data."""
-        return any(plane.startswith(("before:", "after:")) for plane in self.planes)
+    def depth(self) -> int:
+        """How many clear looks before and after it asks for; 0 if it does not see time."""
+        named = [_PLANE.fullmatch(plane) for plane in self.planes]
+        return max([int(match["order"] or 1) for match in named if match and match["side"]], default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,10 +177,12 @@ def declouded(
     )
     scenes = scenes.crop(cover)
     # Inside the buffer of a date's own clouds nothing vouches for a look being clear.
-    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0))
+    clear = (scenes.states == State.CLEAR) & (opacity == 0)
+    contract = generator.contract
     with ThreadPoolExecutor(threads) as pool:
         for at in range(len(scenes.days)) if dates is None else dates:
-            date = _Date(scenes, opacity[at], looks, at, sees_time=generator.contract.sees_time)
+            looks = clouds.nearest_looks(clear, at, max(1, contract.depth))
+            date = _Date(scenes, opacity[at], looks, at, sees_time=contract.depth > 0)
             yield _declouded_date(date, target, generator, tiling, pool)
 
 
@@ -201,7 +203,7 @@ class _Date:
         empty = _is_empty(self.scenes.states[self.at, rows, cols])
         if not self.sees_time:  # nothing can be said of ground that no band of this date shows
             return np.where(empty, np.float32(0), weight)
-        seen = (self.looks.before[self.at, rows, cols] >= 0) | (self.looks.after[self.at, rows, cols] >= 0)
+        seen = (self.looks.before[0, rows, cols] >= 0) | (self.looks.after[0, rows, cols] >= 0)
         return np.where(empty, seen.astype(np.float32), weight)
 
     def plane(self, name: str, bands: tuple[str, ...], window: Window) -> NDArray[np.float32]:
@@ -213,7 +215,8 @@ class _Date:
             return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
         if kind == "cloudy":
             return _reflectance(self.scenes.bands[bands.index(what)][self.at, rows, cols])
-        looks: NDArray[np.int16] = getattr(self.looks, kind)[self.at, rows, cols]
+        side, order = kind.rstrip("23456789"), kind.lstrip("abefort")
+        looks: NDArray[np.int16] = getattr(self.looks, side)[int(order or 1) - 1, rows, cols]
         if what == "age":
             ages = clouds.days_between(looks, self.scenes.days, self.at)
             return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
@@ -257,7 +260,7 @@ def _declouded_date(
     generated_pixels = provenance == Provenance.GENERATED
     ages = [
         np.where(
-            generated_pixels, clouds.days_between(looks[date.at, rows, cols], date.scenes.days, date.at), 0
+            generated_pixels, clouds.days_between(looks[0, rows, cols], date.scenes.days, date.at), 0
         ).astype(np.uint16)
         for looks in (date.looks.before, date.looks.after)
     ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
@@ -28,6 +29,7 @@ from cloudgan.lease import Lease, held
 from cloudgan.plan import Plan, Unit
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.signing import forget_signatures
+from cloudgan.storage import reason
 from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store, check
 
 GDAL_OPTIONS = {
@@ -234,8 +236,17 @@ class _JobPlugin(WorkerPlugin):
         self.job = job
 
     def setup(self, worker: Any) -> None:
-        for option, value in GDAL_OPTIONS.items():
+        for option, value in (GDAL_OPTIONS | _gdal_endpoint(os.environ)).items():
             os.environ.setdefault(option, value)
+
+
+def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
+    """GDAL's own names for an S3 server other than Amazon's, which others read from `AWS_ENDPOINT_URL`."""
+    url = urlsplit(environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""))
+    if not url.netloc:
+        return {}
+    secure = "YES" if url.scheme == "https" else "NO"
+    return {"AWS_S3_ENDPOINT": url.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def _job(plugin: str) -> Job:
@@ -320,7 +331,15 @@ def _brought(job: Job, client: distributed.Client) -> Iterator[str]:
     """Bring the job to the workers; the name under which they have it."""
     # A name of this run alone: the scheduler may still hold a failed task of a run before.
     plugin = _JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
-    client.register_plugin(plugin)
+    for last in (False, False, True):
+        try:
+            client.register_plugin(plugin)
+            break
+        except OSError as error:  # a worker that dies at this moment takes the whole round with it
+            if last:
+                raise ClusterError(
+                    f"the workers cannot be told of the job ({reason(error)}); run the same command again"
+                ) from error
     try:
         yield plugin.name
     finally:

@@ -47,6 +47,26 @@ def object_store(url: str) -> ObjectStore:
         raise unusable(url, error) from error
 
 
+def read_text(url: str) -> str:
+    """An object as UTF-8 text.
+
+    Args:
+        url: Its address, `s3://bucket/key` for one.
+
+    Raises:
+        FileNotFoundError: There is none.
+        StoreError: The place is none, or refuses.
+    """
+    folder, _, name = url.rpartition("/")
+    store = object_store(folder)
+    try:
+        return bytes(store.get(name).bytes()).decode("utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        raise
+    except Exception as error:  # obstore's own types
+        raise StoreError(f"{url} cannot be read ({reason(error)}); check it and your credentials") from error
+
+
 def unusable(location: str, error: Exception) -> StoreError:
     """What to tell the user of an output that cannot be opened or begun."""
     return StoreError(f"{location} cannot be used ({reason(error)}); give an --out that can be written")

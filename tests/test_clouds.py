@@ -165,15 +165,17 @@ series = npst.arrays(
 )
 
 
-@given(series)
-def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear):
-    looks = nearest_looks(clear)
-    for (at, row, col), _ in np.ndenumerate(clear):
-        dates = np.flatnonzero(clear[:, row, col])
-        before, after = dates[dates < at], dates[dates > at]
-        assert looks.before[at, row, col] == (before[-1] if len(before) else -1)
-        assert looks.after[at, row, col] == (after[0] if len(after) else -1)
-    assert looks.before.dtype == looks.after.dtype == np.int16
+@given(series, st.integers(1, 4))
+def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear, depth):
+    for at in range(len(clear)):
+        looks = nearest_looks(clear, at, depth)
+        for row, col in np.ndindex(*clear.shape[1:]):
+            dates = np.flatnonzero(clear[:, row, col])
+            before, after = dates[dates < at][::-1][:depth], dates[dates > at][:depth]
+            none = [-1] * depth
+            assert looks.before[:, row, col].tolist() == [*before, *none[len(before) :]]
+            assert looks.after[:, row, col].tolist() == [*after, *none[len(after) :]]
+        assert looks.before.dtype == looks.after.dtype == np.int16
 
 
 @given(series, st.data())
@@ -181,7 +183,7 @@ def test_days_are_counted_to_the_look(clear, data):
     gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
     days = np.cumsum(gaps).astype(np.int64) + 18000
     at = data.draw(st.integers(0, len(clear) - 1))
-    for looks in (nearest_looks(clear).before[at], nearest_looks(clear).after[at]):
+    for looks in (nearest_looks(clear, at).before[0], nearest_looks(clear, at).after[0]):
         counted = days_between(looks, days, at)
         assert counted.dtype == np.uint16
         for place, look in np.ndenumerate(looks):

@@ -40,7 +40,7 @@ def test_a_contract_says_what_goes_in_and_comes_out():
     assert contract.bands == ("green", "nir")
     assert contract.tile == 32
     assert contract.training == {"psnr": 33.5}
-    assert contract.sees_time
+    assert contract.depth == 1
 
 
 def test_a_contract_without_a_model_card_is_one():
@@ -54,12 +54,16 @@ def test_the_bands_to_read_are_the_output_first_then_what_planes_add():
 
 
 @pytest.mark.parametrize(
-    ("names", "sees"),
-    [(["cloudy:green", "mask"], False), (["cloudy:green", "after:age"], True), (["before:green"], True)],
+    ("names", "depth"),
+    [
+        (["cloudy:green", "mask"], 0),
+        (["cloudy:green", "after:age"], 1),
+        (["before:green"], 1),
+        (["before:green", "after3:age", "before2:green"], 3),
+    ],
 )
-def test_a_generator_sees_time_where_it_asks_for_other_dates(names, sees):
-    contract = Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx")
-    assert contract.sees_time == sees
+def test_a_generator_looks_as_far_as_its_planes_say(names, depth):
+    assert Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx").depth == depth
 
 
 def test_a_model_without_a_contract_is_refused():

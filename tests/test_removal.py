@@ -404,14 +404,14 @@ def test_scenes_are_padded_with_no_data(part, further):
 # Generators that see time
 
 
-def looks_of(scenes, at, y, x, reach):
-    """Dates on which a pixel is clear and no cloud of that date is near, before and after `at`."""
+def looks_of(scenes, at, y, x, reach, depth=1):
+    """Dates on which a pixel is clear, with no cloud near, the nearest before and after `at`."""
     clear = [
         t
         for t in range(len(scenes.days))
         if scenes.states[t, y, x] == State.CLEAR and distance(scenes.states[t], y, x) > reach
     ]
-    return [t for t in clear if t < at][-1:], [t for t in clear if t > at][:1]
+    return [t for t in clear if t < at][::-1][:depth], [t for t in clear if t > at][:depth]
 
 
 def distance(states, y, x):
@@ -428,16 +428,20 @@ def expected_plane(name, scenes, at, y, x, reach):
         return 1.0 if hidden or state in (State.NO_DATA, State.MISSING) else 0.0
     if kind == "cloudy":
         return scenes.bands[0][at, y, x] / 10000
-    before, after = looks_of(scenes, at, y, x, reach)
-    look = before if kind == "before" else after
-    if not look:
+    side, order = (kind[:-1], int(kind[-1])) if kind[-1].isdigit() else (kind, 1)
+    before, after = looks_of(scenes, at, y, x, reach, order)
+    looks = before if side == "before" else after
+    if len(looks) < order:
         return 0.0
     if what == "age":
-        return float(abs(scenes.days[look[0]] - scenes.days[at]))
-    return scenes.bands[0][look[0], y, x] / 10000
+        return float(abs(scenes.days[looks[-1]] - scenes.days[at]))
+    return scenes.bands[0][looks[-1], y, x] / 10000
 
 
-PLANES = ["cloudy:green", "mask", "before:green", "before:age", "after:green", "after:age"]
+PLANES = [
+    *("cloudy:green", "mask", "before:green", "before:age", "before2:age"),
+    *("after:green", "after:age", "after2:green"),
+]
 
 
 @pytest.mark.parametrize("plane", PLANES)

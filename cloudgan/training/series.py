@@ -26,18 +26,24 @@ from cloudgan.errors import InputError
 from cloudgan.training import data
 from cloudgan.training.data import BANDS, Floats, Mask
 
+DEPTH = 3
+"""Clear looks before, and as many after, that the temporal generator asks for."""
 PLANES = (
     *(f"cloudy:{band}" for band in BANDS),
     "mask",
-    *(f"before:{band}" for band in BANDS),
-    "before:age",
-    *(f"after:{band}" for band in BANDS),
-    "after:age",
+    *(
+        f"{side}{order if order > 1 else ''}:{what}"
+        for side in ("before", "after")
+        for order in range(1, DEPTH + 1)
+        for what in (*BANDS, "age")
+    ),
 )
 """What the temporal generator asks for, in order."""
 HELD_OUT = ("33TWM-east", "flanders-b", "romania-east", "summer_102")
 """Regions that the shipped generator never saw."""
 
+_DATES = 5  # on each side of a sample's own: more than are asked for, as some are cloudy here and there
+_REAL = 0.15  # share of samples under the clouds of their own date, where there is a clear date to judge by
 _CLOUD_EDGE = 2  # pixels around a cloud's classification that keep its haze
 _BORDER = 457  # column that cuts 33TWM in a western and an eastern half
 # Dates (days since the file's epoch) that show shadow, haze or cloud which the classification misses, by eye.
@@ -163,11 +169,11 @@ def planes(
         at: Index of the date itself; it never serves as a look.
 
     Returns:
-        Shape (height, width, 12), in the order of `PLANES`.
+        Shape (height, width, planes), in the order of `PLANES`.
     """
-    looks = clouds.nearest_looks(clear)
+    looks = clouds.nearest_looks(clear, at, DEPTH)
     parts = [cloudy, hidden[..., None].astype(np.float32)]
-    for look in (looks.before[at], looks.after[at]):
+    for look in (*looks.before, *looks.after):
         values = np.take_along_axis(images, np.maximum(look, 0)[None, ..., None].astype(np.intp), axis=0)[0]
         ages = clouds.days_between(look, days, at)
         parts += [
@@ -374,7 +380,7 @@ class Sample:
     """One training case."""
 
     planes: Floats
-    """Shape (size, size, 12), in the order of `PLANES`."""
+    """Shape (size, size, planes), in the order of `PLANES`."""
     truth: Floats
     """Reflectance, shape (size, size, bands)."""
     weight: Floats
@@ -395,6 +401,7 @@ class Sampler:
         self._skies = skies_of(every)
         self._observed = observed
         self._known = {id(s): believed(s) for s in every}
+        self._judged = {id(s): judged_pairs(s) for s in every}
         self._odds = {
             size: np.array([_importance(s) for s in group]) for size, group in self._series.items() if group
         }
@@ -409,7 +416,10 @@ class Sampler:
         while True:
             series = self._series[size][int(rng.choice(len(odds), p=odds / odds.sum()))]
             as_it_is = plain or (not series.invented and rng.random() < self._plain)
-            sample = self._sample(rng, series, size, as_it_is)
+            if not plain and self._judged[id(series)] and rng.random() < _REAL:
+                sample = self._real_sample(rng, series, size)
+            else:
+                sample = self._sample(rng, series, size, as_it_is)
             if sample is not None:
                 return sample
 
@@ -432,7 +442,7 @@ class Sampler:
             images = jittered(rng, images, strong=series.invented)
         truth = images[here]
         cloudy, own = self._under_clouds(rng, images[here], states[here], size)
-        if not plain and rng.random() < 0.35:
+        if not plain and rng.random() < 0.4:
             cloudy = veiled(rng, cloudy, own)
         reach = series.reach if plain or rng.random() < 0.8 else int(rng.integers(1, 7))
         mask = mask_of(own, reach) | hidden[here]
@@ -440,21 +450,30 @@ class Sampler:
         for date in range(len(dates)):  # looks that are cloudy too, more often than in the record
             if date != here and not plain and rng.random() < 0.12:
                 clear[date] &= ~mask_of(self._sky(rng, size).states, series.reach)
+            if date != here and not plain and rng.random() < 0.15:
+                images[date] = spoiled(rng, images[date], self._sky(rng, size))
         x = planes(cloudy, mask, images, clear, days, here)
         counted = np.where(
             mask & known, 1.0, np.where(known & (cloudy == truth).all(-1), self._observed, 0.0)
         )
-        if (mask & known).mean() < 0.02:
-            return None
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        return _turned(rng, x, truth, counted.astype(np.float32))
 
-        def turned(values: Floats) -> Floats:
-            values = np.rot90(values, turns)
-            return np.ascontiguousarray(values[:, ::-1] if flip else values, np.float32)
-
-        if rng.random() < 0.5:  # time runs backwards
-            x = np.concatenate([x[..., :4], x[..., 8:], x[..., 4:8]], axis=-1)
-        return Sample(turned(x), turned(truth), turned(counted[..., None].astype(np.float32)))
+    def _real_sample(self, rng: Generator, series: Series, size: int) -> Sample | None:
+        """Real clouds, judged by a clear look days away that is withheld: its haze is real too."""
+        pairs = self._judged[id(series)]
+        at, judge = pairs[int(rng.integers(len(pairs)))]
+        window = _window(rng, series.images.shape[1:3], size)
+        kept = np.array([date for date in range(len(series.days)) if date != judge])
+        near = np.argsort(np.abs(series.days[kept] - series.days[at]), kind="stable")[: 2 * _DATES + 1]
+        dates = np.sort(kept[near])
+        here = int(np.flatnonzero(dates == at)[0])
+        mask = series.hidden[(at, *window)]
+        x = planes(
+            series.images[(at, *window)], mask, series.images[(dates, *window)],
+            series.clear_of(window)[dates], series.days[dates], here,
+        )  # fmt: skip
+        known = self._known[id(series)][(judge, *window)]
+        return _turned(rng, x, series.images[(judge, *window)], (mask & known).astype(np.float32))
 
     def _sky(self, rng: Generator, size: int) -> Sky:
         """A patch of a real cloudy look, turned at random, magnified where it is small."""
@@ -499,6 +518,52 @@ class Sampler:
         return cloudy, own
 
 
+def _turned(rng: Generator, x: Floats, truth: Floats, counted: Floats) -> Sample | None:
+    """The sample turned and flipped, half the time with time reversed; None if it shows too little."""
+    if (counted >= 1).mean() < 0.02:
+        return None
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turned(values: Floats) -> Floats:
+        values = np.rot90(values, turns)
+        return np.ascontiguousarray(values[:, ::-1] if flip else values, np.float32)
+
+    if rng.random() < 0.5:
+        first = 4 + 4 * DEPTH
+        x = np.concatenate([x[..., :4], x[..., first:], x[..., 4:first]], axis=-1)
+    return Sample(turned(x), turned(truth), turned(counted[..., None]))
+
+
+def judged_pairs(series: Series) -> list[tuple[int, int]]:
+    """Cloudy dates of a series, each with a clear date at most five days away to judge it by."""
+    cloudy = np.mean(series.states == State.CLOUDY, axis=(1, 2))
+    if series.invented or len(series.days) < 5:
+        return []
+    return [
+        (int(at), int(judge))
+        for at in np.flatnonzero((cloudy > 0.1) & (cloudy < 0.8))
+        for judge in np.flatnonzero(series.truths & (cloudy < 0.1))
+        if 0 < abs(int(series.days[judge] - series.days[at])) <= 5
+    ]
+
+
+def spoiled(rng: Generator, image: Floats, sky: Sky) -> Floats:
+    """A look with cloud or shadow in it that no classification tells of.
+
+    Args:
+        rng: Source of chance.
+        image: Reflectance, shape (height, width, bands).
+        sky: Of the same size.
+    """
+    cloud = gaussian_filter((sky.states == State.CLOUDY).astype(np.float32), rng.uniform(0.5, 3))[..., None]
+    if rng.random() < 0.4:
+        changed = image * (1 - np.float32(rng.uniform(0.2, 0.6)) * cloud)
+    else:
+        share = np.float32(rng.uniform(0.05, 0.6)) * cloud
+        changed = (1 - share) * image + share * np.maximum(sky.image, 0.2)
+    return np.where(image > 0, changed, 0).astype(np.float32)
+
+
 def drifted(rng: Generator, images: Floats, days: NDArray[np.int64], *, strong: bool) -> Floats:
     """Simulated change: ground of one colour changes alike, fields a little each on its own.
 
@@ -540,6 +605,9 @@ def veiled(rng: Generator, cloudy: Floats, states: NDArray[np.uint8]) -> Floats:
     wide = gaussian_filter(cloud, 25)
     haze = rng.uniform(0, 0.08) * near + rng.uniform(0, 0.08) * wide * (rng.random() < 0.5)
     colour = np.array([1.0, 0.9, 0.6]) * rng.uniform(0.8, 1.2, 3)
+    if rng.random() < 0.3:  # haze over all of it, thicker here and there
+        noise = gaussian_filter(rng.standard_normal(cloud.shape), rng.uniform(10, 40))
+        haze = haze + rng.uniform(0, 0.05) * np.clip(1 + 0.5 * noise / (noise.std() + 1e-6), 0, 2)
     thick = (haze[..., None] * colour).astype(np.float32)
     hazy = cloudy * (1 - 1.5 * thick) + thick
     return np.where((states == State.CLEAR)[..., None] & (cloudy > 0), hazy, cloudy).astype(np.float32)
@@ -638,7 +706,7 @@ def _window(rng: Generator, shape: tuple[int, ...], size: int) -> tuple[slice, s
 
 
 def _some_dates(rng: Generator, clear: NDArray[np.float64], at: int, plain: bool) -> NDArray[np.intp]:
-    """Up to six dates around one that show some ground, some dropped; now and then one side or both.
+    """The dates around one that show some ground, some dropped; now and then one side or both.
 
     Args:
         rng: Source of chance.
@@ -648,7 +716,7 @@ def _some_dates(rng: Generator, clear: NDArray[np.float64], at: int, plain: bool
     """
     kind = rng.random()
     useful = np.flatnonzero(clear > 0.05)
-    before, after = useful[useful < at][-3:], useful[useful > at][:3]
+    before, after = useful[useful < at][-_DATES:], useful[useful > at][:_DATES]
     if plain:
         return np.concatenate([before, [at], after]).astype(np.intp)
     if len(clear) > 3:

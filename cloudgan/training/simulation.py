@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import binary_erosion, gaussian_filter, shift
 
 from cloudgan.errors import InputError
 
@@ -23,7 +23,8 @@ Floats = NDArray[np.float32]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Stratus sheets, cirrus and haze, fair-weather clouds."""
 
-_FAINTEST = 0.02  # less cloud or shadow than this is none at all, so that clear pixels stay what they are
+FAINTEST = 0.02
+"""Less cloud or shadow than this is none at all, so that clear pixels stay what they are."""
 
 # Per band: how much of thin cloud's opacity it feels (longer waves pass haze more freely), how bright thick
 # cloud is against the mean, and what share of light is left in full shadow (skylight is blue). Read off the
@@ -31,6 +32,8 @@ _FAINTEST = 0.02  # less cloud or shadow than this is none at all, so that clear
 _HAZE = {"blue": 1.1, "green": 1.0, "red": 0.92, "nir": 0.72}
 _BRIGHT = {"blue": 1.0, "green": 0.97, "red": 0.98, "nir": 1.05}
 _LEFT = {"blue": 0.5, "green": 0.42, "red": 0.36, "nir": 0.38}
+_WAVELENGTH = {"blue": 492.4, "green": 559.8, "red": 664.6, "nir": 832.8}  # nanometres (Sentinel-2A, ESA)
+_MOMENT = {"blue": 0.0, "nir": 0.264, "green": 0.527, "red": 1.005}  # seconds at which a band looks (ESA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,11 @@ class Sky:
     brightness: Floats
     """Reflectance of the cloud itself, shape (height, width)."""
     thin: bool
-    """Whether longer waves pass more freely: haze and cirrus."""
+    """Whether longer waves pass more freely, by a fixed table: the thin cloud of the Perlin skies."""
+    slope: float = 0.0
+    """Exponent by which optical depth falls with wavelength (Angstrom's): 0 is alike in all bands."""
+    drift: tuple[float, float] = (0.0, 0.0)
+    """Rows and columns per second that the clouds seem to move while the bands look, one after the other."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -175,6 +182,23 @@ def sky(
     return _trimmed(cloud, shadow, brightness, thin=kind == "thin")
 
 
+def shadow_offset(height: float, sun: tuple[float, float], resolution: float = 1.0) -> tuple[float, float]:
+    """Where the shadow of a cloud falls on flat ground, as pixels from the cloud seen from above.
+
+    Its length is `height / tan(elevation) / resolution`; away from the sun that is
+    `(length * cos(azimuth), -length * sin(azimuth))` in rows (southwards) and columns (eastwards).
+
+    Args:
+        height: Of the cloud above ground, in metres (or in pixels, at a resolution of 1).
+        sun: Azimuth (degrees clockwise from north) and elevation (degrees above the horizon).
+        resolution: Edge of a pixel in metres.
+    """
+    length = height / np.tan(np.radians(sun[1])) / resolution
+    azimuth = np.radians(sun[0])
+    # Sun in the south (180 degrees) throws shadows north: towards smaller rows.
+    return float(length * np.cos(azimuth)), float(-length * np.sin(azimuth))
+
+
 def cast(cloud: Floats, height: float, sun: tuple[float, float]) -> Floats:
     """The shadow of a cloud on flat ground: its opacity, moved away from the sun and softened.
 
@@ -186,10 +210,7 @@ def cast(cloud: Floats, height: float, sun: tuple[float, float]) -> Floats:
     Returns:
         Depth of shadow, 0 to 1; 0 where the cloud that shades lies outside the image.
     """
-    length = height / np.tan(np.radians(sun[1]))
-    azimuth = np.radians(sun[0])
-    # Sun in the south (180 degrees) throws shadows north: towards smaller rows.
-    offset = (length * np.cos(azimuth), -length * np.sin(azimuth))
+    offset = shadow_offset(height, sun)
     moved = shift(cloud, offset, order=1, mode="constant", cval=0.0, prefilter=False)
     softened: Floats = gaussian_filter(moved, 1.0).astype(np.float32)
     return np.clip(softened, 0, 1)
@@ -223,6 +244,25 @@ def transplanted(
     return _trimmed(rng.uniform(0.9, 1.0) * opacity, shade, brightness, thin=False)
 
 
+def cloud_look(image: Floats, cloud: NDArray[np.bool_]) -> Floats:
+    """What real cloud looks like everywhere, for `clouded`: its own pixels in its core, its mean around it.
+
+    The rim of a cloud is mixed with its ground and is not taken over: the mean of the core near by is.
+
+    Args:
+        image: Reflectance of the cloudy scene, shape (height, width, bands).
+        cloud: Where it is cloud, shape (height, width).
+    """
+    core = binary_erosion(cloud, iterations=2)
+    if not core.any():
+        return image
+    weight = core.astype(np.float32)
+    near = gaussian_filter(weight, 4)[..., None]
+    mean = gaussian_filter(image * weight[..., None], (4, 4, 0)) / np.maximum(near, 1e-6)
+    around = np.where(near > 1e-3, mean, image[core].mean(axis=0))
+    return np.where(core[..., None], image, around).astype(np.float32)
+
+
 def clouded(clear: Floats, bands: Sequence[str], sky: Sky, look: Floats | None = None) -> Clouded:
     """Put a sky over clear ground.
 
@@ -243,17 +283,39 @@ def clouded(clear: Floats, bands: Sequence[str], sky: Sky, look: Floats | None =
         raise InputError(
             f"an image of shape {clear.shape} does not fit {len(bands)} bands and {sky.cloud.shape}"
         )
-    haze, bright, left = (
-        np.array([table[band] for band in bands], np.float32) for table in (_HAZE, _BRIGHT, _LEFT)
-    )
-    # Thick cloud hides every band alike; thin cloud the short waves first.
-    opacity = np.clip(sky.cloud[..., None] * (haze if sky.thin else np.float32(1)), 0, 1)
+    bright, left = (np.array([table[band] for band in bands], np.float32) for table in (_BRIGHT, _LEFT))
+    opacity, brightness = _by_band(sky, bands)
+    mask = sky.mask | (opacity > 0).any(axis=-1)
     lit = clear * (1 - sky.shadow[..., None] * (1 - left))
-    cloud_look = sky.brightness[..., None] * bright if look is None else look
-    cloudy = np.where(sky.mask[..., None], lit + opacity * (cloud_look - lit), clear)
+    cloud_look = brightness * bright if look is None else look
+    cloudy = np.where(mask[..., None], lit + opacity * (cloud_look - lit), clear)
     # One count of a sensor: cloud over dark ground is never confused with no data.
     cloudy = np.where(clear > 0, np.maximum(cloudy, 1e-4), clear)
-    return Clouded(cloudy.astype(np.float32), sky.mask, sky.cloud)
+    return Clouded(cloudy.astype(np.float32), mask, sky.cloud)
+
+
+def _by_band(sky: Sky, bands: Sequence[str]) -> tuple[Floats, Floats]:
+    """Opacity and brightness of the clouds as each band sees them, shape (height, width, bands)."""
+    if sky.thin:
+        haze = np.array([_HAZE[band] for band in bands], np.float32)
+        return np.clip(sky.cloud[..., None] * haze, 0, 1), sky.brightness[..., None]
+    opacities, brightnesses = [], []
+    for band in bands:
+        later = _MOMENT[band] - _MOMENT["green"]
+        cloud, brightness = (_moved(field, sky.drift, later) for field in (sky.cloud, sky.brightness))
+        if sky.slope:
+            cloud = 1 - (1 - cloud) ** ((_WAVELENGTH["green"] / _WAVELENGTH[band]) ** sky.slope)
+        opacities.append(np.where(cloud < FAINTEST / 2, 0, cloud))
+        brightnesses.append(brightness)
+    return np.stack(opacities, axis=-1).astype(np.float32), np.stack(brightnesses, axis=-1)
+
+
+def _moved(field: Floats, drift: tuple[float, float], seconds: float) -> Floats:
+    offset = drift[0] * seconds, drift[1] * seconds
+    if not any(offset):
+        return field
+    moved: Floats = shift(field, offset, order=1, mode="nearest", prefilter=False)
+    return moved
 
 
 def random_sky(rng: Generator, shape: tuple[int, int]) -> Sky:
@@ -280,6 +342,6 @@ def _ramp(noise: Floats, threshold: float, edge: float) -> Floats:
 
 
 def _trimmed(cloud: Floats, shadow: Floats, brightness: Floats, *, thin: bool) -> Sky:
-    cloud = np.where(cloud < _FAINTEST, 0, cloud).astype(np.float32)
-    shadow = np.where(shadow < _FAINTEST, 0, shadow).astype(np.float32)
+    cloud = np.where(cloud < FAINTEST, 0, cloud).astype(np.float32)
+    shadow = np.where(shadow < FAINTEST, 0, shadow).astype(np.float32)
     return Sky(cloud, shadow, np.clip(brightness, 0.05, 1.6).astype(np.float32), thin)

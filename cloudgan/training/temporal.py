@@ -2,13 +2,16 @@
 
 One graph from the planes of `series.PLANES` to reflectance, any size that 16 divides:
 
-1. Each look is aligned to the clear pixels of the target. The difference between target and look is averaged
-   around each place over ground of like colour (soft classes that the network learns; the mean of a class
-   that is not in sight leans on the mean of all ground, and that on zero), and added to the look. A learned
-   trust keeps unmasked haze and shadow out of the averages. Averages are taken in cells of 8 pixels.
-2. The aligned looks are weighted by their ages, and a residual U-Net corrects the mean and its weights. Its
-   last layer starts at zero: the network starts at the aligned interpolation.
-3. Where there is no look, the mean colour of the clear pixels around takes its place.
+1. Each of the six looks is aligned to the clear pixels of the target. The difference between target and look
+   is averaged around each place over ground of like colour (soft classes that the network learns; the mean of
+   a class that is not in sight leans on the mean of all ground, and that on zero), and added to the look. A
+   learned trust keeps unmasked haze and shadow out of the averages, and a learned gate says how far to follow
+   them, for a hazy target should not make the ground hazy. Averages are taken in cells of 8 pixels.
+2. The aligned looks are averaged, the sooner the heavier, and the lighter the further a look strays from the
+   others: a cloud or shadow that the classification missed is seen by one look alone.
+3. A residual U-Net corrects the mean and its weights. Its last layer starts at zero: the network starts at
+   the robust mean of aligned looks.
+4. Where there is no look, the mean colour of the clear pixels around takes its place.
 
 No normalisation: a pixel depends on nothing but its tile.
 """
@@ -19,15 +22,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
-from cloudgan.training.series import PLANES
+from cloudgan.training.series import DEPTH, PLANES
 
 CELL = 8
 """Edge of a cell of the alignment in pixels."""
+LOOKS = 2 * DEPTH
+"""Looks that the generator sees of each pixel, nearest first, those before and then those after."""
 _FINE, _COARSE = 1.5, 5.0  # standard deviations of the averages, in cells: 12 and 40 pixels
 _BANDS = 3
+_ROUNDS = 3  # of reweighting the looks by how far they stray
 
 
 def register(cls: type) -> type:
@@ -38,38 +43,25 @@ def register(cls: type) -> type:
 
 @register
 class Prepare(keras.layers.Layer):  # type: ignore[misc]
-    """Planes to what the rest needs: looks, their validity, ages, first differences."""
+    """Planes, bands last, to what the rest needs, bands and looks first: ONNX Runtime is fastest so."""
 
     def call(self, x: Any) -> dict[str, Any]:
-        """From (batch, y, x, 12) to a dictionary of planes."""
-        cloudy, mask = ops.clip(x[..., :3], 0.0, 1.2), x[..., 3:4]
-        seen = ops.cast(ops.min(cloudy, axis=-1, keepdims=True) > 0, "float32")
-        before, after = x[..., 4:7], x[..., 8:11]
-        has_before = ops.cast(ops.min(before, axis=-1, keepdims=True) > 0, "float32")
-        has_after = ops.cast(ops.min(after, axis=-1, keepdims=True) > 0, "float32")
-        age_before, age_after = x[..., 7:8], x[..., 11:12]
-        share = (age_after + 0.5) / (age_before + age_after + 1.0)
-        share = has_before * ((1 - has_after) + has_after * share)
-        some = ops.maximum(has_before, has_after)
-        linear = share * before + (some - share) * after
-        clear = (1 - mask) * seen
-        # Detectors miss the soft edge: near the mask clear pixels count little.
-        edge = ops.max_pool(mask, 5, strides=1, padding="same")
-        inner = clear * (1.001 - edge)
+        """Returns planes of shape (batch, n, y, x), and those of looks of shape (batch, looks, n, y, x)."""
+        x = ops.transpose(x, (0, 3, 1, 2))
+        cloudy, mask = ops.clip(x[:, :_BANDS], 0.0, 1.2), x[:, _BANDS : _BANDS + 1]
+        seen = ops.cast(ops.min(cloudy, axis=1, keepdims=True) > 0, "float32")
+        stacked = _unfolded(x[:, _BANDS + 1 :])
+        looks, ages = stacked[:, :, :_BANDS], stacked[:, :, _BANDS:]
+        has = ops.cast(ops.min(looks, axis=2, keepdims=True) > 0, "float32")
         return {
             "cloudy": cloudy,
             "mask": mask,
-            "before": before,
-            "after": after,
-            "has_before": has_before,
-            "has_after": has_after,
-            "share": share,
-            "some": some,
-            "linear": linear,
-            "inner": inner,
-            "clear": clear,
-            "age_before": ops.log(1 + age_before) / 4,
-            "age_after": ops.log(1 + age_after) / 4,
+            "clear": (1 - mask) * seen,
+            "looks": looks,
+            "has": has,
+            "some": ops.max(has, axis=1),
+            "age": ops.log(1 + ages) / 4,
+            "weight": has / (ages + 1.5),
         }
 
 
@@ -80,6 +72,8 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes = classes
+        self.hidden = layers.Dense(16, activation="leaky_relu")
+        self.follow = layers.Dense(1, activation="sigmoid", bias_initializer=keras.initializers.Constant(3.0))
 
     def build(self, shapes: Any) -> None:
         """Make the learned strengths of the leanings."""
@@ -89,173 +83,187 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
                 shape=(), initializer=keras.initializers.Constant(np.log(value)), name=name
             )
 
-        self.lean_fine = strength("lean_fine", 0.05)
-        self.lean_class = strength("lean_class", 0.02)
-        self.lean_all = strength("lean_all", 0.02)
+        self.lean_fine = strength("lean_fine", 0.06)
+        self.lean_class = strength("lean_class", 0.04)
+        self.lean_all = strength("lean_all", 0.03)
         self.lean_tile = strength("lean_tile", 0.01)
+        self.hidden.build((None, None, None, 3 * _BANDS + 6))
+        self.follow.build((None, None, None, 16))
 
-    def call(self, inputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """Shifts of both looks by class, by place, the mean colour around, and how much is known."""
-        classes = self.classes
-        # Split rather than sliced: the gradient of a slice is a plane of zeros each time.
-        kinds = ops.split(inputs["kinds"], classes, axis=-1)
-        parts = []
-        for gap in (inputs["gap_before"], inputs["gap_after"]):
-            values = gap * inputs["trust"]
-            parts.append(values)
-            parts += [values * kind for kind in kinds]
-        parts.append(inputs["colours"] * inputs["trust"])
-        cells = ops.average_pool(ops.concatenate(parts, axis=-1), CELL // 2, padding="same")
-        fine, coarse = _blurred(cells, _FINE), _blurred(cells, _COARSE)
-        tile = ops.mean(cells, axis=(1, 2), keepdims=True)
+    def call(self, p: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, Any, Any]:
+        """The shift of each look, the mean colour around, and how much is known of it.
+
+        Returns:
+            Shapes (batch, looks, bands, y, x), (batch, bands, y, x) and (batch, 1 + looks, y, x): how far the
+            target is followed, and the weight of what each look shows around.
+        """
+        # Detectors miss the soft edge: near the mask clear pixels count little.
+        inner = p["clear"] * (1.001 - _first(ops.max_pool(_last(p["mask"]), 3, strides=1, padding="same")))
+        trusted = (inner * trust)[:, None]
+        counted = trusted * p["has"]
+        gaps = (p["cloudy"][:, None] - p["looks"]) * counted
+        square = ops.sum(gaps * gaps, axis=(1, 2))[:, None]
+        sums = _folded(ops.concatenate([gaps, counted], axis=2))
+        shares = ops.split(kinds, self.classes, axis=1)
+        parts = [sums, *(sums * share for share in shares)]
+        parts += [p["cloudy"] * trusted[:, 0], trusted[:, 0], p["mask"], _folded(p["weight"]), square]
+        depths = [part.shape[1] for part in parts]
+        cells = _first(ops.average_pool(_last(ops.concatenate(parts, axis=1)), CELL // 2, padding="same"))
+        cuts = [int(at) for at in np.cumsum(depths)[:-1]]
+        near = ops.split(_blurred(cells, _FINE), cuts, axis=1)
+        wide = ops.split(_blurred(cells, _COARSE), cuts, axis=1)
+        whole = ops.split(ops.mean(cells, axis=(2, 3), keepdims=True), cuts, axis=1)
         lean = {name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")}
-        maps, known = [], []
-        per_side = 4 * (classes + 1)
-        for side in range(2):
-            first = side * per_side
 
-            def four(values: Any, k: int, first: int = first) -> tuple[Any, Any]:
-                at = first + 4 * k
-                return values[..., at : at + 3], values[..., at + 3 : at + 4]
+        def leaning(sums: Any, on: Any, by: Any) -> Any:
+            sums = _unfolded(sums)
+            return (sums[:, :, :_BANDS] + by * on) / (sums[:, :, _BANDS:] + by)
 
-            total, weight = four(tile, 0)
-            whole = total / (weight + lean["tile"])
-            total, weight = four(coarse, 0)
-            around = (total + lean["all"] * whole) / (weight + lean["all"])
-            total, weight = four(fine, 0)
-            near = (total + lean["fine"] * around) / (weight + lean["fine"])
-            maps.append(near)
-            known.append(weight)
-            for k in range(1, classes + 1):
-                total, weight = four(coarse, k)
-                of_class = (total + lean["class"] * around) / (weight + lean["class"])
-                total, weight = four(fine, k)
-                maps.append((total + lean["fine"] * of_class) / (weight + lean["fine"]))
-        usual = ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32))
-        whole = (tile[..., -4:-1] + 0.003 * usual) / (tile[..., -1:] + 0.003)
-        around = (coarse[..., -4:-1] + 0.01 * whole) / (coarse[..., -1:] + 0.01)
-        colour = (fine[..., -4:-1] + 0.01 * around) / (fine[..., -1:] + 0.01)
-        wide = ops.concatenate([*maps, colour, *known], axis=-1)
-        wide = _enlarged(wide, CELL // 2)
-        pieces = ops.split(wide, [3 * (at + 1) for at in range(2 * (classes + 1))], axis=-1)
-        by_class, by_place = [], []
-        for side in range(2):
-            near, *of_class = pieces[side * (classes + 1) : (side + 1) * (classes + 1)]
-            by_place.append(near)
-            by_class.append(sum(kind * shift for kind, shift in zip(kinds, of_class, strict=True)))
-        whole = _enlarged(ops.concatenate([*by_class, *by_place, pieces[-1]], axis=-1), 2)
-        return whole[..., :6], whole[..., 6:12], whole[..., 12:15], whole[..., 15:]
+        zero = leaning(whole[0], 0.0, lean["tile"])
+        around = leaning(wide[0], zero, lean["all"])
+        place = leaning(near[0], around, lean["fine"])
+        of_class = [
+            leaning(fine, leaning(coarse, around, lean["class"]), lean["fine"])
+            for fine, coarse in zip(near[1 : self.classes + 1], wide[1 : self.classes + 1], strict=True)
+        ]
+        near_colour, near_known, near_mask, weight, _ = near[self.classes + 1 :]
+        wide_colour, wide_known, wide_mask, _, wide_square = wide[self.classes + 1 :]
+        whole_colour, whole_known, whole_mask, _, _ = whole[self.classes + 1 :]
+        weight = weight[:, :, None] / (ops.sum(weight[:, :, None], axis=1, keepdims=True) + 1e-6)
+
+        def common(shift: Any) -> Any:
+            return ops.sum(weight * shift, axis=1)
+
+        known = _unfolded(near[0])[:, :, _BANDS:]
+        counted = _unfolded(wide[0])[:, :, _BANDS:]
+        rough = ops.sqrt(wide_square / (ops.sum(counted, axis=1) + 1e-3) + 1e-6)
+        signs = [20 * common(place), 20 * common(around), 20 * common(zero), common(known), common(counted)]
+        signs += [near_mask, wide_mask, ops.ones_like(near_mask) * whole_mask, 10 * rough]
+        follow = _first(self.follow(self.hidden(_last(ops.concatenate(signs, axis=1)))))
+        usual = ops.reshape(ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32)), (1, 3, 1, 1))
+        colour = (whole_colour + 0.003 * usual) / (whole_known + 0.003)
+        colour = (wide_colour + 0.01 * colour) / (wide_known + 0.01)
+        colour = (near_colour + 0.01 * colour) / (near_known + 0.01)
+        # Followed in part, the looks still agree with each other.
+        kept = [shift - (1 - follow[:, None]) * common(shift)[:, None] for shift in of_class]
+        maps = [*(_folded(shift) for shift in kept), colour, follow, known[:, :, 0]]
+        cuts = [int(at) for at in np.cumsum([part.shape[1] for part in maps])[:-1]]
+        *by_class, colour, follow, known = ops.split(
+            _enlarged(ops.concatenate(maps, axis=1), CELL // 2), cuts, axis=1
+        )
+        shift = sum(share * part for share, part in zip(shares, by_class, strict=True))
+        return _unfolded(shift), colour, ops.concatenate([follow, known], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
         return {**super().get_config(), "classes": self.classes}
 
 
+def _first(x: Any) -> Any:
+    return ops.transpose(x, (0, 3, 1, 2))
+
+
+def _last(x: Any) -> Any:
+    return ops.transpose(x, (0, 2, 3, 1))
+
+
+def _unfolded(x: Any) -> Any:
+    """Looks apart: (batch, looks * planes, y, x) to (batch, looks, planes, y, x)."""
+    return ops.reshape(x, (-1, LOOKS, x.shape[1] // LOOKS, *ops.shape(x)[2:]))
+
+
+def _folded(x: Any) -> Any:
+    """Looks and their planes along one axis again."""
+    return ops.reshape(x, (-1, x.shape[1] * x.shape[2], *ops.shape(x)[3:]))
+
+
 def _blurred(cells: Any, sigma: float) -> Any:
     """Gaussian mean, nothing beyond the edge; two matrix products, which train faster than convolutions."""
-    shape = tf.shape(cells)
-    rows, cols = _gaussian(shape[1], sigma), _gaussian(shape[2], sigma)
-    depth = cells.shape[-1]
-    down = tf.matmul(rows[None], tf.reshape(cells, (-1, shape[1], shape[2] * depth)))
-    down = tf.reshape(down, (-1, shape[2], depth))
-    return tf.reshape(tf.matmul(cols[None], down), (-1, shape[1], shape[2], depth))
+    rows, cols = (_gaussian(size, sigma) for size in ops.shape(cells)[2:])
+    return ops.matmul(ops.matmul(rows, cells), cols)
 
 
 def _gaussian(size: Any, sigma: float) -> Any:
-    at = tf.cast(tf.range(size), tf.float32)
+    at = ops.cast(ops.arange(size), "float32")
     apart = (at[:, None] - at[None]) / sigma
-    return tf.exp(-0.5 * apart * apart) / (sigma * float(np.sqrt(2 * np.pi)))
+    return ops.exp(-0.5 * apart * apart) / (sigma * float(np.sqrt(2 * np.pi)))
 
 
 def _enlarged(x: Any, factor: int) -> Any:
-    # Keras' own asks for a size known in advance.
-    return tf.image.resize(x, tf.shape(x)[1:3] * factor, method="bilinear")
+    """Linear interpolation between the centres of pixels, as two matrix products."""
+    rows, cols = (_interpolation(size, factor) for size in ops.shape(x)[2:])
+    return ops.matmul(ops.matmul(rows, x), ops.transpose(cols))
+
+
+def _interpolation(size: Any, factor: int) -> Any:
+    fine = (ops.cast(ops.arange(size * factor), "float32") + 0.5) / factor - 0.5
+    fine = ops.clip(fine, 0.0, ops.cast(size - 1, "float32"))
+    return ops.relu(1 - ops.abs(fine[:, None] - ops.cast(ops.arange(size), "float32")[None]))
 
 
 @register
-class Surroundings(keras.layers.Layer):  # type: ignore[misc]
-    """Mean over some pixels around, smoothly."""
+class Agree(keras.layers.Layer):  # type: ignore[misc]
+    """How much each aligned look is to be believed: the less, the further it strays from the others."""
 
-    def call(self, x: Any) -> Any:
-        """Same shape as `x`."""
-        return _enlarged(ops.average_pool(x, 2), 2)
-
-
-@register
-class Halve(keras.layers.Layer):  # type: ignore[misc]
-    """What the alignment works on, at half the resolution: it is smooth, and costs a quarter there."""
-
-    def call(self, p: dict[str, Any]) -> dict[str, Any]:
-        """Means of two by two pixels."""
-        gaps = []
-        for side in ("before", "after"):
-            weight = p["inner"] * p[f"has_{side}"]
-            gaps += [(p["cloudy"] - p[side]) * weight, weight]
-        sides = [f"{what}_{side}" for what in ("has", "age") for side in ("before", "after")]
-        names = ("linear", "before", "after", *sides, "mask", "some")
-        planes = [*gaps, p["cloudy"] * p["inner"], p["inner"], p["cloudy"], *(p[name] for name in names)]
-        x = ops.average_pool(ops.concatenate(planes, axis=-1), 2)
-        half = {"gap_before": x[..., :4], "gap_after": x[..., 4:8], "colours": x[..., 8:12]}
-        half["cloudy"] = x[..., 12:15]
-        at = 15
-        for name in names:
-            depth = p[name].shape[-1]
-            half[name] = x[..., at : at + depth]
-            at += depth
-        return half
-
-
-@register
-class Select(keras.layers.Layer):  # type: ignore[misc]
-    """Aligned looks, their mean, and the features that the U-Net sees."""
-
-    def call(self, p: dict[str, Any], by_class: Any, by_place: Any, colour: Any, known: Any) -> Any:
-        """Returns aligned before, aligned after, their start weight, the mean, and the features."""
-        none = 1 - p["some"]
-        before = p["before"] + by_class[..., :3]
-        after = p["after"] + by_class[..., 3:]
-        start = p["share"]
-        linear = start * before + (p["some"] - start) * after + none * colour
-        place = start * by_place[..., :3] + (p["some"] - start) * by_place[..., 3:]
-        classed = start * by_class[..., :3] + (p["some"] - start) * by_class[..., 3:]
-        features = ops.concatenate(
-            [
-                4 * p["cloudy"] * (1 - p["mask"]),
-                p["cloudy"],
-                p["mask"],
-                4 * linear,
-                20 * p["has_before"] * p["has_after"] * (before - after),
-                20 * (place - classed),
-                20 * classed,
-                20 * p["clear"] * (p["cloudy"] - linear) / (1 + 10 * ops.abs(p["cloudy"] - linear)),
-                known,
-                p["has_before"],
-                p["has_after"],
-                p["age_before"],
-                p["age_after"],
-                start,
-            ],
-            axis=-1,
+    def build(self, shapes: Any) -> None:
+        """Make the learned strength and scale of the reweighting."""
+        self.power = self.add_weight(shape=(), initializer=keras.initializers.Constant(1.5), name="power")
+        self.scale = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(np.log(0.01)), name="scale"
         )
-        return before, after, linear, features
+
+    def call(self, p: dict[str, Any], shift: Any, known: Any) -> tuple[Any, Any]:
+        """Factors on the weights, (batch, looks, y, x), and features for the U-Net, bands last."""
+        aligned, scale = p["looks"] + shift, ops.exp(self.scale)
+        weight = p["weight"]
+        for _ in range(_ROUNDS):
+            agreed = ops.sum(weight * aligned, axis=1) / (ops.sum(weight, axis=1) + 1e-6)
+            apart = ops.mean(ops.abs(aligned - agreed[:, None]) * p["has"], axis=2)
+            # What a look alone shows, a cloud or its shadow, is wider than a pixel.
+            around = _first(ops.average_pool(_last(apart), 3, strides=1, padding="same"))
+            apart = 0.4 * apart + 0.6 * around
+            factor = ops.power(scale / (apart + scale), self.power)
+            weight = p["weight"] * factor[:, :, None]
+        share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
+        features = [20 * ops.sum(share * shift, axis=1), known, 20 * apart]
+        features += [p["has"][:, :, 0], p["age"][:, :, 0], share[:, :, 0]]
+        return factor, _last(ops.concatenate(features, axis=1))
+
+
+@register
+class Mean(keras.layers.Layer):  # type: ignore[misc]
+    """The robust mean of the aligned looks at full resolution, and the features that the U-Net sees."""
+
+    def call(self, p: dict[str, Any], shift: Any, factor: Any, colour: Any) -> tuple[Any, ...]:
+        """Returns aligned looks, their shares, the mean colour around, and the features, bands last."""
+        maps = _enlarged(ops.concatenate([_folded(shift), factor, colour], axis=1), 2)
+        shift, factor, colour = ops.split(maps, [_BANDS * LOOKS, (_BANDS + 1) * LOOKS], axis=1)
+        aligned = p["looks"] + _unfolded(shift)
+        weight = p["weight"] * factor[:, :, None]
+        share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
+        agreed = ops.sum(share * aligned, axis=1) + (1 - p["some"]) * colour
+        gap = p["clear"] * (p["cloudy"] - agreed)
+        nearest = (aligned[:, ::DEPTH] - agreed[:, None]) * p["has"][:, ::DEPTH]
+        features = [4 * p["cloudy"] * (1 - p["mask"]), p["cloudy"], p["mask"], 4 * agreed]
+        features += [20 * nearest[:, 0], 20 * nearest[:, 1], 20 * gap / (1 + 10 * ops.abs(gap))]
+        features.append(share[:, :, 0])
+        return aligned, share, colour, _last(ops.concatenate(features, axis=1))
 
 
 @register
 class Combine(keras.layers.Layer):  # type: ignore[misc]
     """The corrected mean of the aligned looks."""
 
-    def call(self, p: dict[str, Any], before: Any, after: Any, linear: Any, change: Any) -> Any:
-        """From the U-Net's seven maps to reflectance."""
-        both = p["has_before"] * p["has_after"]
-        start = ops.clip(p["share"], 0.03, 0.97)
-        odds = ops.log(start / (1 - start)) + change[..., 3:4]
-        share = both * ops.sigmoid(odds) + (1 - both) * p["share"]
-        some = p["some"]
-        mean = share * before + (some - share) * after + (1 - some) * linear
-        return ops.clip(mean + 0.1 * change[..., :3], 1e-4, 1.5)
+    def call(self, p: dict[str, Any], aligned: Any, share: Any, colour: Any, change: Any) -> Any:
+        """From the U-Net's maps to reflectance, bands last."""
+        change = _first(change)
+        odds = p["has"] * (share + 1e-3) * ops.exp(ops.clip(change[:, _BANDS:], -6, 6))[:, :, None]
+        mean = ops.sum(odds * aligned, axis=1) / (ops.sum(odds, axis=1) + 1e-6)
+        mean = mean + (1 - p["some"]) * colour
+        return _last(ops.clip(mean + 0.1 * change[:, :_BANDS], 1e-4, 1.5))
 
 
-def generator(width: int = 16, classes: int = 8, size: int | None = None) -> keras.Model:
+def generator(width: int = 16, classes: int = 4, size: int | None = None) -> keras.Model:
     """The temporal generator.
 
     Args:
@@ -267,17 +275,15 @@ def generator(width: int = 16, classes: int = 8, size: int | None = None) -> ker
         A model from planes, NHWC, in the units of the contract, to reflectance.
     """
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
+    # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
+    half = Prepare(name="prepare_half")(inputs[:, ::2, ::2])
+    shift, colour, known = Align(classes, name="align")(half, *_kinds_and_trust(half, classes))
+    factor, wide = Agree(name="agree")(half, shift, known)
     p = Prepare(name="prepare")(inputs)
-    half = Halve(name="halve")(p)
-    kinds = _kinds(half, classes)
-    trust = _trust(half)
-    by_class, by_place, colour, known = Align(classes, name="align")(
-        {"kinds": kinds, "trust": trust}
-        | {name: half[name] for name in ("gap_before", "gap_after", "colours")}
-    )
-    before, after, linear, features = Select(name="select")(p, by_class, by_place, colour, known)
-    change = _unet(features, width)
-    return keras.Model(inputs, Combine(name="combine")(p, before, after, linear, change), name="temporal")
+    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour)
+    change = _unet(fine, wide, width)
+    outputs = Combine(name="combine")(p, aligned, share, colour, change)
+    return keras.Model(inputs, outputs, name="temporal")
 
 
 def _conv(x: Any, filters: int, size: int = 3, strides: int = 1, active: bool = True, **kwargs: Any) -> Any:
@@ -287,47 +293,54 @@ def _conv(x: Any, filters: int, size: int = 3, strides: int = 1, active: bool = 
     return layers.LeakyReLU(negative_slope=0.1)(x) if active else x
 
 
-def _kinds(p: dict[str, Any], classes: int) -> Any:
-    """Soft classes of the ground, from the looks alone, so that they are known under cloud too."""
-    x = layers.Concatenate()(
-        [
-            5 * p["linear"],
-            5 * (p["before"] - p["linear"]) * p["has_before"],
-            5 * (p["after"] - p["linear"]) * p["has_after"],
-            p["has_before"],
-            p["has_after"],
-            p["age_before"],
-            p["age_after"],
-        ]
+@register
+class Overview(keras.layers.Layer):  # type: ignore[misc]
+    """What classes of ground and trust are told by."""
+
+    def call(self, p: dict[str, Any]) -> tuple[Any, Any]:
+        """For classes the looks alone, so that they are known under cloud; for the trust all; bands last."""
+        total = ops.sum(p["weight"], axis=1)
+        mean = ops.sum(p["weight"] * p["looks"], axis=1) / (total + 1e-6)
+        around = ops.average_pool(_last(p["mask"]), 5, strides=1, padding="same")
+        gap = 10 * ops.clip(p["cloudy"] - mean, -0.3, 0.3)
+        ground = ops.concatenate([5 * mean, p["some"]], axis=1)
+        return _last(ground), ops.concatenate(
+            [_last(ops.concatenate([ground, gap, p["mask"]], axis=1)), around], axis=-1
+        )
+
+
+@register
+class First(keras.layers.Layer):  # type: ignore[misc]
+    """Bands first."""
+
+    def call(self, x: Any) -> Any:
+        """From (batch, y, x, planes) to (batch, planes, y, x)."""
+        return _first(x)
+
+
+def _kinds_and_trust(half: dict[str, Any], classes: int) -> tuple[Any, Any]:
+    """Soft classes of the ground, and how far a clear pixel is free of haze and shadow."""
+    ground, every = Overview(name="overview")(half)
+    kinds = _conv(_conv(ground, 12), classes, 1, active=False)
+    trust = _conv(_conv(every, 8), 8, dilation_rate=2)
+    trust = _conv(
+        trust, 1, 1, active=False, bias_initializer=keras.initializers.Constant(2.0), activation="sigmoid"
     )
-    x = _conv(x, 12)
-    x = _conv(x, classes, 1, active=False)
-    return layers.Softmax(axis=-1)(x)
+    return First()(layers.Softmax(axis=-1)(kinds)), First()(trust)
 
 
-def _trust(p: dict[str, Any]) -> Any:
-    """How far a clear pixel is free of haze and shadow."""
-    near = Surroundings()(p["mask"])
-    gap = p["cloudy"] - p["linear"]
-    x = layers.Concatenate()([5 * p["linear"], 10 * ops.clip(gap, -0.3, 0.3), p["mask"], near, p["some"]])
-    x = _conv(x, 8)
-    x = _conv(x, 8, dilation_rate=2)
-    return _conv(
-        x, 1, 1, active=False, bias_initializer=keras.initializers.Constant(2.0), activation="sigmoid"
-    )
-
-
-def _unet(x: Any, width: int) -> Any:
+def _unet(fine: Any, wide: Any, width: int) -> Any:
+    """The residual U-Net; `wide` are features at half resolution."""
     widths = (width, 2 * width, 3 * width, 4 * width, 6 * width)
     skips = []
-    x = _conv(x, widths[0])
-    for filters in widths[1:]:
+    x = _conv(_conv(fine, widths[0], 1), widths[0])
+    for level, filters in enumerate(widths[1:]):
         skips.append(x)
         x = _conv(x, filters, strides=2)
-        x = _conv(x, filters)
+        x = _conv(layers.Concatenate()([x, wide]) if level == 0 else x, filters)
     x = _conv(x, widths[-1])
     for filters, skip in zip(reversed(widths[:-1]), reversed(skips), strict=True):
         x = _conv(x, filters)  # thinned before it grows: half the work
         x = layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _conv(layers.Concatenate()([x, skip]), filters)
-    return layers.Conv2D(_BANDS + 1, 3, padding="same", kernel_initializer="zeros", name="change")(x)
+    return layers.Conv2D(_BANDS + LOOKS, 3, padding="same", kernel_initializer="zeros", name="change")(x)

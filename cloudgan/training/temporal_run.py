@@ -24,9 +24,11 @@ from cloudgan.training import scores, temporal
 from cloudgan.training.data import BANDS, Floats
 from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.networks import TILE, discriminator
-from cloudgan.training.series import HELD_OUT, PLANES, Sampler, Series, batches, read_all, split
+from cloudgan.training.series import DEPTH, HELD_OUT, PLANES, Sampler, Series, batches, read_all, split
 
 log = logging.getLogger(__name__)
+
+_CONDITIONS = 7  # planes that the discriminator sees beside the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Recipe:
 
     width: int = 16
     """Filters at full resolution."""
-    classes: int = 8
+    classes: int = 4
     """Soft classes of ground in the alignment."""
     rate: float = 1.5e-3
     """Adam's learning rate at its highest; it falls along a cosine over the run's minutes."""
@@ -148,8 +150,8 @@ def _similarity(made: Any, truth: Any) -> Any:
 
 
 def _judge(width: int) -> keras.Model:
-    whole = discriminator(7, len(BANDS), 2 * width, "none")
-    inputs = [keras.Input((None, None, 7)), keras.Input((None, None, len(BANDS)))]
+    whole = discriminator(_CONDITIONS, len(BANDS), 2 * width, "none")
+    inputs = [keras.Input((None, None, _CONDITIONS)), keras.Input((None, None, len(BANDS)))]
     x = keras.layers.Concatenate()(inputs)
     for layer in whole.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -160,7 +162,9 @@ def _judge(width: int) -> keras.Model:
 
 
 def _conditions(planes: Any) -> Any:
-    return tf.concat([planes[..., 3:7], planes[..., 8:11]], axis=-1)
+    """The mask and the nearest looks before and after."""
+    first = 4 + 4 * DEPTH
+    return tf.concat([planes[..., 3:7], planes[..., first : first + 3]], axis=-1)
 
 
 def validation_batches(every: Sequence[Series], seed: int, count: int = 10) -> list[Any]:

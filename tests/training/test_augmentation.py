@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from affine import Affine
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rasterio.warp import Resampling, reproject
 
 from cloudgan.errors import InputError
 from cloudgan.training import augmentation as aug
@@ -51,6 +53,44 @@ def test_a_drawn_transform_moves_every_image_alike_and_invents_nothing(image, se
     assert moved.shape == (size, size, 3)
     np.testing.assert_array_equal(moved, image[rows, cols])
     assert len({*zip(rows.ravel(), cols.ravel(), strict=True)}) == size * size
+
+
+@settings(max_examples=25)
+@given(across=st.floats(-40, 40), down=st.floats(-40, 40))
+def test_the_stack_tells_where_each_pixel_came_from_alike_for_both_images(across, down):
+    # Images that hold their own coordinates, in another unit each: what a copy holds is the mapping itself.
+    assume(abs(np.tan(np.radians(across)) * np.tan(np.radians(down)) - 1) > 0.05)
+    rows, cols = np.indices((20, 20), np.float32)
+    cloudy, clear = np.stack([rows, cols], -1), np.stack([rows * 3 + 7, cols * 3 + 7], -1)
+    for one, other in aug.skewed_stack((cloudy, clear), across, down):
+        np.testing.assert_allclose((other - 7) / 3, one, atol=2e-4)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 99), across=st.floats(-45, 45), down=st.floats(-20, 20))
+def test_the_shear_is_the_one_that_gdal_warps(seed, across, down):
+    image = np.random.default_rng(seed).random((31, 33, 1)).astype(np.float32)
+    skewed = aug.sheared(image, across, down)
+    # GDAL's geotransform of a skewed raster about the centre of the image: x and y of a pixel of the result.
+    middle = Affine.translation(16.5, 15.5)
+    skew = Affine(1, np.tan(np.radians(across)), 0, np.tan(np.radians(down)), 1, 0)
+    warped = np.full((31, 33), np.nan, np.float32)
+    reproject(
+        image[..., 0],
+        warped,
+        src_transform=Affine.identity(),
+        dst_transform=middle @ skew @ ~middle,
+        src_crs="EPSG:32633",
+        dst_crs="EPSG:32633",
+        dst_nodata=np.nan,
+        resampling=Resampling.bilinear,
+    )
+    # Compared where all four neighbours lie in the image; beyond it, GDAL has nothing and we mirror.
+    rows, cols = np.indices((31, 33))
+    x, y = (middle @ skew @ ~middle) @ (cols + 0.5, rows + 0.5)
+    inside = (x > 1) & (x < 32) & (y > 1) & (y < 30)
+    assert inside.sum() > 100
+    np.testing.assert_allclose(skewed[..., 0][inside], warped[inside], atol=2e-3)
 
 
 def test_shear_is_in_degrees(rng):

@@ -17,9 +17,10 @@ from cloudgan.removal import Scenes, declouded
 from cloudgan.tiling import Tiling
 from cloudgan.training import series as training_series
 from cloudgan.training import temporal, temporal_run
-from cloudgan.training.series import PLANES, Sampler, Series, Sky, covered, planes
+from cloudgan.training.series import DEPTH, PLANES, Sampler, Series, Sky, covered, planes
 
 SIZE = 64
+AFTER = 4 + 4 * DEPTH  # where the planes of the looks after begin
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
@@ -94,9 +95,9 @@ def untrained():
 def inputs(rng, size=128):
     """Planes of clear ground whose looks are a constant away from the target, hidden in the middle."""
     target = rng.uniform(0.05, 0.3, (size, size, 3))
-    x = np.zeros((1, size, size, 12), np.float32)
-    x[0, :, :, :3], x[0, :, :, 4:7], x[0, :, :, 8:11] = target, target + 0.02, target - 0.01
-    x[0, :, :, 7], x[0, :, :, 11] = 5, 10
+    x = np.zeros((1, size, size, len(PLANES)), np.float32)
+    x[0, :, :, :3], x[0, :, :, 4:7], x[0, :, :, AFTER : AFTER + 3] = target, target + 0.02, target - 0.01
+    x[0, :, :, 7], x[0, :, :, AFTER + 3] = 5, 10
     x[0, 40:80, 40:80, 3] = 1
     x[0, 40:80, 40:80, :3] = 0.9
     return x, target
@@ -116,7 +117,7 @@ def test_clouds_under_the_mask_do_not_move_the_alignment(rng, untrained):
     np.testing.assert_allclose(first, np.asarray(untrained(x)), atol=1e-5)
 
 
-@pytest.mark.parametrize("gone", [slice(4, 8), slice(8, 12), slice(4, 12)])
+@pytest.mark.parametrize("gone", [slice(4, 8), slice(AFTER, AFTER + 4), slice(4, None)])
 def test_missing_looks_leave_finite_plausible_values(rng, untrained, gone):
     x, _ = inputs(rng)
     x[..., gone] = 0
@@ -127,7 +128,7 @@ def test_missing_looks_leave_finite_plausible_values(rng, untrained, gone):
 
 
 def test_nothing_at_all_is_survived(untrained):
-    x = np.zeros((1, 64, 64, 12), np.float32)
+    x = np.zeros((1, 64, 64, len(PLANES)), np.float32)
     x[..., 3] = 1
     assert np.isfinite(np.asarray(untrained(x))).all()
 
@@ -141,7 +142,7 @@ def test_a_tile_does_not_depend_on_its_batch(rng, untrained):
 def test_samples_hide_what_is_known(rng):
     sampler = Sampler([some_series(rng)])
     sample = sampler.draw(rng, 64)
-    assert sample.planes.shape == (64, 64, 12)
+    assert sample.planes.shape == (64, 64, len(PLANES))
     assert np.isfinite(sample.planes).all()
     hidden = sample.weight[..., 0] == 1
     assert hidden.any()

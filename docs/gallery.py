@@ -1,0 +1,100 @@
+"""Draw `docs/images/clouds.png`: simulated and transplanted clouds over real fields, and real clouds below.
+
+    python docs/gallery.py ../shared/data docs/images/clouds.png
+
+The imagery is read where it lies. Seeds are fixed: the same library draws the same picture.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from cloudgan.training import cloudscapes, data, simulation
+
+Floats = NDArray[np.float32]
+TILE, COLUMNS, LABEL = 150, 4, 14
+COVERS = (0.2, 0.35, 0.5, 0.65)
+VIEW = cloudscapes.View(azimuth=150, elevation=42)
+REAL = ("1158_spring_s2_cloudy_39_p500", "1158_spring_s2_cloudy_39_p838", "1970_fall_s2_cloudy_85_p492",
+        "1970_fall_s2_cloudy_136_p500")  # fmt: skip
+
+
+def rows(samples: Path) -> Iterator[tuple[str, list[Floats]]]:
+    """A title and four pictures for each row."""
+    fields = data.read_geotiff(samples / "clear-single" / "33UUB_20170527_l1c.tif")[60:316, 210:466]
+    yield (
+        "Perlin octaves by threshold, as in the study (simulation.sky): thick, thin, cumulus",
+        [
+            over(fields, simulation.sky(rng(at), (256, 256), kind, 0.45, VIEW.sun))
+            for at, kind in enumerate(("thick", "thin", "cumulus", "cumulus"))
+        ],
+    )
+    for kind in cloudscapes.KINDS:
+        strong = 0.35 if kind in ("cirrus", "haze") else 0.0
+        yield (
+            f"{kind}, by optical depth (cloudscapes.sky), cover rising",
+            [
+                over(fields, cloudscapes.sky(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
+                for at, cover in enumerate(COVERS)
+            ],
+        )
+    yield (
+        "real shapes transplanted: of the cumulus sample, of an SCL mask; the second of two with own pixels",
+        list(transplants(samples, fields)),
+    )
+    yield (
+        "for comparison: real Sentinel-2 clouds",
+        [data.read_geotiff(samples / "pairs-l1c-10m" / f"ROIs{name}.tif") for name in REAL],
+    )
+
+
+def transplants(samples: Path, fields: Floats) -> Iterator[Floats]:
+    """The fields under real cloud shapes."""
+    cumulus = data.read_texture(samples / "cloud-texture-512.npz")
+    item = next((samples / "s2-l2a-33TWM-120m").glob("*20230818*/*.json"))
+    classified = data.read_stac_item(item)
+    for scene, row, col in ((cumulus, 60, 120), (classified, 520, 40)):
+        part = slice(row, row + 256), slice(col, col + 256)
+        sky = cloudscapes.transplanted(rng(11), scene.cloud[part], scene.shadow[part], VIEW)
+        yield over(fields, sky)
+        yield over(fields, sky, simulation.cloud_look(scene.image[part], scene.cloud[part]))
+
+
+def over(fields: Floats, sky: simulation.Sky, look: Floats | None = None) -> Floats:
+    """The fields under a sky."""
+    return simulation.clouded(fields, data.BANDS, sky, look).cloudy
+
+
+def rng(seed: int) -> np.random.Generator:
+    """Chance of a fixed seed."""
+    return np.random.default_rng((2, seed))
+
+
+def picture(image: Floats) -> NDArray[np.uint8]:
+    """False colour (near infrared, red, green) that shows fields and cloud tops alike."""
+    middle = image[53 : 53 + TILE, 53 : 53 + TILE, ::-1] / (0.9, 0.75, 0.75)
+    return (255 * np.clip(middle, 0, 1) ** 0.6).astype(np.uint8)
+
+
+def main(samples: Path, out: Path) -> None:
+    """Draw the gallery."""
+    drawn = list(rows(samples))
+    sheet = Image.new("RGB", (COLUMNS * TILE, len(drawn) * (TILE + LABEL)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for at, (title, images) in enumerate(drawn):
+        top = at * (TILE + LABEL)
+        draw.text((2, top + 1), title, "black")
+        for column, image in enumerate(images):
+            sheet.paste(Image.fromarray(picture(image)), (column * TILE, top + LABEL))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(192, dither=Image.Dither.NONE).save(out, optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

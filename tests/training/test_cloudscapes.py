@@ -1,0 +1,185 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cloudgan.errors import InputError
+from cloudgan.training import cloudscapes, simulation
+from cloudgan.training.cloudscapes import View
+from cloudgan.training.data import BANDS
+
+kinds = pytest.mark.parametrize("kind", cloudscapes.KINDS)
+
+
+def seeded(seed):
+    return np.random.default_rng(seed)
+
+
+def measured_offset(shadow, cloud):
+    """By how many rows and columns a shadow lies beside its cloud, by correlation, without borders."""
+    product = np.fft.ifft2(
+        np.fft.fft2(shadow - shadow.mean()) * np.conj(np.fft.fft2(cloud - cloud.mean()))
+    ).real
+    at = np.array(np.unravel_index(product.argmax(), product.shape))
+    return (at + np.array(product.shape) // 2) % product.shape - np.array(product.shape) // 2
+
+
+@kinds
+def test_one_seed_gives_one_sky(kind, fields):
+    one, same, other = (
+        simulation.clouded(fields, BANDS, cloudscapes.sky(seeded(seed), fields.shape[:2], kind, 0.5))
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one.cloudy, same.cloudy)
+    np.testing.assert_array_equal(one.mask, same.mask)
+    assert not np.array_equal(one.cloudy, other.cloudy)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), resolution=st.sampled_from([10.0, 20.0, 120.0]))
+def test_clear_pixels_and_no_data_stay_as_they_are(seed, resolution):
+    clear = seeded(seed).uniform(0.02, 0.6, (64, 96, 3)).astype(np.float32)
+    clear[:9, :30] = 0
+    made = simulation.clouded(clear, BANDS, cloudscapes.random_sky(seeded(seed), (64, 96), resolution))
+    assert made.cloudy.dtype == np.float32
+    assert np.isfinite(made.cloudy).all()
+    np.testing.assert_array_equal(made.cloudy[~made.mask], clear[~made.mask])
+    assert not made.cloudy[:9, :30].any()
+    assert (made.cloudy[9:] > 0).all(), "cloud must never read as no data"
+    assert ((made.opacity >= 0) & (made.opacity <= 1)).all()
+    assert made.mask[made.opacity > 0].all()
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 999),
+    azimuth=st.floats(100, 260),
+    elevation=st.floats(30, 70),
+    height=st.floats(150, 350),
+)
+def test_shadows_fall_where_the_sun_puts_them(seed, azimuth, elevation, height):
+    view = View(azimuth, elevation)
+    depth = 5 * np.maximum(cloudscapes.spectral(seeded(seed), (128, 128), 20) - 0.8, 0)
+    shadow = cloudscapes._shade(depth, height, view)
+    # Sun in the south: north, up the image; sun in the east: west. One metre of height per tangent.
+    length = height / np.tan(np.radians(elevation)) / 10
+    wanted = length * np.cos(np.radians(azimuth)), -length * np.sin(np.radians(azimuth))
+    np.testing.assert_allclose(simulation.shadow_offset(height, view.sun, 10), wanted)
+    np.testing.assert_allclose(measured_offset(shadow, 1 - np.exp(-0.7 * depth)), wanted, atol=1.1)
+
+
+def test_a_shadow_is_stated_in_metres_degrees_and_pixels():
+    assert simulation.shadow_offset(1000, (180, 45), 10) == pytest.approx((-100, 0))
+    assert simulation.shadow_offset(1000, (90, 45), 10) == pytest.approx((0, -100))
+    assert simulation.shadow_offset(1000, (180, 45), 20) == pytest.approx((-50, 0))
+    assert simulation.shadow_offset(0, (140, 30)) == pytest.approx((0, 0))
+
+
+@kinds
+def test_more_cover_hides_more(kind):
+    hidden = [
+        np.mean([cloudscapes.sky(seeded(seed), (96, 96), kind, cover).cloud.mean() for seed in range(6)])
+        for cover in (0.0, 0.3, 0.9)
+    ]
+    assert hidden[0] < hidden[1] < hidden[2]
+
+
+@pytest.mark.parametrize("kind", ["thick", "cumulus"])
+def test_edges_are_soft_and_cores_hide_the_ground(kind):
+    skies = [cloudscapes.sky(seeded(seed), (192, 192), kind, 0.5) for seed in range(8)]
+    cloud = np.concatenate([sky.cloud.ravel() for sky in skies])
+    assert np.mean((cloud > 0.05) & (cloud < 0.7)) > 0.1, "a fringe shows the ground"
+    assert np.mean(cloud > 0.9) > 0.05, "a core does not"
+    # Thick cloud is brighter than its thin fringe.
+    bright = np.concatenate([sky.brightness.ravel() for sky in skies])
+    assert bright[cloud > 0.9].mean() > 1.1 * bright[(cloud > 0.05) & (cloud < 0.3)].mean()
+
+
+def test_haze_is_stronger_in_short_waves_and_cirrus_alike_but_apart():
+    ground = np.full((96, 96, 4), 0.05, np.float32)
+    bands = ("blue", "green", "red", "nir")
+    haze = cloudscapes.sky(seeded(1), (96, 96), "haze", 0.8)
+    added = (simulation.clouded(ground, bands, haze).cloudy - ground).mean(axis=(0, 1))
+    assert (np.diff(added[:3]) < 0).all()
+    assert haze.slope > 0.8
+    cirrus = cloudscapes.sky(seeded(2), (96, 96), "cirrus", 0.5)
+    assert cirrus.slope < 0.2
+    # High clouds lie apart in green and red by the parallax of half a second, and nearer where they are low.
+    made = simulation.clouded(ground, bands, cirrus).cloudy - ground
+    rows, cols = measured_offset(made[..., 2], made[..., 1])
+    np.testing.assert_allclose((rows, cols), np.array(cirrus.drift) * 0.478, atol=1.5)
+    assert np.hypot(rows, cols) > 2
+    low = cloudscapes.sky(seeded(2), (96, 96), "cumulus", 0.5)
+    assert np.hypot(*low.drift) < 0.35 * np.hypot(*cirrus.drift)
+
+
+@pytest.mark.parametrize("slope", [2.0, 11 / 3])
+def test_noise_has_the_power_law_asked_for_and_no_border(slope):
+    power = np.zeros((256, 129))
+    for seed in range(8):
+        noise = cloudscapes.spectral(seeded(seed), (256, 256), 128, slope)
+        power += np.abs(np.fft.rfft2(noise)) ** 2
+        across = np.abs(noise[:, 0] - noise[:, -1]).mean()
+        assert across < 2 * np.abs(np.diff(noise, axis=1)).mean()
+    wave = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None])
+    inner = (wave > 0.03) & (wave < 0.4)
+    found = np.polyfit(np.log(wave[inner]), np.log(power[inner]), 1)[0]
+    assert found == pytest.approx(-slope, abs=0.15)
+
+
+def test_wind_draws_the_pattern_out():
+    noise = cloudscapes.spectral(seeded(1), (128, 128), 20, 3.5, (0, 6))
+    assert np.abs(np.diff(noise, axis=1)).mean() < 0.5 * np.abs(np.diff(noise, axis=0)).mean()
+
+
+def test_transplanted_clouds_keep_their_place_and_get_a_body():
+    cloud = np.zeros((120, 120), bool)
+    cloud[30:80, 30:80] = True
+    shadow = np.roll(cloud, (-20, 15), (0, 1)) & ~cloud
+    sky = cloudscapes.transplanted(seeded(4), cloud, shadow)
+    assert (sky.cloud[40:70, 40:70] > 0.8).mean() > 0.95
+    assert not sky.cloud[:15].any()
+    assert ((sky.cloud > 0.05) & (sky.cloud < 0.7)).any()
+    core = np.roll(cloud, (-20, 15), (0, 1))[:25].nonzero()
+    assert sky.shadow[core].mean() > 0.3
+    assert not sky.shadow[100:].any()
+    none = np.zeros_like(cloud)
+    assert not cloudscapes.transplanted(seeded(4), none, none).mask.any()
+
+
+def test_real_shapes_cover_what_they_cover(samples_dir):
+    from cloudgan.training.data import read_texture
+
+    real = read_texture(samples_dir / "cloud-texture-512.npz")
+    sky = cloudscapes.transplanted(seeded(1), real.cloud, real.shadow)
+    assert sky.cloud[real.cloud].mean() > 0.6
+    assert (sky.cloud > 0.3).mean() == pytest.approx(real.cloud.mean(), abs=0.08)
+    look = simulation.cloud_look(real.image, real.cloud)
+    assert (look[..., 0] > 0.2).mean() > 0.95, "cloud everywhere, its rim and the ground left out"
+
+
+def test_the_gallery_in_the_docs_is_what_the_library_draws(samples_dir, tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    drawn = tmp_path / "clouds.png"
+    subprocess.run([sys.executable, docs / "gallery.py", samples_dir, drawn], check=True, timeout=120)
+    one, other = (
+        np.asarray(Image.open(path).convert("RGB"), float) for path in (drawn, docs / "images" / "clouds.png")
+    )
+    assert one.shape == other.shape
+    assert np.abs(one - other).mean() < 2, "draw it again, see docs/gallery.py"
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(InputError, match="fog"):
+        cloudscapes.sky(seeded(0), (64, 64), "fog", 0.5)
+    with pytest.raises(InputError, match="cover lies in"):
+        cloudscapes.sky(seeded(0), (64, 64), "thick", 1.5)
+    with pytest.raises(InputError, match="above the horizon"):
+        View(elevation=0)
+    with pytest.raises(InputError, match="differ in shape"):
+        cloudscapes.transplanted(seeded(0), np.zeros((4, 4), bool), np.zeros((5, 4), bool))
