@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cloudgan import __version__
+from cloudgan import __version__, cli_quality
 from cloudgan.errors import CloudganError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 batch_app = typer.Typer(name="cloudgan-batch", add_completion=False, pretty_exceptions_enable=False)
+app.command("evaluate")(cli_quality.evaluate)
+app.command("info")(cli_quality.info)
 
 
 def _show_version(wanted: bool) -> None:
@@ -111,6 +113,10 @@ def batch(
         bool | None,
         typer.Option("--clip/--no-clip", help="No data outside the polygon, instead of its bounding box."),
     ] = None,
+    score: Annotated[
+        bool | None,
+        typer.Option("--score/--no-score", help="Judge the generator on clear ground of the cube itself."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do only the units that the last run names as failed.")
     ] = False,
@@ -139,6 +145,7 @@ def batch(
         "overwrite": overwrite,
         "allow_missing": allow_missing,
         "clip": clip,
+        "score": score,
     }
     _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json, retry_failed=retry_failed)
 
@@ -160,7 +167,7 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool, retry_faile
     if retry_failed and begun is None:
         raise InputError(f"{options.out} has no failed units yet: run without --retry-failed first")
     only = begun.dead_letters() if begun and retry_failed else None
-    if begun and (only == [] or begun.is_finished()):
+    if begun and (only == [] or begun.is_finished()) and not options.score:
         report = run.Report.of_ledger(begun.ledger())
     else:
         report = _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
@@ -205,7 +212,7 @@ def _executed(
     memory: int | None,
     only: list[int] | None,
 ) -> Report:
-    from cloudgan import lease, run, store
+    from cloudgan import lease, run, selfscore, store
 
     with lease.held(options.out):
         pass  # before workers are started for nothing; whoever writes takes it again
@@ -216,7 +223,12 @@ def _executed(
         job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
             with _progress(plan) as show:
-                return run.execute(job, client, show, only=only)
+                report = run.execute(job, client, show, only=only)
+            if options.score:
+                with err.status("judging the generator on the cube itself"):
+                    report.score = selfscore.score(job, client)
+                target.finish(report.as_json())
+            return report
         except KeyboardInterrupt:
             err.print("interrupted: what is done is kept; run the same command again to do the rest")
             raise typer.Exit(INTERRUPTED) from None
@@ -361,6 +373,8 @@ def _print_report(report: Report, out: str) -> None:
         f"{out}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
         f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
     )
+    if report.score is not None:
+        cli_quality.print_score(report.score)
     if report.failed:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
@@ -402,6 +416,11 @@ def main(arguments: list[str] | None = None) -> None:
 def batch_main(arguments: list[str] | None = None) -> None:
     """The command `cloudgan-batch`, the same as `cloudgan batch`."""
     _call(batch_app, arguments)
+
+
+def evaluate_main(arguments: list[str] | None = None) -> None:
+    """The command `cloudgan-evaluate`, the same as `cloudgan evaluate`."""
+    _call(cli_quality.evaluate_app, arguments)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ class BatchJob:
     """Record an asset that cannot be read as missing instead of failing."""
     clip: bool = False
     """Set what lies outside the AOI's polygon to no data."""
+    score: bool = False
+    """Judge the generator on clear ground of the cube itself, hidden under its own clouds."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
@@ -125,6 +127,7 @@ _KINDS: dict[str, Any] = {
     "overwrite": bool,
     "allow_missing": bool,
     "clip": bool,
+    "score": bool,
 }
 _KIND_NAMES = {str: "text", int: "whole number", int | float: "number", bool: "true or false"}
 

@@ -199,12 +199,11 @@ class _Date:
     def weight(self, window: Window) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
         rows, cols = window.slices_in(self.scenes.window)
-        weight = self.opacity[rows, cols].astype(np.float32)
-        empty = _is_empty(self.scenes.states[self.at, rows, cols])
-        if not self.sees_time:  # nothing can be said of ground that no band of this date shows
-            return np.where(empty, np.float32(0), weight)
         seen = (self.looks.before[0, rows, cols] >= 0) | (self.looks.after[0, rows, cols] >= 0)
-        return np.where(empty, seen.astype(np.float32), weight)
+        # Without time nothing can be said of ground that no band of this date shows.
+        return share_generated(
+            self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & self.sees_time
+        )
 
     def plane(self, name: str, bands: tuple[str, ...], window: Window) -> NDArray[np.float32]:
         """One input plane of the generator, shape (y, x), in the contract's units."""
@@ -223,6 +222,37 @@ class _Date:
         series = self.scenes.bands[bands.index(what)][:, rows, cols]
         values = np.take_along_axis(series, np.maximum(looks, 0)[None].astype(np.intp), axis=0)[0]
         return np.where(looks < 0, np.float32(0), _reflectance(values))
+
+
+def share_generated(
+    states: NDArray[np.uint8], opacity: NDArray[np.float16], seen: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """How much of the generated value each pixel of one date takes; it is hidden where this is above 0.
+
+    Args:
+        states: Values of `clouds.State`, shape (y, x).
+        opacity: See `clouds.opacity`, same shape.
+        seen: Where another date shows the ground, same shape; without data, nothing else can fill it.
+    """
+    return np.where(_is_empty(states), seen.astype(np.float32), opacity.astype(np.float32))
+
+
+def feathered(
+    bands: NDArray[np.uint16], generated: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.uint16]:
+    """Observed numbers where nothing is hidden, generated ones where all is, and both at the edge.
+
+    Args:
+        bands: Digital numbers as observed, shape (band, y, x).
+        generated: Reflectance, same shape; counts where the share is above 0.
+        share: See `share_generated`, shape (y, x).
+    """
+    # Where one band lacks data there is nothing to feather with: it is generated wholly.
+    part = np.where(bands == 0, np.float32(1), share)
+    blended = part * generated / np.float32(REFLECTANCE_SCALE) + (1 - part) * bands
+    # 0 means no data, so the darkest generated value is 1.
+    filled = np.clip(np.rint(blended), 1, 65535).astype(np.uint16)
+    return np.where(share > 0, filled, bands)
 
 
 def _is_empty(states: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -251,11 +281,7 @@ def _declouded_date(
     spread = np.full(target.shape, NO_SPREAD, np.uint16)
     if hidden.any():
         generated, disagreement = _generate(date, target, hidden, generator, tiling, pool)
-        # Where one band lacks data there is nothing to feather with: it is generated wholly.
-        share = np.where(bands == 0, np.float32(1), weight)
-        blended = share * generated / np.float32(REFLECTANCE_SCALE) + (1 - share) * bands
-        # 0 means no data, so the darkest generated value is 1.
-        np.copyto(bands, np.clip(np.rint(blended), 1, 65535).astype(np.uint16), where=hidden)
+        bands = feathered(bands, generated, weight)
         np.copyto(spread, disagreement, where=hidden)
     generated_pixels = provenance == Provenance.GENERATED
     ages = [

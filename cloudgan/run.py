@@ -196,6 +196,8 @@ class Report:
     """Time the workers spent reading, generating and writing, added up."""
     unfinished: str | None = None
     """Why the store lacks this report and its consolidated metadata, where it does."""
+    score: dict[str, Any] | None = None
+    """See `selfscore.score`, where the run was asked to judge itself."""
 
     @classmethod
     def of_ledger(cls, ledger: NDArray[np.uint8]) -> Report:
@@ -225,7 +227,7 @@ class Report:
             "missing_items": sorted(self.missing),
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
-        }
+        } | ({} if self.score is None else {"score": self.score})
 
 
 class _JobPlugin(WorkerPlugin):

@@ -5,25 +5,38 @@
 
 Each folder holds clear Sentinel-2 GeoTIFFs (at least 256 x 256 pixels, reflectance x 10000, bands described
 as B03, B04, B08 or green, red, nir). The two must show different places: a generator is judged on ground it
-has not seen.
+has not seen. The same as a recipe in TOML: see train-single.toml.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from cloudgan.training.data import Imagery, read_folder
-from cloudgan.training.recipes import SHIPPED
+from cloudgan.training.recipes import Networks, Objective, Recipe, Samples
+from cloudgan.training.scaling import Scaling
+from cloudgan.training.sources import Source
 from cloudgan.training.train import Run, train
 
 
-def trained(training: Path, validation: Path, folder: Path, steps: int = SHIPPED.steps) -> Run:
+def trained(training: Path, validation: Path, folder: Path, steps: int = 5600) -> Run:
     """Train on one place, keep what does best on another."""
-    clear = [*read_folder(training, "training"), *read_folder(validation, "validation")]
-    recipe = replace(SHIPPED, steps=steps, validate_every=min(SHIPPED.validate_every, steps))
-    return train(recipe, training, folder, held_out=["validation"], imagery=Imagery(clear=tuple(clear)))
+    recipe = Recipe(
+        name="own",
+        data=(
+            Source("clear", str(training), region="training"),
+            Source("clear", str(validation), region="validation"),
+        ),
+        held_out=("validation",),
+        samples=Samples(jitter=0.2, observed_weight=0.25),
+        networks=Networks(width=16, judge_normalisation="instance", dropout=0.2),
+        objective=Objective(generator_rate=6e-4, adversarial_after=0.7, decay=True, average=0.995),
+        scaling=Scaling(gamma=0.5),
+        batch=4,
+        steps=steps,
+        rows_every=min(250, steps),
+    )
+    return train(recipe, folder)
 
 
 if __name__ == "__main__":

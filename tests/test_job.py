@@ -51,6 +51,7 @@ def test_a_file_gives_every_option(job_file):
         "overwrite": True,
         "allow_missing": True,
         "clip": True,
+        "score": True,
     }
     assert set(options) == {field.name for field in fields(BatchJob)}
     text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())

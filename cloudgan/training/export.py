@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,6 @@ from onnx import TensorProto, helper, numpy_helper
 from cloudgan.errors import GeneratorError, InputError
 from cloudgan.training.data import BANDS
 from cloudgan.training.networks import TILE
-from cloudgan.training.scaling import Scaling, ToReflectance, ToScaled
 
 INPUT, OUTPUT = "planes", "declouded"
 """Names of the file's one input and one output."""
@@ -31,29 +33,23 @@ _FORMAT = 1
 _LARGE = 1024  # values: smaller weights gain nothing from fp16
 
 
-def with_reflectance(generator: keras.Model, scaling: Scaling) -> keras.Model:
-    """The generator with its scaling inside: reflectance to reflectance, NHWC, sharing the weights."""
-    inputs = keras.Input(generator.input_shape[1:], name="reflectance")
-    scaled = ToScaled(scaling.full, scaling.gamma)(inputs)
-    return keras.Model(
-        inputs, ToReflectance(scaling.full, scaling.gamma)(generator(scaled)), name="declouder"
-    )
-
-
-def contract(training: Mapping[str, Any], version: str, name: str = "documented") -> dict[str, Any]:
+def contract(
+    training: Mapping[str, Any], version: str, name: str = "documented", bands: Sequence[str] = BANDS
+) -> dict[str, Any]:
     """The contract of a generator that asks for the cloudy bands alone.
 
     Args:
         training: The model card: recipe, width, steps, data, scores, seed, versions.
         version: Of the model.
         name: Of the model.
+        bands: Of its input and its output.
     """
     return {
         "format": _FORMAT,
         "name": name,
         "version": version,
-        "planes": [f"cloudy:{band}" for band in BANDS],
-        "bands": list(BANDS),
+        "planes": [f"cloudy:{band}" for band in bands],
+        "bands": list(bands),
         "tile": TILE,
         "training": dict(training),
     }
@@ -70,7 +66,7 @@ def export_onnx(
     """Write a model as ONNX with its contract, once it agrees with Keras on real tiles.
 
     Args:
-        model: From reflectance to reflectance, NHWC, as `with_reflectance` makes it.
+        model: From reflectance to reflectance, NHWC.
         path: The file to write; it appears whole or not at all.
         contract: JSON-able, see `contract`.
         tiles: To check on, reflectance, shape (batch, 256, 256, planes).
@@ -103,10 +99,13 @@ def _converted(model: keras.Model) -> onnx.ModelProto:
     inputs = keras.Input((planes, TILE, TILE), name=INPUT)
     outputs = model(keras.layers.Permute((2, 3, 1))(inputs))
     whole = keras.Model(inputs, keras.layers.Permute((3, 1, 2), name=OUTPUT)(outputs))
-    whole(np.zeros((1, planes, TILE, TILE), np.float32))  # Keras exports only what was called once
+    whole(keras.ops.zeros((1, planes, TILE, TILE)))  # Keras exports only what was called once
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        whole.export(file, format="onnx", verbose=False)
+        if keras.backend.backend() == "tensorflow":
+            whole.export(file, format="onnx", verbose=False)
+        else:
+            _converted_elsewhere(whole, file)
         converted = onnx.load(file)
     graph = converted.graph
     _rename(graph, {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT})
@@ -115,6 +114,29 @@ def _converted(model: keras.Model) -> onnx.ModelProto:
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     del graph.value_info[:]  # shapes noted along the way: they are inferred anew
     return converted
+
+
+def _converted_elsewhere(model: keras.Model, file: Path) -> None:
+    """Write ONNX by a process in which Keras runs on TensorFlow: that way there is one exporter."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise GeneratorError(
+            "the export to ONNX goes through TensorFlow, which is not installed; "
+            "install it and resume the run: its best weights are kept"
+        )
+    saved = file.with_suffix(".keras")
+    model.save(saved)
+    code = (
+        "import sys, keras, cloudgan.training.scaling\n"
+        "model = keras.models.load_model(sys.argv[1], compile=False)\n"
+        "model(keras.ops.zeros((1, *model.input_shape[1:])))\n"
+        "model.export(sys.argv[2], format='onnx', verbose=False)\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    words = [sys.executable, "-c", code, str(saved), str(file)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        why = (done.stderr.strip() or "no message").split("\n")[-1]
+        raise GeneratorError(f"the export to ONNX by TensorFlow failed: {why}")
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
@@ -147,7 +169,7 @@ def _check(content: bytes, model: keras.Model, tiles: NDArray[np.float32]) -> No
     options.log_severity_level = 3
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (exported,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(np.moveaxis(tiles, -1, 1), np.float32)})
-    wanted = np.moveaxis(np.asarray(model(tiles, training=False)), -1, 1)
+    wanted = np.moveaxis(np.asarray(model.predict_on_batch(tiles)), -1, 1)
     difference = float(np.abs(exported - wanted).max())
     if not difference <= TOLERANCE:
         raise GeneratorError(

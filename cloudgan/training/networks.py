@@ -7,6 +7,8 @@ inference, so that a pixel depends neither on the batch nor on chance.
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any, Literal, get_args
 
 import keras
@@ -18,12 +20,15 @@ Normalisation = Literal["batch", "instance", "none"]
 Upsampling = Literal["transposed", "resize"]
 
 TILE = 256
-"""Edge of a tile: eight halvings lead to one pixel."""
+"""Edge of a tile, and what an image's edge is a multiple of: eight halvings lead to one pixel."""
 
 _ENCODER = (1, 2, 4, 8, 8, 8, 8)  # times width: 64-128-256-512-512-512-512
 _BOTTLENECK = 8
 _DROPPED = 3  # decoder blocks with dropout
 _DISCRIMINATOR = (1, 2, 4, 8, 8)  # times width: 64-128-256-512-512, then 1
+# Keras's 0.99 would need some thousand steps to forget that a fresh variance is 1: in so short a training the
+# network at inference would lag behind the one that learns.
+_MOMENTUM = 0.9
 
 
 def generator(
@@ -33,6 +38,7 @@ def generator(
     normalisation: Normalisation = "batch",
     upsampling: Upsampling = "transposed",
     dropout: float = 0.5,
+    size: int | None = TILE,
 ) -> keras.Model:
     """The U-Net: cloudy planes to declouded bands.
 
@@ -44,15 +50,16 @@ def generator(
         upsampling: "transposed" convolutions are documented; "resize" (nearest neighbour, then a convolution)
             leaves no checkerboard.
         dropout: Share of features dropped in the first three decoder blocks while training.
+        size: Edge of the images in pixels, a multiple of 256, or None for any; the weights are the same.
 
     Returns:
-        A model from (batch, 256, 256, planes) to (batch, 256, 256, bands), both in [-1, 1].
+        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1].
 
     Raises:
         InputError: An argument is out of range.
     """
-    _check(width, normalisation, upsampling)
-    inputs = keras.Input((TILE, TILE, planes), name="scaled_planes")
+    _check(width, size, normalisation, upsampling)
+    inputs = keras.Input((size, size, planes), name="scaled_planes")
     skips = []
     x = inputs
     for level, factor in enumerate(_ENCODER):
@@ -61,7 +68,7 @@ def generator(
             x = _normalised(x, normalisation)
         x = layers.LeakyReLU(negative_slope=0.2)(x)
         skips.append(x)
-    # Here each image is one pixel: no statistics to normalise by.
+    # Here a tile is one pixel: no statistics to normalise by.
     x = layers.ReLU()(_halved(x, _BOTTLENECK * width, normalisation))
     for level, (factor, skip) in enumerate(zip(reversed(_ENCODER), reversed(skips), strict=True)):
         x = _normalised(_doubled(x, factor * width, upsampling, normalisation), normalisation)
@@ -69,11 +76,17 @@ def generator(
             x = layers.Dropout(dropout)(x)
         x = layers.ReLU()(layers.Concatenate()([x, skip]))
     x = _doubled(x, bands, upsampling, normalisation)
-    return keras.Model(inputs, layers.Activation("tanh", name="scaled_bands")(x), name="generator")
+    # In full precision, also where the rest is mixed.
+    outputs = layers.Activation("tanh", dtype="float32", name="scaled_bands")(x)
+    return keras.Model(inputs, outputs, name="generator")
 
 
 def discriminator(
-    planes: int = 3, bands: int = 3, width: int = 64, normalisation: Normalisation = "batch"
+    planes: int = 3,
+    bands: int = 3,
+    width: int = 64,
+    normalisation: Normalisation = "batch",
+    size: int | None = TILE,
 ) -> keras.Model:
     """The PatchGAN: how real each patch of a (cloudy, clear) pair looks.
 
@@ -82,17 +95,18 @@ def discriminator(
         bands: Bands of the clear or declouded image.
         width: Filters of the first layer; 64 is documented.
         normalisation: As of `generator`.
+        size: As of `generator`.
 
     Returns:
-        A model from two images in [-1, 1], (batch, 256, 256, planes) and (batch, 256, 256, bands), to a
-        probability per patch of 70 x 70 pixels, (batch, 16, 16, 1).
+        A model from two images in [-1, 1], (batch, size, size, planes) and (batch, size, size, bands), to a
+        probability per patch of 142 x 142 pixels, (batch, size / 16, size / 16, 1).
 
     Raises:
         InputError: An argument is out of range.
     """
-    _check(width, normalisation, "transposed")
-    cloudy = keras.Input((TILE, TILE, planes), name="scaled_planes")
-    judged = keras.Input((TILE, TILE, bands), name="scaled_bands")
+    _check(width, size, normalisation, "transposed")
+    cloudy = keras.Input((size, size, planes), name="scaled_planes")
+    judged = keras.Input((size, size, bands), name="scaled_bands")
     x = layers.Concatenate()([cloudy, judged])
     for level, factor in enumerate(_DISCRIMINATOR):
         strides = 1 if level == len(_DISCRIMINATOR) - 1 else 2
@@ -100,13 +114,46 @@ def discriminator(
         if level > 0:
             x = _normalised(x, normalisation)
         x = layers.LeakyReLU(negative_slope=0.2)(x)
-    x = layers.Conv2D(1, 4, padding="same", kernel_initializer=_initial("batch"), activation="sigmoid")(x)
-    return keras.Model([cloudy, judged], x, name="discriminator")
+    x = layers.Conv2D(1, 4, padding="same", kernel_initializer=_initial("batch"))(x)
+    outputs = layers.Activation("sigmoid", dtype="float32", name="probability")(x)
+    return keras.Model([cloudy, judged], outputs, name="discriminator")
 
 
-def _check(width: int, normalisation: str, upsampling: str) -> None:
+def summary(width: int = 64, size: int = TILE) -> list[str]:
+    """Both networks as lines of a Markdown table: layer, output, parameters, GFLOP per image at inference.
+
+    Args:
+        width: Filters of the first layer.
+        size: Edge of the images in pixels.
+    """
+    lines = ["| layer | output | what | parameters | GFLOP |", "|---|---|---|---|---|"]
+    for model in (generator(width=width, size=size), discriminator(width=width, size=size)):
+        work = [_gflop(layer) for layer in model.layers]
+        for layer, gflop in zip(model.layers, work, strict=True):
+            if layer.count_params():
+                shape = " x ".join(map(str, layer.output.shape[1:]))
+                kind = type(layer).__name__
+                lines.append(f"| {layer.name} | {shape} | {kind} | {layer.count_params():,} | {gflop:.3f} |")
+        lines.append(f"| **{model.name}** |  | all | {model.count_params():,} | {sum(work):.3f} |")
+    return [re.sub(r"_\d+ \|", " |", line) for line in lines]
+
+
+def _gflop(layer: keras.layers.Layer) -> float:
+    """Of one image: a product and a sum each for every weight of a convolution at every place it is put."""
+    if isinstance(layer, layers.Conv2DTranspose):
+        places = layer.input.shape[1:3]
+    elif isinstance(layer, layers.Conv2D):
+        places = layer.output.shape[1:3]
+    else:
+        return 0.0
+    return 2e-9 * float(math.prod(places) * math.prod(layer.kernel.shape))
+
+
+def _check(width: int, size: int | None, normalisation: str, upsampling: str) -> None:
     if width < 1:
         raise InputError(f"a network needs a width of at least 1, got {width}")
+    if size is not None and (size < TILE or size % TILE):
+        raise InputError(f"a network takes images of a multiple of {TILE} pixels, got {size}")
     if normalisation not in get_args(Normalisation):
         raise InputError(f"normalisation is one of {get_args(Normalisation)}, got {normalisation!r}")
     if upsampling not in get_args(Upsampling):
@@ -141,7 +188,7 @@ def _doubled(x: Any, filters: int, upsampling: str, normalisation: str) -> Any:
 
 def _normalised(x: Any, normalisation: str) -> Any:
     if normalisation == "batch":
-        return layers.BatchNormalization()(x)
+        return layers.BatchNormalization(momentum=_MOMENTUM)(x)
     if normalisation == "instance":
         # One group per feature: statistics over the image alone.
         return layers.GroupNormalization(groups=-1)(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 
 from cloudgan.errors import InputError
 from cloudgan.training import simulation
-from cloudgan.training.augmentation import random_gain, random_transform
+from cloudgan.training.augmentation import plain_stack, random_gain, random_transform, skewed_stack
 from cloudgan.training.data import BANDS, Floats, Imagery, Mask, Pair, Scene, enlarged
 from cloudgan.training.networks import TILE
+from cloudgan.training.recipes import Recipe, Samples, Stack
 
 Batch = tuple[Floats, Floats, Floats]
 """Cloudy, clear and weight."""
+Draw = Callable[[int], Batch]
+"""From the number of a step to its batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +29,40 @@ class Sample:
     """One tile with its truth."""
 
     cloudy: Floats
-    """Reflectance, shape (256, 256, bands)."""
+    """Reflectance, shape (size, size, bands)."""
     clear: Floats
     """The truth under the clouds and the cloudy image itself elsewhere, same shape."""
     hidden: Mask
-    """Pixels under cloud or shadow whose truth is known, shape (256, 256)."""
+    """Pixels under cloud or shadow whose truth is known, shape (size, size)."""
     observed: Mask
-    """Pixels in clear view, shape (256, 256)."""
+    """Pixels in clear view, same shape."""
 
     def weight(self, observed: float) -> Floats:
-        """Weight in the loss: 1 where hidden, `observed` where observed, 0 without truth; (256, 256, 1)."""
+        """Weight in the loss: 1 where hidden, `observed` where observed, 0 without truth; (size, size, 1)."""
         return np.where(self.hidden, np.float32(1), np.float32(observed) * self.observed)[..., None]
 
 
 class Sampler:
     """Draws samples from imagery; what it draws depends on the imagery and the generator given alone."""
 
-    def __init__(self, imagery: Imagery, bands: tuple[str, ...] = BANDS, jitter: float = 0.1) -> None:
+    def __init__(
+        self, imagery: Imagery, bands: tuple[str, ...] = BANDS, jitter: float = 0.1, size: int = TILE
+    ) -> None:
         """Prepare to draw.
 
         Args:
             imagery: Ground, pairs and skies.
             bands: Their bands.
             jitter: Spread of the random gain on clear ground.
+            size: Edge of a sample in pixels.
 
         Raises:
             InputError: There is no clear ground.
         """
         if not imagery.clear:
             raise InputError("no clear scenes to train on or to validate on")
-        self.bands, self.jitter = bands, jitter
-        self._clear = [enlarged(scene, TILE) for scene in imagery.clear]
+        self.bands, self.jitter, self.size = bands, jitter, size
+        self._clear = [enlarged(scene, size) for scene in imagery.clear]
         # A region with many dates or pixels counts for more, but not in proportion.
         counts = dict.fromkeys(imagery.regions(), 0.0)
         for scene in self._clear:
@@ -64,8 +71,8 @@ class Sampler:
             [min(scene.valid.size / TILE**2, 8) / np.sqrt(counts[scene.region]) for scene in self._clear]
         )
         self._shares = share / share.sum()
-        self._pairs = [pair for pair in imagery.pairs if min(pair.hidden.shape) >= TILE]
-        self._skies = [scene for scene in imagery.skies if min(scene.valid.shape) >= TILE]
+        self._pairs = [pair for pair in imagery.pairs if min(pair.hidden.shape) >= size]
+        self._skies = [scene for scene in imagery.skies if min(scene.valid.shape) >= size]
 
     def draw(self, rng: Generator, real: float = 0.15) -> Sample:
         """One sample: a real pair with probability `real`, where there are any, else a simulated sky."""
@@ -75,7 +82,7 @@ class Sampler:
 
     def of_clear(self, scene: Scene, rng: Generator, jitter: float = 0.0) -> Sample:
         """A tile of clear ground under a simulated or transplanted sky."""
-        cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), TILE)
+        cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         ground, valid = cast("Floats", cut(scene.image)), cast("Mask", cut(scene.valid))
         ground = (ground * random_gain(rng, ground.shape[-1], jitter)).astype(np.float32)
         made = self._under_sky(ground, rng)
@@ -83,7 +90,7 @@ class Sampler:
 
     def of_pair(self, pair: Pair, rng: Generator) -> Sample:
         """A tile of a real pair, with the cloudy look itself as truth where it sees the ground."""
-        cut = random_transform(rng, cast("tuple[int, int]", pair.hidden.shape), TILE)
+        cut = random_transform(rng, cast("tuple[int, int]", pair.hidden.shape), self.size)
         cloudy, clear = cast("Floats", cut(pair.cloudy)), cast("Floats", cut(pair.clear))
         hidden, valid = cast("Mask", cut(pair.hidden)), cast("Mask", cut(pair.valid))
         truth = np.where(hidden[..., None], clear, cloudy)
@@ -94,7 +101,7 @@ class Sampler:
         if not self._skies or rng.random() < 0.65:
             return simulation.clouded(ground, self.bands, simulation.random_sky(rng, shape))
         scene = self._skies[rng.integers(len(self._skies))]
-        cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), TILE)
+        cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         cloud, shadow, look = (
             cut(np.zeros_like(scene.valid) if layer is None else layer)
             for layer in (scene.cloud, scene.shadow, scene.image)
@@ -109,17 +116,85 @@ class Sampler:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Training batches; batch number i of a seed is always the same."""
 
-    def __init__(self, sampler: Sampler, batch: int, steps: range, seed: int, observed: float) -> None:
+    def __init__(self, draw: Draw, steps: range) -> None:
+        """Prepare to draw.
+
+        Args:
+            draw: From the number of a step to its batch.
+            steps: Numbers of the steps to come.
+        """
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
-        self._sampler, self._batch, self._steps = sampler, batch, steps
-        self._seed, self._observed = seed, observed
+        self._draw, self._steps = draw, steps
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self._seed, self._steps[index]))
-        return stacked([self._sampler.draw(rng) for _ in range(self._batch)], self._observed)
+        return self._draw(self._steps[index])
+
+
+def drawn(recipe: Recipe, imagery: Imagery) -> Draw:
+    """How a recipe draws the batch of a step from training imagery.
+
+    Raises:
+        InputError: The imagery does not hold what the recipe asks for.
+    """
+    if recipe.stack is not None:
+        return _stack_draw(recipe, recipe.stack, imagery)
+    return _sample_draw(recipe, recipe.samples or Samples(), imagery)
+
+
+def _sample_draw(recipe: Recipe, how: Samples, imagery: Imagery) -> Draw:
+    sampler = Sampler(imagery, recipe.bands, how.jitter, recipe.networks.size)
+
+    def draw(step: int) -> Batch:
+        rng = np.random.default_rng((recipe.seed, step))
+        return stacked([sampler.draw(rng, how.real) for _ in range(recipe.batch)], how.observed_weight)
+
+    return draw
+
+
+def _stack_draw(recipe: Recipe, how: Stack, imagery: Imagery) -> Draw:
+    sample = stack_sample(recipe, how, imagery)
+    pair = sample.cloudy, sample.clear
+    stack = skewed_stack(pair, *how.shear) if how.skewed else plain_stack(pair)
+
+    def draw(step: int) -> Batch:
+        chosen = [stack[(step * recipe.batch + i) % len(stack)] for i in range(recipe.batch)]
+        cloudy, clear = (np.ascontiguousarray(np.stack(images)) for images in zip(*chosen, strict=True))
+        # As documented every pixel counts alike; only where there is no data is there no truth.
+        return cloudy, clear, np.all((cloudy > 0) & (clear > 0), axis=-1, keepdims=True).astype(np.float32)
+
+    return draw
+
+
+def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
+    """The one pair that a documented recipe trains on: its two whole looks, and what the first one hides.
+
+    It is cut from the first real pair, or from the first clear scene under a simulated sky.
+
+    Raises:
+        InputError: There is neither, or the crop leaves the image.
+    """
+    size, (row, col) = recipe.networks.size, how.crop
+    cut = np.s_[row : row + size, col : col + size]
+    if imagery.pairs:
+        pair = imagery.pairs[0]
+        name, images = pair.name, (pair.cloudy[cut], pair.clear[cut])
+        hidden, valid = pair.hidden[cut], pair.valid[cut]
+    elif imagery.clear:
+        scene = imagery.clear[0]
+        name, ground, valid = scene.name, scene.image[cut], scene.valid[cut]
+        sky = simulation.random_sky(np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape))
+        made = simulation.clouded(ground, recipe.bands, sky)
+        images, hidden = (made.cloudy, ground), made.mask
+    else:
+        raise InputError("a recipe with a [stack] trains on one pair or clear scene, and the data hold none")
+    if valid.shape != (size, size):
+        raise InputError(
+            f"the crop of {size} x {size} pixels at row {row}, column {col} leaves {name}; move it"
+        )
+    return Sample(*images, hidden & valid, valid & ~hidden)
 
 
 def stacked(samples: list[Sample], observed: float) -> Batch:
@@ -131,9 +206,11 @@ def stacked(samples: list[Sample], observed: float) -> Batch:
     )
 
 
-def validation_tiles(imagery: Imagery, seed: int = 0, each: int = 6) -> dict[str, list[Sample]]:
+def validation_tiles(
+    imagery: Imagery, seed: int = 0, each: int = 6, bands: tuple[str, ...] = BANDS
+) -> dict[str, list[Sample]]:
     """Fixed tiles to judge on, `each` per group: "REGION simulated" and "REGION real"."""
-    sampler = Sampler(imagery)
+    sampler = Sampler(imagery, bands)
     groups: dict[str, list[Sample]] = {}
     for region in imagery.regions():
         rng = np.random.default_rng((seed, *region.encode()))

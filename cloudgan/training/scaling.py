@@ -79,3 +79,19 @@ class ToReflectance(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
         return {**super().get_config(), "full": self.scaling.full, "gamma": self.scaling.gamma}
+
+
+def seeing_reflectance(model: keras.Model, scaling: Scaling) -> keras.Model:
+    """A network whose first input is reflectance instead of scaled planes, sharing the weights."""
+    inputs = [keras.Input(given.shape[1:], name=f"input_{i}") for i, given in enumerate(model.inputs)]
+    scaled = ToScaled(scaling.full, scaling.gamma, dtype="float32")(inputs[0])
+    if len(inputs) == 1:
+        return keras.Model(inputs[0], model(scaled), name=model.name)
+    return keras.Model(inputs, model([scaled, *inputs[1:]]), name=model.name)
+
+
+def giving_reflectance(model: keras.Model, scaling: Scaling) -> keras.Model:
+    """A network whose output is reflectance instead of scaled bands, sharing the weights."""
+    inputs = keras.Input(model.input_shape[1:], name="reflectance")
+    unscaled = ToReflectance(scaling.full, scaling.gamma, dtype="float32")(model(inputs))
+    return keras.Model(inputs, unscaled, name="declouder")

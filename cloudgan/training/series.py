@@ -81,6 +81,8 @@ class Series:
     """The mask that serving makes, shape (time, height, width)."""
     invented: bool = False
     """Whether the dates are made from one look alone, by simulated change."""
+    scl: NDArray[np.uint8] | None = None
+    """Sen2Cor's scene classification, shape (time, height, width), where there is one."""
 
     @classmethod
     def of(
@@ -122,6 +124,7 @@ class Series:
             images=self.images[:, rows, cols],
             states=self.states[:, rows, cols],
             hidden=self.hidden[:, rows, cols],
+            scl=None if self.scl is None else self.scl[:, rows, cols],
         )
 
     def only(self, dates: NDArray[np.intp]) -> Series:
@@ -133,6 +136,7 @@ class Series:
             states=self.states[dates],
             truths=self.truths[dates],
             hidden=self.hidden[dates],
+            scl=None if self.scl is None else self.scl[dates],
         )
 
 
@@ -215,7 +219,7 @@ def read_all(root: Path) -> list[Series]:
         romania.part("west", slice(None), slice(None, 48)),
         romania.part("east", slice(None), slice(48, None)),
         *_composites(root),
-        *_pairs(root),
+        *read_pairs(root / "pairs-l1c-10m"),
         *_invented(root),
     ]
 
@@ -227,15 +231,16 @@ def read_stac(folder: Path) -> Series:
         raise InputError(f"{folder} holds no STAC items")
     scenes = [data.read_stac_item(item) for item in items]
     days = [int(np.datetime64(_sensed(item), "D").astype(np.int64)) for item in items]
-    states, truths = [], []
+    states, truths, classes = [], [], []
     for item, scene in zip(items, scenes, strict=True):
         with data._opened(item.parent / _scl_of(item)) as source:
-            states.append(clouds.classify(source.read(1), _numbers(scene.image)))
+            classes.append(source.read(1))
+        states.append(clouds.classify(classes[-1], _numbers(scene.image)))
         truths.append(float(np.mean(states[-1] == State.CLOUDY)) < 0.1)
     order = np.argsort(days)
     images = np.stack([scene.image for scene in scenes])
     whole = Series.of("33TWM", "33TWM", 1, days, images, np.stack(states), truths)
-    return whole.only(order)
+    return replace(whole, scl=np.stack(classes)).only(order)
 
 
 def padded(series: Series, size: int) -> Series:
@@ -249,6 +254,7 @@ def padded(series: Series, size: int) -> Series:
         images=np.pad(series.images, (*edges, (0, 0))),
         states=np.pad(series.states, edges, constant_values=int(State.NO_DATA)),
         hidden=np.pad(series.hidden, edges, constant_values=True),
+        scl=None if series.scl is None else np.pad(series.scl, edges),
     )
 
 
@@ -281,7 +287,7 @@ def read_netcdf(path: Path, region: str) -> Series:
         int(day) not in bad and float(np.mean(state == State.CLOUDY)) < 0.3
         for day, state in zip(days, states, strict=True)
     ]
-    series = Series.of(path.stem, region, 6, days, images, states, truths)
+    series = replace(Series.of(path.stem, region, 6, days, images, states, truths), scl=scl)
     return series.only(np.flatnonzero(np.mean(series.states == State.NO_DATA, axis=(1, 2)) < 0.9))
 
 
@@ -312,9 +318,13 @@ def _composites(root: Path) -> Iterator[Series]:
     yield Series.of("bouconne", "bouconne", 6, days, images, _seen(images), np.ones(len(months), bool))
 
 
-def _pairs(root: Path) -> Iterator[Series]:
-    """Real pairs, days or weeks apart: each look is the other's context."""
-    for pair in _sen12ms(root):
+def read_pairs(folder: Path) -> Iterator[Series]:
+    """Real pairs, days or weeks apart: each look is the other's context.
+
+    Raises:
+        InputError: The folder has no `index.csv`, or a pair cannot be read.
+    """
+    for pair in _sen12ms(folder):
         states = np.stack([_seen(pair.clear), _seen(pair.cloudy)])
         states[1][pair.hidden] = State.CLOUDY
         yield Series.of(
@@ -322,9 +332,9 @@ def _pairs(root: Path) -> Iterator[Series]:
         )
 
 
-def _sen12ms(root: Path) -> Iterator[data.Pair]:
+def _sen12ms(folder: Path) -> Iterator[data.Pair]:
     unlike = {"fall_136", "fall_85", "summer_100"}  # season or haze changes more between looks than cloud
-    for pair in data._sen12ms_pairs(root / "pairs-l1c-10m", BANDS):
+    for pair in data._sen12ms_pairs(folder, BANDS):
         if pair.region not in unlike:
             yield pair
 

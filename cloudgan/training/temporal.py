@@ -32,6 +32,7 @@ LOOKS = 2 * DEPTH
 """Looks that the generator sees of each pixel, nearest first, those before and then those after."""
 _FINE, _COARSE = 1.5, 5.0  # standard deviations of the averages, in cells: 12 and 40 pixels
 _BANDS = 3
+_NEWTON = 16  # steps to the inverse of a matrix, each of which doubles the digits
 _ROUNDS = 3  # of reweighting the looks by how far they stray
 
 
@@ -90,12 +91,13 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         self.hidden.build((None, None, None, 3 * _BANDS + 6))
         self.follow.build((None, None, None, 16))
 
-    def call(self, p: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, Any, Any]:
-        """The shift of each look, the mean colour around, and how much is known of it.
+    def call(self, p: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, ...]:
+        """The shift of each look, the mean colour around, how much is known of it, and what to believe.
 
         Returns:
-            Shapes (batch, looks, bands, y, x), (batch, bands, y, x) and (batch, 1 + looks, y, x): how far the
-            target is followed, and the weight of what each look shows around.
+            Shapes (batch, looks, bands, y, x), (batch, bands, y, x), (batch, 1 + looks, y, x): how far the
+            target is followed, and the weight of what each look shows around; and (batch, 1, y, x): the
+            weight of each of the target's own pixels.
         """
         # Detectors miss the soft edge: near the mask clear pixels count little.
         inner = p["clear"] * (1.001 - _first(ops.max_pool(_last(p["mask"]), 3, strides=1, padding="same")))
@@ -152,7 +154,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
             _enlarged(ops.concatenate(maps, axis=1), CELL // 2), cuts, axis=1
         )
         shift = sum(share * part for share, part in zip(shares, by_class, strict=True))
-        return _unfolded(shift), colour, ops.concatenate([follow, known], axis=1)
+        return _unfolded(shift), colour, ops.concatenate([follow, known], axis=1), trusted[:, 0]
 
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
@@ -212,8 +214,8 @@ class Agree(keras.layers.Layer):  # type: ignore[misc]
             shape=(), initializer=keras.initializers.Constant(np.log(0.01)), name="scale"
         )
 
-    def call(self, p: dict[str, Any], shift: Any, known: Any) -> tuple[Any, Any]:
-        """Factors on the weights, (batch, looks, y, x), and features for the U-Net, bands last."""
+    def call(self, p: dict[str, Any], shift: Any, known: Any) -> tuple[Any, Any, Any]:
+        """Factors on the weights, (batch, looks, y, x), features for the U-Net, bands last, and the terms."""
         aligned, scale = p["looks"] + shift, ops.exp(self.scale)
         weight = p["weight"]
         for _ in range(_ROUNDS):
@@ -227,21 +229,65 @@ class Agree(keras.layers.Layer):  # type: ignore[misc]
         share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
         features = [20 * ops.sum(share * shift, axis=1), known, 20 * apart]
         features += [p["has"][:, :, 0], p["age"][:, :, 0], share[:, :, 0]]
-        return factor, _last(ops.concatenate(features, axis=1))
+        agreed = ops.sum(share * aligned, axis=1)
+        return factor, _last(ops.concatenate(features, axis=1)), (agreed, _terms(p, aligned, agreed))
+
+
+def _terms(p: dict[str, Any], aligned: Any, agreed: Any) -> Any:
+    """What the regression is on, (batch, terms, y, x): one, the colour, its square, how each look differs."""
+    usual = ops.reshape(ops.convert_to_tensor(np.array([0.1, 0.1, 0.25], np.float32)), (1, 3, 1, 1))
+    colour = 5 * (agreed - usual) * p["some"]
+    apart = 20 * (aligned - agreed[:, None]) * p["has"]
+    return ops.concatenate([p["some"], colour, colour * colour, ops.clip(_folded(apart), -3, 3)], axis=1)
+
+
+@register
+class Regress(keras.layers.Layer):  # type: ignore[misc]
+    """Ridge regression of the target's clear pixels on the looks, over the tile."""
+
+    def build(self, *shapes: Any) -> None:
+        """Make the learned strength of the ridge, in pixels."""
+        self.ridge = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(np.log(5)), name="ridge"
+        )
+
+    def call(self, p: dict[str, Any], trusted: Any, agreed: Any, terms: Any) -> Any:
+        """Coefficients, (batch, bands, terms); zero where nothing of the target is clear."""
+        gap = 10 * (p["cloudy"] - agreed)
+        # What strays far is no ground: haze, shadow, or a field that was cut.
+        weight = trusted * p["some"] / (1 + ops.mean(ops.abs(gap), axis=1, keepdims=True)) ** 2
+        count = terms.shape[1]
+        known = ops.reshape(terms * weight, (-1, count, ops.shape(terms)[2] * ops.shape(terms)[3]))
+        terms = ops.reshape(terms, ops.shape(known))
+        gap = ops.reshape(gap, (-1, _BANDS, ops.shape(known)[2]))
+        one = ops.eye(count)[None]
+        moments = ops.matmul(known, ops.transpose(terms, (0, 2, 1))) + ops.exp(self.ridge) * one
+        size = ops.sum(moments * one, axis=(1, 2), keepdims=True)
+        moments = moments / size
+        inverse = one * ops.ones_like(size)
+        for _ in range(_NEWTON):
+            inverse = 2 * inverse - ops.matmul(inverse, ops.matmul(moments, inverse))
+        sums = ops.matmul(gap, ops.transpose(known, (0, 2, 1))) / size
+        return 0.1 * ops.matmul(sums, inverse)
 
 
 @register
 class Mean(keras.layers.Layer):  # type: ignore[misc]
     """The robust mean of the aligned looks at full resolution, and the features that the U-Net sees."""
 
-    def call(self, p: dict[str, Any], shift: Any, factor: Any, colour: Any) -> tuple[Any, ...]:
+    def call(self, p: dict[str, Any], shift: Any, factor: Any, colour: Any, slopes: Any) -> tuple[Any, ...]:
         """Returns aligned looks, their shares, the mean colour around, and the features, bands last."""
         maps = _enlarged(ops.concatenate([_folded(shift), factor, colour], axis=1), 2)
         shift, factor, colour = ops.split(maps, [_BANDS * LOOKS, (_BANDS + 1) * LOOKS], axis=1)
         aligned = p["looks"] + _unfolded(shift)
         weight = p["weight"] * factor[:, :, None]
         share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
-        agreed = ops.sum(share * aligned, axis=1) + (1 - p["some"]) * colour
+        agreed = ops.sum(share * aligned, axis=1)
+        terms = _terms(p, aligned, agreed)
+        flat = ops.reshape(terms, (-1, terms.shape[1], ops.shape(terms)[2] * ops.shape(terms)[3]))
+        change = ops.reshape(ops.matmul(slopes, flat), ops.shape(agreed))
+        aligned = aligned + change[:, None]
+        agreed = agreed + change + (1 - p["some"]) * colour
         gap = p["clear"] * (p["cloudy"] - agreed)
         nearest = (aligned[:, ::DEPTH] - agreed[:, None]) * p["has"][:, ::DEPTH]
         features = [4 * p["cloudy"] * (1 - p["mask"]), p["cloudy"], p["mask"], 4 * agreed]
@@ -277,10 +323,11 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
     # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
     half = Prepare(name="prepare_half")(inputs[:, ::2, ::2])
-    shift, colour, known = Align(classes, name="align")(half, *_kinds_and_trust(half, classes))
-    factor, wide = Agree(name="agree")(half, shift, known)
+    shift, colour, known, trusted = Align(classes, name="align")(half, *_kinds_and_trust(half, classes))
+    factor, wide, (agreed, terms) = Agree(name="agree")(half, shift, known)
+    slopes = Regress(name="regress")(half, trusted, agreed, terms)
     p = Prepare(name="prepare")(inputs)
-    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour)
+    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, slopes)
     change = _unet(fine, wide, width)
     outputs = Combine(name="combine")(p, aligned, share, colour, change)
     return keras.Model(inputs, outputs, name="temporal")

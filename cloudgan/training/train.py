@@ -1,15 +1,13 @@
-"""One training run: imagery in, a folder with metrics, the best checkpoint and the exported model out."""
+"""One training run: imagery in, a folder with metrics, checkpoints, pictures and the exported model out."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import platform
 import time
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,23 @@ import keras
 import numpy as np
 
 from cloudgan.errors import InputError
-from cloudgan.training import networks, scores
-from cloudgan.training.data import BANDS, Floats, Imagery, Mask, read_samples
-from cloudgan.training.export import contract, export_onnx, with_reflectance
+from cloudgan.training import judging, networks, pictures, scores, study
+from cloudgan.training.data import Floats, Imagery
+from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.pix2pix import Pix2Pix
-from cloudgan.training.recipes import Recipe
-from cloudgan.training.samples import Batches, Sample, Sampler, validation_tiles
+from cloudgan.training.recipes import Recipe, Stack
+from cloudgan.training.runs import Row, RunFolder
+from cloudgan.training.samples import Batches, Sample, drawn, stack_sample, validation_tiles
+from cloudgan.training.scaling import giving_reflectance, seeing_reflectance
+from cloudgan.training.sources import read_imagery
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = ("33UUB", "MGRS-33TWM-east", "summer_102")
-"""Regions of the sample imagery that the shipped generator never saw."""
+Listener = Callable[[int, dict[str, float]], None]
+"""Is told the number of each step and its losses."""
+
+_COLLAPSE = 6.0  # dB below the best
+_TRAIN_TILES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,180 +44,258 @@ class Run:
     """Recipe, split, scores: the file `summary.json`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The fixed images that a run is judged on."""
+
+    train: list[Sample]
+    """Of the training regions."""
+    validation: dict[str, list[Sample]]
+    """Of the regions held out, by group."""
+    study: Sample | None
+    """The pair of a documented recipe, for the study's own measure."""
+
+    def row(self, product: judging.Product, recipe: Recipe) -> Row:
+        """All metrics of a generator."""
+        columns = judging.row("train", self.train, product, recipe.bands)
+        held_out = [sample for samples in self.validation.values() for sample in samples]
+        columns |= judging.row("validation", held_out, product, recipe.bands)
+        if self.study is not None:
+            clear = self.study.clear
+            noisy = study.validation_image(clear, recipe.bands, recipe.seed)
+            for name, image in (("train", self.study.cloudy), ("val", noisy)):
+                columns |= study.row(name, product(image[None])[0], clear, recipe.bands)
+        return columns
+
+
 def train(
     recipe: Recipe,
-    data_dir: Path,
     run_dir: Path,
     *,
-    seed: int = 0,
-    held_out: Collection[str] = HELD_OUT,
-    imagery: Imagery | None = None,
+    resume: bool = False,
     minutes: float | None = None,
+    imagery: Imagery | None = None,
     model_version: str = "0.1.0",
+    listener: Listener | None = None,
 ) -> Run:
     """Train a generator by a recipe and export the best checkpoint by validation.
 
-    The run folder receives `metrics.csv` (a row per validation), `best.weights.h5`, `model.onnx` (rewritten
-    at each new best) and `summary.json`.
-
     Args:
         recipe: What to do.
-        data_dir: Holds the sample imagery, see `data.read_samples`.
-        run_dir: Is made; must not hold a run yet.
-        seed: Of weights, batches and validation tiles.
-        held_out: Regions to validate on.
-        imagery: Instead of what `data_dir` holds.
-        minutes: Stop at the first validation after so many minutes, instead of after the recipe's steps.
+        run_dir: Is made, and must not hold a run yet; or is that of the run to resume.
+        resume: Go on with the run in the folder.
+        minutes: Stop after so many minutes, at a row of metrics, instead of after the recipe's steps.
+        imagery: Instead of what the recipe's sources name.
         model_version: Written into the contract.
+        listener: Is told of each step.
 
     Raises:
-        InputError: The imagery or the split cannot be used, or the folder holds a run already.
+        InputError: The imagery, the split, the folder or its checkpoint cannot be used.
     """
-    if (run_dir / "metrics.csv").exists():
-        raise InputError(f"{run_dir} holds a run already; give another folder")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(seed)
-    training, validation = (imagery or read_samples(data_dir)).split(held_out)
-    tiles = validation_tiles(validation, seed)
+    training, held_out = (imagery or read_imagery(recipe.data, recipe.bands)).split(recipe.held_out)
+    draw, panel = drawn(recipe, training), _panel(recipe, training, held_out)
+    keras.utils.set_random_seed(recipe.seed)
     model = build(recipe)
-    course = _Course(
-        model, recipe, tiles, run_dir, _card(recipe, training, validation, seed), model_version, minutes
-    )
-    sampler = Sampler(training, jitter=recipe.jitter)
-    turn = round(recipe.adversarial_after * recipe.steps)
-    for adversarial, steps in (
-        (False, range(turn)),
-        (recipe.adversarial_weight > 0, range(turn, recipe.steps)),
-    ):
+    if resume:
+        folder = RunFolder.reopen(run_dir, recipe)
+        done = folder.restore(_state(model))
+    else:
+        folder, done = RunFolder.create(run_dir, recipe), 0
+    card = _card(recipe, training, held_out)
+    folder.write_json("run.json", card)
+    course = _Course(model, recipe, panel, folder, card, model_version, minutes, listener, done)
+    joins = round(recipe.objective.adversarial_after * recipe.steps)
+    for steps, adversarial in ((range(done, joins), False), (range(max(done, joins), recipe.steps), True)):
         if steps and not course.over:
-            model.adversarial = adversarial
-            model.make_train_function(force=True)
-            batches = Batches(sampler, recipe.batch, steps, seed, recipe.observed_weight)
-            model.fit(batches, shuffle=False, verbose=0, callbacks=[course])
+            model.adversarial = adversarial and recipe.objective.adversarial_weight > 0
+            model.make_train_function(force=True)  # Keras keeps the step that it traced
+            model.fit(Batches(draw, steps), verbose=0, shuffle=False, callbacks=[course])
     return course.finished()
 
 
 def build(recipe: Recipe) -> Pix2Pix:
-    """Networks and optimisers of a recipe, compiled and ready to fit."""
-    depth = len(BANDS)
-    generator = networks.generator(
-        depth, depth, recipe.width, recipe.normalisation, recipe.upsampling, recipe.dropout
-    )
-    discriminator = networks.discriminator(depth, depth, recipe.width, recipe.judge_normalisation)
-    model = Pix2Pix(generator, discriminator, recipe)
-    model.compile()
+    """The networks and optimisers of a recipe, compiled and ready to fit."""
+    bands, how = len(recipe.bands), recipe.networks
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(how.precision)
+    try:
+        unet = networks.generator(
+            bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, how.size
+        )
+        judge = networks.discriminator(bands, bands, how.width, how.judge_normalisation, how.size)
+        model = Pix2Pix(
+            seeing_reflectance(unet, recipe.scaling),
+            seeing_reflectance(judge, recipe.scaling),
+            recipe.objective,
+            recipe.scaling,
+            recipe.steps,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    # XLA passes oneDNN's kernels by: on a CPU a step then takes 2.4 times as long.
+    model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
     return model
 
 
-def declouder(model: keras.Model) -> scores.Declouder:
-    """The whole product on one tile: what is hidden is generated, what is observed stays.
-
-    Args:
-        model: From reflectance to reflectance, NHWC.
-    """
-
-    def declouded(cloudy: Floats, hidden: Mask) -> Floats:
-        generated = np.asarray(model(cloudy[None], training=False))[0]
-        return np.where(hidden[..., None], generated, cloudy).astype(np.float32)
-
-    return declouded
+def product_of(recipe: Recipe) -> keras.Model:
+    """The generator to judge and to ship, in float32: reflectance to reflectance, for images of any size."""
+    bands, how = len(recipe.bands), recipe.networks
+    unet = networks.generator(bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, None)
+    return giving_reflectance(seeing_reflectance(unet, recipe.scaling), recipe.scaling)
 
 
-def evaluate(tiles: dict[str, list[Sample]], method: scores.Declouder) -> dict[str, dict[str, float]]:
-    """Scores on hidden pixels by group of tiles."""
-    return {group: scores.mean_scores(samples, method).as_dict() for group, samples in tiles.items()}
+def _panel(recipe: Recipe, training: Imagery, held_out: Imagery) -> Panel:
+    validation = validation_tiles(held_out, recipe.seed, bands=recipe.bands)
+    pair = stack_sample(recipe, recipe.stack or Stack(), training) if recipe.study else None
+    if recipe.stack is not None:
+        return Panel([pair or stack_sample(recipe, recipe.stack, training)], validation, pair)
+    seen = [
+        tile for tiles in validation_tiles(training, recipe.seed, 1, recipe.bands).values() for tile in tiles
+    ]
+    return Panel(seen[:_TRAIN_TILES], validation, pair)
+
+
+def _state(model: Pix2Pix) -> list[keras.Variable]:
+    """All that a step reads and changes, chance included."""
+    return [*model.variables, *model.optimizer.variables]
 
 
 class _Course(keras.callbacks.Callback):  # type: ignore[misc]
-    """Validates, keeps and exports the best, and stops when time is up."""
+    """Judges, keeps and exports the best, and stops on a collapse or when time is up."""
 
     def __init__(
         self,
         model: Pix2Pix,
         recipe: Recipe,
-        tiles: dict[str, list[Sample]],
-        run_dir: Path,
+        panel: Panel,
+        folder: RunFolder,
         card: dict[str, Any],
         model_version: str,
         minutes: float | None,
+        listener: Listener | None,
+        done: int,
     ) -> None:
         super().__init__()
-        self._product = with_reflectance(model.averaged, recipe.scaling)
-        self._recipe, self._tiles, self._run_dir, self._card = recipe, tiles, run_dir, card
-        self._version, self._minutes = model_version, minutes
-        self.over = False
-        self._best = np.inf
+        self._product = product_of(recipe)
+        self._recipe, self._panel, self._folder, self._card = recipe, panel, folder, card
+        self._version, self._minutes, self._listener = model_version, minutes, listener
+        self._step = done
+        self._rows = folder.read_rows(done)
         self._start = time.monotonic()
+        self._before = self._rows[-1]["seconds"] if self._rows else 0.0
         self._losses: list[dict[str, float]] = []
+        self.over = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = int(self.model.steps)
-        self._losses.append(dict(logs or {}))
+        """Count the step, and judge where a row is due."""
+        self._step += 1
+        losses = dict(logs or {})
+        self._losses.append(losses)
+        if self._listener:
+            self._listener(self._step, losses)
+        if not all(np.isfinite(value) for value in losses.values()):
+            self._stop(f"the losses are no longer finite at step {self._step}: {losses}; lower the rates")
+            return
         late = self._minutes is not None and time.monotonic() - self._start > 60 * self._minutes
-        if step % self._recipe.validate_every == 0 or step == self._recipe.steps or late:
-            self._validate(step)
+        if self._step % self._recipe.rows_every == 0 or self._step == self._recipe.steps or late:
+            self._judge()
             if late:
-                self.over = self.model.stop_training = True
+                self._stop(f"time is up at step {self._step}")
+            elif self._collapsed():
+                self._stop(
+                    f"collapse: the last {self._recipe.collapse_rows} rows lie {_COLLAPSE:g} dB too low; "
+                    f"the best is kept, stopped at step {self._step}"
+                )
 
-    def _validate(self, step: int) -> None:
-        rows = evaluate(self._tiles, declouder(self._product))
-        mae = float(np.mean([row["mae"] for row in rows.values()]))
+    def _judge(self) -> None:
+        self._product.set_weights(self.model.averaged.get_weights())
         losses = {name: float(np.mean([row[name] for row in self._losses])) for name in self._losses[0]}
         self._losses = []
-        flat = {f"{group} {name}": value for group, row in rows.items() for name, value in row.items()}
-        row = {
-            "step": step,
-            "seconds": round(time.monotonic() - self._start),
-            **losses,
-            "validation mae": mae,
-            **flat,
-        }
-        path = self._run_dir / "metrics.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        log.info("step %d, %d s: %s, validation MAE %.4f", step, row["seconds"], losses, mae)
-        if mae < self._best:
-            self._best = mae
-            self._keep(step, rows)
+        seconds = round(self._before + time.monotonic() - self._start, 1)
+        columns = self._panel.row(self._generate, self._recipe)
+        row = {"step": self._step, "seconds": seconds, **losses, **columns}
+        best = min((row[_CHOSEN_BY] for row in self._rows), default=np.inf)
+        if row[_CHOSEN_BY] < best:
+            self._product.save_weights(self._folder.best)
+        self._rows.append(row)
+        self._folder.write_rows(self._rows)
+        self._folder.save(_state(self.model), self._step)
+        pictures.curves(self._rows, self._folder.path / "curves.png")
+        shown = [*self._panel.train[:2], *(tiles[0] for tiles in self._panel.validation.values())]
+        pictures.samples(shown, self._generate, self._folder.path / "samples" / f"{self._step:06}.png")
+        log.info("step %d, %.0f s: validation MAE %.4f", self._step, seconds, row[_CHOSEN_BY])
 
-    def _keep(self, step: int, rows: dict[str, dict[str, float]]) -> None:
-        self._product.save_weights(self._run_dir / "best.weights.h5")
-        self._card |= {"steps": step, "scores": rows, "scores_data_range": scores.DATA_RANGE}
-        tiles = [sample.cloudy for group in self._tiles.values() for sample in group[:1]]
-        export_onnx(
-            self._product, self._run_dir / "model.onnx", contract(self._card, self._version), np.stack(tiles)
+    def _generate(self, planes: Floats) -> Floats:
+        return np.asarray(self._product.predict_on_batch(planes), np.float32)
+
+    def _collapsed(self) -> bool:
+        values = [row["validation generated psnr"] for row in self._rows]
+        latest = values[-self._recipe.collapse_rows :]
+        return (
+            bool(self._recipe.collapse_rows)
+            and len(values) > len(latest)
+            and max(latest) < max(values) - _COLLAPSE
         )
 
+    def _stop(self, why: str) -> None:
+        log.warning("%s", why)
+        self._card["stopped"] = why
+        self.over = self.model.stop_training = True
+
     def finished(self) -> Run:
-        """Write the summary, with the baselines on the same tiles."""
-        self._product.load_weights(self._run_dir / "best.weights.h5")
+        """Export the best checkpoint, and write the summary, with the baselines on the same tiles.
+
+        Raises:
+            InputError: The run ended before its first row.
+        """
+        if not self._rows or not self._folder.best.exists():
+            raise InputError(
+                f"the run in {self._folder.path} ended without a row: {self._card.get('stopped')}"
+            )
+        best = min(self._rows, key=lambda row: row[_CHOSEN_BY])
+        tiles = self._panel.validation
+        self._product.load_weights(self._folder.best)
+        per_group = judging.evaluate(tiles, judging.declouder(self._generate))
+        self._card |= {"steps": best["step"], "scores": per_group, "scores_data_range": scores.DATA_RANGE}
+        terms = contract(self._card, self._version, self._recipe.name, self._recipe.bands)
+        checked = np.stack([samples[0].cloudy for samples in tiles.values()])
+        export_onnx(self._product, self._folder.model, terms, checked)
         summary = {
             **self._card,
-            "seconds": round(time.monotonic() - self._start),
+            "best": best,
+            "last": self._rows[-1],
             "baselines": {
-                "cloudy itself": evaluate(self._tiles, scores.as_it_is),
-                "mean of the visible pixels": evaluate(self._tiles, scores.mean_colour),
+                "cloudy itself": judging.evaluate(tiles, scores.as_it_is),
+                "mean of the visible pixels": judging.evaluate(tiles, scores.mean_colour),
             },
         }
-        (self._run_dir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        return Run(self._run_dir / "model.onnx", summary)
+        self._folder.write_json("summary.json", summary)
+        return Run(self._folder.model, summary)
 
 
-def _card(recipe: Recipe, training: Imagery, validation: Imagery, seed: int) -> dict[str, Any]:
+_CHOSEN_BY = "validation generated mae"
+
+
+def _card(recipe: Recipe, training: Imagery, validation: Imagery) -> dict[str, Any]:
     return {
-        "recipe": asdict(recipe),
-        "width": recipe.width,
+        "recipe": recipe.as_dict(),
+        "width": recipe.networks.width,
         "steps": 0,
         "data": {"train": _by_region(training), "validation": _by_region(validation)},
         "scores": {},
-        "seed": seed,
-        "versions": {name: version(name) for name in ("keras", "tensorflow")}
-        | {"python": platform.python_version()},
+        "seed": recipe.seed,
+        "versions": {"python": platform.python_version(), "backend": keras.backend.backend()} | _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("cloudgan", "keras", keras.backend.backend(), "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _by_region(imagery: Imagery) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from cloudgan.generator import Generator
 from cloudgan.job import BatchJob
+from cloudgan.removal import Provenance
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 
@@ -25,7 +26,10 @@ def call(*words: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("path", sorted(PIPELINES.glob("*.toml")), ids=lambda path: path.stem)
+JOBS = sorted(path for path in PIPELINES.glob("*.toml") if not path.stem.startswith("train-"))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_every_job_is_one_that_the_command_takes(path):
     job = BatchJob.load(path, {"aoi": "field.geojson", "dates": "2020-04/2020-07"})
     assert job.aoi == "field.geojson"
@@ -59,7 +63,7 @@ def test_clouds_are_removed_without_a_store(demo):
     assert all(0.2 < value < 0.9 for value in values.values())
 
 
-def test_a_generator_is_trained_on_a_folder_and_used(tmp_path):
+def test_a_generator_is_trained_on_a_folder_and_used(demo, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -75,3 +79,10 @@ def test_a_generator_is_trained_on_a_folder_and_used(tmp_path):
     made = generator(rng.random((1, 3, 256, 256), np.float32))
     assert made.shape == (1, 3, 256, 256)
     assert np.isfinite(made).all()
+    out = tmp_path / "out.zarr"
+    words = ["--aoi", demo.aoi, "--dates", "2020-05", "--stac", demo.catalog, "--model", printed.split()[-1]]
+    call("-m", "cloudgan.cli", "batch", *words, "--out", out)
+    store = xr.open_zarr(out, mask_and_scale=False)
+    generated = store["provenance"].values == Provenance.GENERATED
+    assert generated.any()
+    assert (store["nir"].values[generated] > 0).all()

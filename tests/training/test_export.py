@@ -10,8 +10,8 @@ from onnx import TensorProto
 from cloudgan.errors import GeneratorError, InputError
 from cloudgan.generator import Contract, Generator
 from cloudgan.training import networks
-from cloudgan.training.export import contract, export_onnx, with_reflectance
-from cloudgan.training.scaling import Scaling
+from cloudgan.training.export import contract, export_onnx
+from cloudgan.training.scaling import Scaling, giving_reflectance, seeing_reflectance
 
 # tf2onnx 1.17 and Keras's exporter use names that NumPy and TensorFlow have deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,7 +26,8 @@ def model():
     rng = np.random.default_rng(0)
     # Statistics as after some training: those of a fresh network would hide a batch norm in training mode.
     generator.set_weights([w + 0.1 * rng.random(w.shape, dtype=np.float32) for w in generator.get_weights()])
-    return with_reflectance(generator, Scaling(gamma=0.5))
+    scaling = Scaling(gamma=0.5)
+    return giving_reflectance(seeing_reflectance(generator, scaling), scaling)
 
 
 @pytest.fixture(scope="module")

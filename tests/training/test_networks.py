@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -55,7 +56,40 @@ def test_width_thins_every_layer_alike():
             assert a == 2 * b
 
 
+def test_the_weights_serve_any_size(rng):
+    trained, any_size = networks.generator(width=2), networks.generator(width=2, size=None)
+    any_size.set_weights(trained.get_weights())
+    image = rng.uniform(-1, 1, (1, 512, 256, 3)).astype(np.float32)
+    assert any_size(image).shape == image.shape
+    tile = image[:, :256]
+    np.testing.assert_allclose(np.asarray(any_size(tile)), np.asarray(trained(tile)), atol=1e-6)
+    assert networks.discriminator(width=1, size=512).output_shape == (None, 32, 32, 1)
+
+
+def test_the_summary_counts_what_keras_counts():
+    lines = networks.summary(width=2)
+    model, judge = networks.generator(width=2), networks.discriminator(width=2)
+    totals = [int(line.split("|")[4].replace(",", "")) for line in lines if "**" in line]
+    assert totals == [model.count_params(), judge.count_params()]
+
+
+def test_the_tables_of_the_documentation_are_these():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    shown = page.partition("<!-- networks -->\n")[2].partition("<!-- end -->")[0]
+    assert shown.strip().split("\n") == networks.summary(), (
+        "write networks.summary() between the markers of docs/training.md"
+    )
+
+
+def test_the_arithmetic_of_a_convolution_by_hand():
+    # Its first layer at width 1: 128 x 128 pixels of 4 x 4 x 3 products and sums.
+    first = networks.summary(width=1)[2]
+    assert first.split("|")[5].strip() == f"{2 * 128 * 128 * 48 / 1e9:.3f}"
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(InputError, match="multiple of 256"):
+        networks.generator(width=1, size=300)
     with pytest.raises(InputError, match="width"):
         networks.generator(width=0)
     with pytest.raises(InputError, match="layer"):

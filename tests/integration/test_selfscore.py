@@ -1,0 +1,120 @@
+"""A run that judges itself on its own cube: the same numbers each time, in the report and in the store."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import distributed
+import pytest
+import xarray as xr
+
+from cloudgan import selfscore
+from cloudgan.aoi import read_aoi
+from cloudgan.baselines import ALIGNED, PLAIN
+from cloudgan.cli import batch_main
+from cloudgan.dates import DateRange
+from cloudgan.evaluation import Unit
+from cloudgan.generator import Generator
+from cloudgan.planning import plan_run
+from cloudgan.run import Job
+from cloudgan.store import Store
+
+SPAN = DateRange.parse("2020-05")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def job(demo, network) -> Job:
+    """A run over the demonstration's farm, in blocks small enough to be several."""
+    generator = Generator.load(network)
+    plan, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac=str(demo.catalog))
+    return Job(replace(plan, block=128), generator, Store("nowhere"))
+
+
+def test_a_rerun_judges_the_same_blocks_and_gets_the_same_numbers(job, client):
+    found = selfscore.score(job, client)
+    assert found == selfscore.score(job, client)
+    assert found["blocks"] == selfscore.BLOCKS
+    assert found["failed"] == []
+    assert set(found["methods"]) == {*PLAIN, *ALIGNED, "mean"}
+    assert found["pixels"] > 1000
+
+
+def test_the_sample_lies_in_the_store_and_follows_the_plan(job):
+    blocks = selfscore.sample(job.plan)
+    assert 1 <= len(blocks) <= selfscore.BLOCKS
+    assert all(job.plan.grid.window.contains(block) for block in blocks)
+    others = {selfscore.sample(replace(job.plan, reach=reach)) for reach in range(1, 6)}
+    assert len(others) > 1
+
+
+def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, client):
+    scenes = tuple(
+        replace(
+            scene,
+            items=tuple(
+                replace(item, assets=tuple(replace(asset, href="/no/such.tif") for asset in item.assets))
+                for item in scene.items
+            ),
+        )
+        for scene in job.plan.scenes
+    )
+    found = selfscore.score(replace(job, plan=replace(job.plan, scenes=scenes)), client)
+    assert len(found["failed"]) == found["blocks"]
+    assert "/no/such.tif" in found["failed"][0]
+    assert found["verdict"].startswith("mean could not be scored: ")
+    assert found["methods"] == {}
+
+
+def unit(**errors: float) -> Unit:
+    methods = {name: {"psnr": 30.0, "mae": mae, "ssim": 0.9, "sam": 2.0} for name, mae in errors.items()}
+    return Unit("transplanted", "0, 0", "10 m", "case", 0, 1000, methods)
+
+
+@pytest.mark.parametrize(
+    ("own", "best", "said"),
+    [
+        (0.01, "mean", "mean came nearer the truth than every baseline: .* 0.0100 against 0.0150 of median"),
+        (
+            0.02,
+            "median",
+            "a baseline wins here: median came nearer the truth than mean, .* 0.0150 against 0.0200",
+        ),
+    ],
+)
+def test_the_verdict_is_one_honest_sentence(job, own, best, said):
+    errors = dict.fromkeys((*PLAIN, *ALIGNED), 0.03) | {"median": 0.015, "mean": own}
+    found = selfscore._report(job.plan, [unit(**errors)], [], 1)
+    assert found["best"] == best
+    assert pytest.approx(0.015) == found["methods"]["median"]["mae"]
+    assert re.search(said, found["verdict"])
+    assert "\n" not in found["verdict"]
+
+
+def test_the_command_judges_the_shipped_generator(demo, tmp_path, capsys):
+    out = tmp_path / "out.zarr"
+    words = ["--aoi", demo.aoi, "--dates", "2020-05", "--stac", demo.catalog, "--out", out, "--workers", "1"]
+    with pytest.raises(SystemExit) as end:
+        batch_main([*map(str, words), "--score", "--json"])
+    said = capsys.readouterr()
+    assert not end.value.code
+    score = json.loads(said.out)["report"]["score"]
+    assert score["model"].startswith("temporal")
+    assert score["pixels"] > 1000
+    assert score["verdict"] in said.err.replace("\n", " ")
+    assert xr.open_zarr(out).attrs["cloudgan:run"]["score"] == score
+    errors = {name: row["mae"] for name, row in score["methods"].items()}
+    assert errors["temporal"] < min(errors["nearest"], errors["median"])
