@@ -147,6 +147,7 @@ def main() -> None:
         generator,
         stac=options.catalogue,
         resolution=options.resolution,
+        context_days=0,
     )
     plan = replace(plan, block=options.block or plan.block)
     print(json.dumps(measure(plan, generator), indent=2))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloudgan.grid import Grid, Lattice, Window
     from cloudgan.job import BatchJob
     from cloudgan.plan import Plan
-    from cloudgan.planning import plan_run
+    from cloudgan.planning import plan_run, plan_zones
     from cloudgan.removal import remove_clouds
     from cloudgan.run import Job, Report, execute
     from cloudgan.store import Store, prepare
@@ -40,6 +40,7 @@ _HOME = {
     "find_scenes": "catalog",
     "open_cube": "cube",
     "plan_run": "planning",
+    "plan_zones": "planning",
     "prepare": "store",
     "read_aoi": "aoi",
     "remove_clouds": "removal",
@@ -64,6 +65,7 @@ __all__ = [
     "find_scenes",
     "open_cube",
     "plan_run",
+    "plan_zones",
     "prepare",
     "read_aoi",
     "remove_clouds",

@@ -88,6 +88,7 @@ def find_scenes(
     stac: str = EARTH_SEARCH,
     collection: str | None = None,
     max_cloud_cover: float = 100.0,
+    context_days: int = 0,
     patience: Patience | None = None,
 ) -> Selection:
     """Search for Sentinel-2 L2A items, and make scenes of them.
@@ -105,6 +106,7 @@ def find_scenes(
         collection: Collection id; None for `sentinel-2-l2a` in an API, and for everything in a static
             catalogue.
         max_cloud_cover: Percent of a granule, included.
+        context_days: Days before and after `dates` whose items come along, if `dates` itself has any.
         patience: How long the server may take; the defaults of `Patience` where None.
 
     Raises:
@@ -120,10 +122,11 @@ def find_scenes(
         if collection is None and not source.static:
             collection = DEFAULT_COLLECTION
         query = Query(geometry, dates, collection, max_cloud_cover if max_cloud_cover < 100 else None)
-        found = _collect(source, query, bands)
+        wider = replace(query, dates=dates.widened(context_days)) if context_days else query
+        found = _collect(source, wider, bands)
         if not found.items and query.max_cloud_cover is not None and source.filters_clouds:
-            found = _collect(source, query, bands, trust_filter=False)
-        if not found.items:
+            found = _collect(source, wider, bands, trust_filter=False)
+        if not any(dates.contains(item.datetime, item.solar_day) for item in found.items.values()):
             raise CatalogError(_explain_nothing(source, query))
     return _select(found)
 
@@ -273,4 +276,4 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _of(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{len(ids)} items, {ids[0]} for one"
+    return ids[0] if len(ids) == 1 else f"{len(ids)} items, {min(ids)} for one"

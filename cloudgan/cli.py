@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -84,6 +85,14 @@ def batch(
     max_cloud_cover: Annotated[
         float | None, typer.Option(help="Leave out granules with more cloud, in percent. [default: 100]")
     ] = None,
+    context_days: Annotated[
+        int | None,
+        typer.Option(
+            help="Days before and after the dates that are read for their clear looks, and not written. "
+            "[default: 30]",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="ONNX file, or name of a model that ships. [default: temporal]")
     ] = None,
@@ -137,6 +146,7 @@ def batch(
         "collection": collection,
         "resolution": resolution,
         "max_cloud_cover": max_cloud_cover,
+        "context_days": context_days,
         "model": model,
         "reader": reader,
         "scheduler": scheduler,
@@ -151,43 +161,53 @@ def batch(
 
 
 def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool, retry_failed: bool) -> None:
-    from cloudgan import run, store
+    from cloudgan import store, zones
 
     workers, memory = _share_of_machine(options)
-    plan, generator = _planned(options, memory)
-    summary = plan.summary()
+    plans, generator = _planned(options, memory)
+    summaries = {name: plan.summary(memory) for name, plan in plans.items()}
     if not (plan_only and as_json):
-        err.print(_plan_table(summary))
+        for name, summary in summaries.items():
+            err.print(_plan_table(name, summary))
     if plan_only:
         if as_json:
-            typer.echo(json.dumps(summary, indent=2))
+            typer.echo(json.dumps(_by_zone(summaries), indent=2))
         return
-    store.check(options.out, plan, overwrite=options.overwrite)
-    begun = store.begun(options.out, plan)
-    if retry_failed and begun is None:
-        raise InputError(f"{options.out} has no failed units yet: run without --retry-failed first")
-    only = begun.dead_letters() if begun and retry_failed else None
-    if begun and (only == [] or begun.is_finished()) and not options.score:
-        report = run.Report.of_ledger(begun.ledger())
-    else:
-        report = _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
+    groups = zones.Zones.of(options.out, plans)
+    overwrite = options.overwrite and not retry_failed  # what is replaced has no failed units
+    jobs = {name: replace(options, out=groups.at(name), overwrite=overwrite) for name in plans}
+    groups.check(overwrite=overwrite)
+    for name, plan in plans.items():
+        store.check(jobs[name].out, plan, overwrite=overwrite)
+        if retry_failed and store.begun(jobs[name].out, plan) is None:
+            raise InputError(f"{jobs[name].out} has no failed units yet: run without --retry-failed first")
+    reports = {}
+    with groups.prepared(overwrite=overwrite):
+        for name, plan in plans.items():
+            reports[name] = _report(jobs[name], plan, generator, workers, memory, retry_failed=retry_failed)
+            _print_report(reports[name], jobs[name].out)
     if as_json:
-        typer.echo(json.dumps({"store": options.out, "plan": summary, "report": report.as_json()}, indent=2))
-    _print_report(report, options.out)
-    if report.failed or report.unfinished:
+        told = _by_zone({name: report.as_json() for name, report in reports.items()})
+        typer.echo(json.dumps({"store": options.out, "plan": _by_zone(summaries), "report": told}, indent=2))
+    if any(report.failed or report.unfinished for report in reports.values()):
         raise typer.Exit(SOME_FAILED)
 
 
-def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
+def _by_zone(values: dict[str, Any]) -> Any:
+    """The value of the only zone, or those of several by name."""
+    return values[""] if list(values) == [""] else {"zones": values}
+
+
+def _planned(options: BatchJob, memory: int | None) -> tuple[dict[str, Plan], Generator]:
     """Everything that can be refused is refused here, before anything is written or started."""
-    from cloudgan import aoi, dates, generator, planning, store
+    from cloudgan import aoi, dates, generator, planning, store, zones
 
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    found = store.identity_of(options.out)
+    store.identity_of(options.out)  # that nothing of somebody else's is there
     with err.status("searching the catalogue"):
-        plan, notices = planning.plan_run(
+        plans, notices = planning.plan_zones(
             area,
             span,
             made,
@@ -195,13 +215,35 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[Plan, Generator]:
             collection=options.collection,
             resolution=options.resolution,
             max_cloud_cover=options.max_cloud_cover,
+            context_days=options.context_days,
             clip=options.clip,
             memory=memory,
         )
-        plan = planning.taken_up(plan, found, memory)
+    for name, plan in plans.items():
+        found = store.identity_of(zones.Zones.of(options.out, plans).at(name))
+        plans[name] = planning.taken_up(plan, found, memory)
     for notice in notices:
         err.print(f"note: {notice}", style="yellow")
-    return plan, made
+    return plans, made
+
+
+def _report(
+    options: BatchJob,
+    plan: Plan,
+    generator: Generator,
+    workers: int,
+    memory: int | None,
+    *,
+    retry_failed: bool,
+) -> Report:
+    """Do what is left of a zone; where nothing is, no worker is started."""
+    from cloudgan import run, store
+
+    begun = store.begun(options.out, plan)
+    only = begun.dead_letters() if begun and retry_failed else None
+    if begun and (only == [] or begun.is_finished()) and not options.score:
+        return run.Report.of_ledger(begun.ledger())
+    return _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
 
 
 def _executed(
@@ -272,10 +314,16 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
         try:
             # How long it may take is Dask's own setting, distributed.comm.timeouts.connect.
             client = distributed.Client(options.scheduler)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
+            encrypted = str(options.scheduler).startswith("tls:")
+            remedy = (
+                "check the address, and the certificate that DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+                "__CLIENT__CERT and __CLIENT__KEY name"
+                if encrypted
+                else "check the address, as in tcp://host:8786, or tls://host:8786 where it is encrypted"
+            )
             raise InputError(
-                f"no Dask scheduler answers at {options.scheduler} ({error}); check the address, as in "
-                "tcp://host:8786"
+                f"no Dask scheduler answers at {options.scheduler} ({error}); {remedy}"
             ) from error
         with client:
             err.print(f"dashboard: {client.dashboard_link}")
@@ -341,23 +389,30 @@ def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
         yield show
 
 
-def _plan_table(summary: dict[str, Any]) -> Table:
+def _plan_table(name: str, summary: dict[str, Any]) -> Table:
     times, height, width = summary["shape"]
+    budget = summary["bytes_of_memory_per_worker"]
     rows = {
         "area": f"{width} x {height} pixels of {summary['resolution']:g} m, {summary['crs']}",
         "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
+        "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
         "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
-        "work units": f"{summary['units']}, each of {summary['unit']} pixels square at most, all dates",
-        "generator tiles": f"{summary['tiles_at_most']} at most; those without cloud are skipped",
+        "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
+        f"{summary['unit_dates']} dates at most",
+        "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "
+        f"{summary['tiles_estimated']}, estimated from the items' cloud cover",
         "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
         "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
-        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB",
+        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB"
+        + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
     }
     table = Table.grid(padding=(0, 2), pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
+    if name:
+        table.add_row("group", name)
+    for title, value in rows.items():
+        table.add_row(title, value)
     return table
 
 

@@ -109,6 +109,23 @@ NEVER = 65535
 """Days to a clear look that does not exist."""
 
 
+MAX_AGE = 120
+"""Days beyond which a clear look says nothing: a season further on, fields are other fields. That it ends
+somewhere lets a long series be cut in time, with so many days read around a piece, without any effect."""
+
+
+def dates_within(days: NDArray[np.int64], at: int, max_age: int) -> range:
+    """Indices of the dates that are at most `max_age` days from date `at`.
+
+    Args:
+        days: Day number of each date, ascending, shape (time,).
+        at: Index of the date in question.
+        max_age: Days.
+    """
+    first = np.searchsorted(days, days[at] - max_age, "left")
+    return range(int(first), int(np.searchsorted(days, days[at] + max_age, "right")))
+
+
 @dataclass(frozen=True, slots=True)
 class Looks:
     """For each pixel of one date, which other dates show its ground clear, the nearest first."""
@@ -119,29 +136,63 @@ class Looks:
     """Indices in time of the nearest clear looks after, -1 where there is none; shape (depth, y, x)."""
 
 
-def nearest_looks(clear: NDArray[np.bool_], at: int, depth: int = 1) -> Looks:
+def nearest_looks(clear: NDArray[np.bool_], at: int, among: range | None = None) -> Looks:
     """The nearest clear looks strictly before and strictly after one date, for every pixel at once.
 
     Args:
         clear: Whether the ground is seen, shape (time, y, x), in order of time.
         at: Index of the date.
-        depth: How many to find on each side.
+        among: Which dates may be looked at; all by default.
     """
-    return Looks(_found(clear, range(at - 1, -1, -1), depth), _found(clear, range(at + 1, len(clear)), depth))
+    among = among or range(len(clear))
+    return Looks(
+        _first(clear, range(at - 1, among.start - 1, -1))[None],
+        _first(clear, range(at + 1, among.stop))[None],
+    )
 
 
-def _found(clear: NDArray[np.bool_], dates: Iterable[int], depth: int) -> NDArray[np.int16]:
-    """Indices of the first so many of the dates at which each pixel is clear."""
-    found = np.full((depth, *clear.shape[1:]), -1, np.int16)
+def _first(clear: NDArray[np.bool_], dates: Iterable[int]) -> NDArray[np.int16]:
+    """Index of the first of the dates at which each pixel is clear, or -1."""
+    found = np.full(clear.shape[1:], -1, np.int16)
     for date in dates:
-        new = clear[date] & (found[-1] < 0)
-        for place in found:  # the first empty place takes it
-            here = new & (place < 0)
-            place[here] = date
-            new &= ~here
-        if (found[-1] >= 0).all():
+        found[clear[date] & (found < 0)] = date
+        if (found >= 0).all():
             break
     return found
+
+
+ENOUGH = 0.1
+"""Share of a tile that a date must show clear for all the tile to be told by it."""
+
+
+def dated_looks(clear: NDArray[np.bool_], at: int, depth: int, among: range | None = None) -> Looks:
+    """Clear looks of the same few dates all over a tile, so that what is learnt of a date here holds there.
+
+    On each side the nearest dates count that show `ENOUGH` of the tile clear, each in a place of its own;
+    ground that no date shows, such as beyond the edge of the swath, is left out of the tile.
+    Where none of them is clear, the last place takes the nearest look there is.
+
+    Args:
+        clear: Whether the ground of the tile is seen, shape (time, y, x), in order of time.
+        at: Index of the date.
+        depth: How many dates on each side.
+        among: Which dates may be looked at; all by default.
+    """
+    among = among or range(len(clear))
+    shown = np.count_nonzero(clear, axis=(1, 2))
+    enough = ENOUGH * np.count_nonzero(clear[among.start : among.stop].any(axis=0))
+
+    def side(dates: range) -> NDArray[np.int16]:
+        good = [date for date in dates if shown[date] >= max(enough, 1)][:depth]
+        found = np.full((depth, *clear.shape[1:]), -1, np.int16)
+        for place, date in zip(found, good, strict=False):
+            place[clear[date]] = date
+        unseen = (found < 0).all(axis=0)
+        if unseen.any():
+            found[-1][unseen] = _first(clear[:, unseen], dates)
+        return found
+
+    return Looks(side(range(at - 1, among.start - 1, -1)), side(range(at + 1, among.stop)))
 
 
 def days_between(looks: NDArray[np.int16], days: NDArray[np.int64], at: int) -> NDArray[np.uint16]:

@@ -6,12 +6,13 @@ scene overlap, the first one with data in the band is on top.
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import dask.array
@@ -28,18 +29,55 @@ from rasterio.errors import RasterioError
 
 from cloudgan.catalog import Scene
 from cloudgan.clouds import SCL_MISSING
-from cloudgan.errors import CloudganError, InputError, ReadError
+from cloudgan.errors import InputError, ReadError, redacted
 from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.items import SCL, Asset, SourceItem
 from cloudgan.radiometry import harmonise
-from cloudgan.signing import sign
-from cloudgan.storage import reason, without_query
+from cloudgan.signing import sign, unsigned
+from cloudgan.storage import reason
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
 
 READ_THREADS = 4
 """Scenes read at once: a remote asset is mostly waiting."""
+
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""GDAL's drivers that read. Others, such as VRT, would follow an image to further files, also local ones."""
+
+
+def foreign_drivers() -> str:
+    """GDAL's other formats, for its option `GDAL_SKIP` in a process that has opened nothing yet."""
+    with rasterio.Env() as env:
+        return ",".join(sorted(set(env.drivers()) - {*DRIVERS, "MEM"}))  # it warps in memory
+
+
+def _opened(href: str) -> rasterio.DatasetReader:
+    """A file in one of the formats that are read, by its name; others are refused."""
+    tiff, jpeg2000 = DRIVERS
+    return rasterio.open(href, driver=jpeg2000 if unsigned(href).lower().endswith(".jp2") else tiff)
+
+
+# Where nothing is set, odc-stac brings settings of its own that go before the environment's: ten retries of
+# doubled waits, ten minutes for each request to a server that stays busy.
+_PATIENCE = {
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+}
+
+
+class _Redacted(logging.Filter):
+    """rasterio tells the log which address failed, signature and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage()), ()
+        return True
+
+
+for _name in ("rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base"):
+    logging.getLogger(_name).addFilter(_Redacted())
+logging.getLogger("odc.loader._rio").setLevel(logging.CRITICAL)  # so does odc-stac, of what it raises anyway
 
 _Layer = dict[str, Any]  # band -> numpy or dask array (y, x) of one item
 _ReadLayer = Callable[[SourceItem, Grid, Sequence[str]], _Layer | None]  # None leaves the item out
@@ -149,35 +187,31 @@ def _layer(
     item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None = None
 ) -> _Layer:
     """One item on the grid, harmonised: for each band an array (y, x), in memory or lazy."""
-    read = _READERS[reader]
-    try:
-        layer = read(item, grid, names, chunks)
-    except (RasterioError, RuntimeError, OSError) as error:
-        if isinstance(error, CloudganError):
-            raise
-        asset, why = _blamed(item, names, error)
-        which = f"{asset.band} ({without_query(asset.href)}): " if asset else ""
-        raise ReadError(
-            f"item {item.id} could not be read: {which}{why}; run the same command again, or give "
-            "--allow-missing",
-            item.id,
-            without_query(asset.href) if asset else None,
-        ) from error
+    # Band by band, so that a failure names its asset: GDAL's own messages often do not.
+    layer = {name: _band(item, grid, name, reader, chunks) for name in names}
     for name in names:
         if name != SCL and item.offset:
             layer[name] = _harmonised(layer[name], item.offset)
     return layer
 
 
-def _blamed(item: SourceItem, names: Sequence[str], error: BaseException) -> tuple[Asset | None, str]:
-    """Which asset an error is about, by the file that GDAL names, and GDAL's own words for it."""
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    told = " ".join(map(str, chain))
-    named = (item.asset(name) for name in names)
-    asset = next((one for one in named if PurePosixPath(without_query(one.href)).name in told), None)
-    return asset, reason(chain[-1])
+def _band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int | None) -> Any:
+    try:
+        return _READERS[reader](item, grid, (name,), chunks)[name]
+    except (RasterioError, RuntimeError, OSError, ValueError, MemoryError) as error:
+        raise ReadError(
+            f"item {item.id} could not be read: asset {name}, {_reason(error)}; run the same command "
+            "again, or give --allow-missing",
+            item.id,
+            redacted(unsigned(item.asset(name).href)),
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What GDAL said first: rasterio raises an error of its own from it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return reason(error)
 
 
 def _harmonised(values: Any, offset: int) -> Any:
@@ -190,25 +224,30 @@ def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | 
     # odc-stac pastes where a nearest read is a mere shift, and rounds a tie to the other side than GDAL; a
     # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
     transform = grid.transform @ Affine.translation(1e-3, 1e-3)
-    loaded = odc.stac.load(
-        [pystac.Item.from_dict(stac_item(item, names))],
-        bands=list(names),
-        geobox=GeoBox(grid.shape, transform, f"EPSG:{grid.epsg}"),
-        resampling="nearest",
-        chunks=None if chunks is None else {"time": 1, "y": chunks, "x": chunks},
-        use_overviews=False,  # their values are averages, of which GDAL's nearest knows nothing
-    )
+    with rasterio.Env(**{name: os.environ.get(name, default) for name, default in _PATIENCE.items()}):
+        loaded = odc.stac.load(
+            [pystac.Item.from_dict(stac_item(item, names))],
+            bands=list(names),
+            geobox=GeoBox(grid.shape, transform, f"EPSG:{grid.epsg}"),
+            resampling="nearest",
+            chunks=None if chunks is None else {"time": 1, "y": chunks, "x": chunks},
+            use_overviews=False,  # their values are averages, of which GDAL's nearest knows nothing
+        )
     return {name: loaded[name].data[0] for name in names}
 
 
 def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> _Layer:
     import stackstac  # a second of import that the other reader does without
 
+    body = stac_item(item, names)
+    for asset in body["assets"].values():
+        # GDAL brings its VRT driver back for stackstac's own use, so `foreign_drivers` does not keep it out.
+        _opened(asset["href"]).close()
     # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
     # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and dtype
     # and fill_value must be numpy's own types.
     stacked = stackstac.stack(
-        [stac_item(item, names)],
+        [body],
         assets=list(names),
         epsg=grid.epsg,
         resolution=grid.resolution,
@@ -336,10 +375,13 @@ def _first_transform(item: SourceItem) -> Affine:
     if asset.transform:
         return Affine(*asset.transform)
     try:
-        with rasterio.open(sign(asset.href, item.signing)) as source:
+        with _opened(sign(asset.href, item.signing)) as source:
             return Affine(*source.transform[:6])
     except RasterioError as error:
-        raise ReadError(f"item {item.id} could not be read: {error}; run the same command again") from error
+        raise ReadError(
+            f"item {item.id} could not be read: asset {asset.band}, {_reason(error)}; run the same "
+            "command again"
+        ) from error
 
 
 def lattice_window(cube: xr.Dataset) -> tuple[Window, float]:

@@ -79,6 +79,14 @@ class DateRange:
         """
         return _first_instant(self.start, margin_days=1), _last_instant(self.end, margin_days=1)
 
+    def widened(self, days: int) -> DateRange:
+        """The range with so many days more on either side."""
+        step = dt.timedelta(days=days)
+        try:
+            return DateRange(self.start - step, self.end + step)
+        except OverflowError as error:
+            raise InputError(f"{days} days around {self} leave the calendar; give fewer") from error
+
     def whole_years(self) -> DateRange:
         """The calendar years that the range touches."""
         first, last = self.start.year, self.end.year

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import re
+
+# A signature is a query, and GDAL tells of `B03.tif?sig=...` without a scheme before it; what ends a sentence
+# or a quotation is no part of it.
+_QUERY = re.compile(r"""(?<=\S)\?(?=[\w%])[^\s"'<>]+?(?=[,;:.)\]]*(?:[\s"'<>]|$))""")
+_USER = re.compile(r"""(?<=://)[^\s/?#"'<>]*@""")
+
+
+def redacted(text: str) -> str:
+    """The text without what may be secret in its addresses: queries (signatures), names and passwords."""
+    return _QUERY.sub("?...", _USER.sub("", text))
+
+
+def _showable(text: str) -> str:
+    """Without control characters, and without the middle of what is far too long; the remedy comes last."""
+    line = "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+    return line if len(line) <= 1500 else f"{line[:1000]} ... {line[-400:]}"
+
 
 class CloudganError(Exception):
-    """Any failure that cloudgan foresees; its message names the input, the reason and the remedy."""
+    """Any failure that cloudgan foresees; its message names the input, the reason and the remedy.
+
+    Whatever a message quotes, a terminal can show it, and it tells no secret of an address.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_showable(redacted(message)))
 
 
 class InputError(CloudganError):

@@ -27,7 +27,11 @@ METADATA_KEY = "cloudgan"
 FORMAT = 1
 """Version of the contract's own form."""
 
-_PLANE = re.compile(r"mask|cloudy:[a-z0-9]+|(?P<side>before|after)(?P<order>[2-9]?):[a-z0-9]+")
+_PLANE = re.compile(
+    r"mask|cloudy:[a-z0-9]+|(?P<nearest>before|after):[a-z0-9]+|(?P<dated>earlier|later)(?P<order>[2-9]?):[a-z0-9]+"
+)
+# Bands become arrays of the store, beside these.
+_BAND = re.compile(r"(?!(time|y|x|provenance|spread|ledger|scl)$)[a-z][a-z0-9]*")
 _GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
 
 Device = Literal["cpu", "gpu", "auto"]
@@ -42,8 +46,9 @@ class Contract:
     version: str
     """Version of the model."""
     planes: tuple[str, ...]
-    """Input planes in order: `cloudy:BAND`, `mask`, `before:BAND` and `before:age` of the nearest clear look
-    before, `before2:BAND` of the second nearest and so on up to 9, and likewise `after:BAND`.
+    """Input planes in order: `cloudy:BAND`, `mask`; `before:BAND`, `before:age`, `after:BAND`, `after:age` of
+    the nearest clear look of each pixel; `earlier:BAND`, `earlier:age`, `earlier2:BAND`... `later:BAND`... of
+    the nearest dates that show much of the tile, see `clouds.dated_looks`.
     Bands are reflectance (1.0 is 100 %, 0 no data), the mask is 1 where hidden, ages are days, 0 if none."""
     bands: tuple[str, ...]
     """Output bands in order, reflectance."""
@@ -80,10 +85,13 @@ class Contract:
                 tile=int(raw["tile"]),
                 training=dict(raw.get("training", {})),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"{source} has a broken contract ({error!r}); {remedy}") from error
-        unknown = [plane for plane in contract.planes if not _PLANE.fullmatch(str(plane))]
-        if unknown or not contract.planes or not contract.bands or contract.tile <= 0:
+        unknown = [
+            plane for plane in contract.planes if not isinstance(plane, str) or not _PLANE.fullmatch(plane)
+        ]
+        named = all(isinstance(band, str) and _BAND.fullmatch(band) for band in contract.bands)
+        if unknown or not contract.planes or not contract.bands or not named or contract.tile <= 0:
             raise GeneratorError(
                 f"{source} asks for planes {list(contract.planes)} of {contract.tile} pixels and gives bands "
                 f"{list(contract.bands)}, which cloudgan cannot supply; {remedy}"
@@ -98,9 +106,15 @@ class Contract:
 
     @property
     def depth(self) -> int:
-        """How many clear looks before and after it asks for; 0 if it does not see time."""
+        """How many dates of a tile's own it asks for on each side."""
         named = [_PLANE.fullmatch(plane) for plane in self.planes]
-        return max([int(match["order"] or 1) for match in named if match and match["side"]], default=0)
+        return max([int(match["order"] or 1) for match in named if match and match["dated"]], default=0)
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether it asks for clear looks at other dates, and so can fill gaps without data."""
+        named = [_PLANE.fullmatch(plane) for plane in self.planes]
+        return any(match["nearest"] or match["dated"] for match in named if match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +151,11 @@ class Generator:
             ) from error
         try:
             session = _open(model, ("CPUExecutionProvider",))
+            metadata = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            reason = str(error).split("\n", maxsplit=1)[0]
-            raise GeneratorError(f"{path} is not a readable ONNX model ({reason}); is it whole?") from error
-        metadata = session.get_modelmeta().custom_metadata_map
+            raise GeneratorError(
+                f"{path} is not a readable ONNX model ({_first_line(error)}); is it whole?"
+            ) from error
         contract = Contract.parse(metadata.get(METADATA_KEY), str(path))
         _check_shapes(session, contract, path)
         return cls(contract, hashlib.sha256(model).hexdigest(), model, device)
@@ -170,9 +185,22 @@ class Generator:
         for start in range(0, len(planes), size):
             part = planes[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            (result,) = session.run(None, {session.get_inputs()[0].name: padded})
-            out.append(result[: len(part)])
+            out.append(self._run(session, padded)[: len(part)])
         return np.concatenate(out)
+
+    def _run(self, session: ort.InferenceSession, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        name, tile = self.contract.name, self.contract.tile
+        try:
+            (result,) = session.run(None, {session.get_inputs()[0].name: planes})
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            raise GeneratorError(f"the model {name} failed ({_first_line(error)}); is it sound?") from error
+        wanted = (len(planes), len(self.contract.bands), tile, tile)
+        if result.shape != wanted:
+            raise GeneratorError(
+                f"the model {name} gave an array of shape {result.shape}, where {wanted} was promised; "
+                "export it again"
+            )
+        return np.asarray(result)
 
 
 DEFAULT = "temporal"
@@ -191,6 +219,8 @@ def _open(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # A model is one file, of which the digest speaks: it may name no other for its weights.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return ort.InferenceSession(model, options, providers=list(providers))
 
 
@@ -209,6 +239,10 @@ def _session(generator: Generator) -> ort.InferenceSession:
             "libraries it names, or run on the CPU"
         )
     return session
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0]
 
 
 def _check_shapes(session: ort.InferenceSession, contract: Contract, path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+import numpy as np
 import shapely
 from shapely.geometry import box, shape
 
@@ -19,7 +21,7 @@ from cloudgan.radiometry import Baseline, Claims, decide_offset
 from cloudgan.signing import Signing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
@@ -45,6 +47,9 @@ _ESA_NAMES = {
     "swir22": "B12",
     SCL: "SCL",
 }
+_REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az")
+_REMOTE_VSI = re.compile(r"/vsi(s3|gs|az|curl/https?:/)/")
+_MAX_EDGE = 1_000_000  # pixels; a granule has 10,980
 _PLANETARY_HOST = "planetarycomputer.microsoft.com"
 _PLANETARY_STORAGE = "sentinel2l2a01.blob.core.windows.net"
 
@@ -140,6 +145,7 @@ class RawItem:
         outline = (
             isinstance(self.body, dict)
             and isinstance(self.body.get("id"), str)
+            and self.body["id"].isprintable()  # it is written to the store
             and isinstance(self.body.get("properties"), dict)
             and isinstance(self.body.get("assets"), dict)
         )
@@ -163,13 +169,14 @@ class RawItem:
     @property
     def collection(self) -> str | None:
         """Id of the item's collection."""
-        return self.body.get("collection") or self.parent
+        named = self.body.get("collection")
+        return named if isinstance(named, str) and named else self.parent
 
     @property
     def cloud_cover(self) -> float | None:
         """Cloudy share in percent; None where the item has no number."""
         value = self.properties.get("eo:cloud_cover")
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        return _number(value)
 
     def instant(self) -> dt.datetime:
         """When it was taken, UTC.
@@ -198,9 +205,13 @@ class RawItem:
             ValueError,
             AttributeError,
             IndexError,
+            OverflowError,
             shapely.errors.ShapelyError,
         ) as err:
             raise CatalogError(f"item {self.id} has no usable geometry or bbox: leave it out") from err
+        points = shapely.get_coordinates(area)
+        if not len(points) or not (np.abs(points) <= (360, 90)).all():  # NaN is not either
+            raise CatalogError(f"item {self.id} has no geometry on Earth, in degrees: leave it out")
         return area if area.is_valid else shapely.make_valid(area)
 
     def epsg(self) -> int:
@@ -300,16 +311,44 @@ def read_item(raw: RawItem, bands: Sequence[str]) -> tuple[SourceItem, tuple[str
 def is_planetary_computer(raw: RawItem) -> bool:
     """Whether an item comes from the Planetary Computer, be it straight or out of a saved search."""
     links = [str(link.get("href")) for link in _dicts(raw.body.get("links") or ())]
-    hosts = {urlsplit(href).hostname for href in (raw.base, *links)}
-    storage = {urlsplit(str(asset.get("href"))).hostname for asset in _dicts(raw.body["assets"].values())}
-    return _PLANETARY_HOST in hosts or _PLANETARY_STORAGE in storage
+    storage = (str(asset.get("href")) for asset in _dicts(raw.body["assets"].values()))
+    return _PLANETARY_HOST in map(_host, (raw.base, *links)) or _PLANETARY_STORAGE in map(_host, storage)
+
+
+def _host(href: str) -> str | None:
+    try:
+        return urlsplit(href).hostname
+    except ValueError:  # no address: whoever reads it says so
+        return None
 
 
 def absolute_href(href: str, base: str) -> str:
-    """`href` as an absolute URL or path, seen from the file or URL `base`; `file:` URLs become paths."""
-    if urlsplit(href).scheme == "file":
-        return unquote(urlsplit(href).path)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href) or href.startswith("/vsi"):
+    """`href` as an absolute URL or path, seen from the file or URL `base`; `file:` URLs become paths.
+
+    Only catalogues in local files may name local files, and none may name what GDAL takes for more than an
+    address (`MEM:`, `VRT:`, `/vsizip/`...): whoever writes a catalogue must not choose what is read here.
+
+    Raises:
+        CatalogError: `href` is no address that `base` may name.
+    """
+    try:
+        if not href.isprintable():
+            raise ValueError("control characters or halves of them")
+        parts = urlsplit(href)
+    except ValueError as err:
+        raise CatalogError(f"{base} has a broken address {href[:100]!r}: mend it or leave it out") from err
+    if parts.scheme == "file" and "://" not in base:
+        return unquote(parts.path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href):
+        if parts.scheme.lower() not in _REMOTE_SCHEMES:
+            raise CatalogError(
+                f"{base} leads to {href[:100]!r}: only a catalogue on this machine may name files on it, and "
+                f"others {', '.join(_REMOTE_SCHEMES)} addresses"
+            )
+        return href
+    if href.startswith("/vsi") and not _REMOTE_VSI.match(href):
+        raise CatalogError(f"{base} leads to {href[:100]!r}: give a plain path or address")
+    if href.startswith("/vsi"):
         return href
     if is_url(base):
         return urljoin(base, href)
@@ -374,12 +413,24 @@ def _read_asset(raw: RawItem, band: str, body: Json, planetary: bool) -> Asset:
         href = urlunsplit(urlsplit(href)._replace(query="", fragment=""))
     rows_cols = _numbers(body.get("proj:shape") or raw.properties.get("proj:shape"), 2)
     affine = _numbers(body.get("proj:transform") or raw.properties.get("proj:transform"), 6)
+    absurd = rows_cols and not all(1 <= edge <= _MAX_EDGE for edge in rows_cols)
+    if absurd or (affine and not _is_frame(affine)):
+        raise CatalogError(
+            f"item {raw.id} states a frame for band {band} that no image has (proj:shape "
+            f"{str(rows_cols)[:60]}, proj:transform {str(affine)[:120]}): leave it out"
+        )
     return Asset(
         band,
         href,
         (int(rows_cols[0]), int(rows_cols[1])) if rows_cols else None,
         (affine[0], affine[1], affine[2], affine[3], affine[4], affine[5]) if affine else None,
     )
+
+
+def _is_frame(affine: Sequence[float]) -> bool:
+    """Whether a transform is north up and maps pixels to places on Earth, in metres."""
+    a, b, c, d, e, f = affine
+    return 0.1 <= a <= 1e5 and -1e5 <= e <= -0.1 and b == d == 0 and abs(c) < 1e8 and abs(f) < 1e8
 
 
 def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
@@ -395,7 +446,7 @@ def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
                 "choose another --collection"
             )
         if offset is not None:
-            declared.add(round(-offset / 1e-4))
+            declared.add(round(max(-1e6, min(-offset / 1e-4, 1e6))))  # beyond these it is refused anyway
     if len(declared) > 1 or any(not 0 <= dn < 10000 for dn in declared):
         raise CatalogError(
             f"item {item_id} declares BOA offsets of {sorted(declared)} DN, and one for all was expected: "
@@ -410,7 +461,7 @@ def _declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
 def _stated_epsg(fields: Json) -> int | None:
     """The EPSG code in `proj:code` (projection extension 2) or `proj:epsg` (1); None without either."""
     code = fields.get("proj:code") or fields.get("proj:epsg")
-    found = re.fullmatch(r"(?:EPSG:)?(\d+)", str(code), re.IGNORECASE)
+    found = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.IGNORECASE | re.ASCII)
     return int(found[1]) if found else None
 
 
@@ -436,8 +487,8 @@ def _offset_applied(properties: Json) -> bool | None:
 
 def _sequence(raw: RawItem) -> int:
     stated = str(raw.properties.get("s2:sequence", ""))
-    in_id = re.fullmatch(r"S2[A-Z]_\d{1,2}[A-Z]{3}_\d{8}_(\d+)_L2A", raw.id)
-    return int(stated) if stated.isdigit() else int(in_id[1]) if in_id else 0
+    in_id = re.fullmatch(r"S2[A-Z]_\d{1,2}[A-Z]{3}_\d{8}_(\d{1,9})_L2A", raw.id)
+    return int(stated) if re.fullmatch(r"[0-9]{1,9}", stated) else int(in_id[1]) if in_id else 0
 
 
 def _datatake(raw: RawItem, instant: dt.datetime) -> str | None:
@@ -479,21 +530,26 @@ def _bbox_2d(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _numbers(value: object, count: int) -> list[float] | None:
-    """The first `count` numbers of a JSON list; None where it is none, or too short."""
+    """The first `count` numbers of a JSON list; None where it is none, too short, or holds other things."""
     if not isinstance(value, list) or len(value) < count:
         return None
-    head = value[:count]
-    return (
-        [float(number) for number in head]
-        if all(isinstance(number, int | float) for number in head)
-        else None
-    )
+    head = [_number(each) for each in value[:count]]
+    return [number for number in head if number is not None] if None not in head else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number of JSON as a float; None where it is none."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON's whole numbers have no limit
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _first(*values: object) -> float | None:
-    return next((float(value) for value in values if isinstance(value, int | float)), None)
+    return next((number for number in map(_number, values) if number is not None), None)
 
 
-def _dicts(values: Iterable[Any]) -> Iterator[Json]:
+def _dicts(values: object) -> Iterator[Json]:
     """The JSON objects among `values`: what else is there is no metadata of ours."""
-    return (value for value in values if isinstance(value, dict))
+    return (value for value in (values if isinstance(values, Iterable) else ()) if isinstance(value, dict))

@@ -11,6 +11,7 @@ from dask.utils import parse_bytes
 
 from cloudgan.cube import Reader
 from cloudgan.errors import InputError
+from cloudgan.planning import CONTEXT_DAYS
 from cloudgan.stac import EARTH_SEARCH
 
 
@@ -32,6 +33,8 @@ class BatchJob:
     """Edge of a pixel in metres."""
     max_cloud_cover: float = 100.0
     """Percent of a granule, included."""
+    context_days: int = CONTEXT_DAYS
+    """Days before and after the dates that are read for the clear looks they hold, and not written."""
     model: str | None = None
     """ONNX file, or name of a model that ships with cloudgan."""
     reader: str = "odc"
@@ -63,10 +66,19 @@ class BatchJob:
         if self.reader not in get_args(Reader):
             raise InputError(f"--reader {self.reader} is unknown; give odc or stackstac")
         if not 0 <= self.max_cloud_cover <= 100:
-            raise InputError(f"--max-cloud-cover {self.max_cloud_cover:g} is no percentage; give 0 to 100")
-        if not 0 < self.resolution <= 10_000:
             raise InputError(
-                f"--resolution {self.resolution:g} is not between 0 and 10000 metres; give 10, say"
+                f"--max-cloud-cover {_plain(self.max_cloud_cover)} is no percentage; give 0 to 100"
+            )
+        if not 0 <= self.context_days <= 3650:
+            raise InputError(f"--context-days {self.context_days} is not between 0 and 3650; give 30, say")
+        if not 0.1 <= self.resolution <= 10_000:
+            raise InputError(
+                f"--resolution {_plain(self.resolution)} is not between 0.1 and 10000 metres; give 10, say"
+            )
+        if "://" in self.out and ("@" in self.out.split("/")[2] or "?" in self.out):
+            raise InputError(
+                f"--out {self.out} has credentials or options in it; give s3://bucket/key, and the "
+                "credentials in the environment"
             )
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers {self.workers} leaves nobody to work; give 1 or more")
@@ -119,6 +131,7 @@ _KINDS: dict[str, Any] = {
     "collection": str,
     "resolution": int | float,
     "max_cloud_cover": int | float,
+    "context_days": int,
     "model": str,
     "reader": str,
     "scheduler": str,
@@ -130,6 +143,10 @@ _KINDS: dict[str, Any] = {
     "score": bool,
 }
 _KIND_NAMES = {str: "text", int: "whole number", int | float: "number", bool: "true or false"}
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)  # a whole number may have no end
 
 
 def _flag(name: str) -> str:

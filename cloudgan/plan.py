@@ -8,31 +8,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
 from cloudgan import __version__
+from cloudgan.aoi import Aoi
 from cloudgan.catalog import Scene
+from cloudgan.clouds import MAX_AGE
 from cloudgan.errors import InputError
 from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Window
 from cloudgan.removal import output_dtypes, read_window
+from cloudgan.signing import unsigned
 from cloudgan.tiling import Tiling
-
-CHUNK = 512
-"""Edge of a Zarr chunk in pixels: what a reader of the store fetches at least."""
-BLOCKS = (2048, 1024, 512)
-"""Edges of a work unit, which is a Zarr shard, from the best to the smallest, in pixels."""
-
-_SESSION_BYTES = 500_000_000
-"""What a worker holds before it reads a pixel: the libraries, ONNX Runtime and its arena (measured)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One task: a block of space over all dates, which writes whole shards of the store and no others."""
-
-    index: int
-    """Number of the unit, by rows of blocks."""
-    window: Window
-    """Its pixels on the lattice."""
+from cloudgan.units import (
+    Blocks,
+    Series,
+    TimeSpan,
+    Unit,
+    blank,
+    block_counts,
+    find_blocks,
+    memory_of_unit,
+    unit_shape,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +55,61 @@ class Plan:
     """Width of the buffer around cloud and shadow, in pixels."""
     block: int
     """Edge of a work unit in pixels."""
+    span: int | None = None
+    """Dates of the store in a work unit; None for all."""
+    max_age: int = MAX_AGE
+    """Days beyond which a clear look does not count."""
+    parts: tuple[Window, ...] = ()
+    """Boxes around the AOI's polygons, where it has several: beside them is no data. Else none."""
     clip: str | None = None
     """The AOI as WKT, in degrees, where what lies outside is to be no data; else None."""
     duplicates: tuple[str, ...] = ()
     """Items left out because a newer version of the same granule is there."""
 
     @property
-    def blocks(self) -> tuple[int, int]:
-        """Rows and columns of blocks."""
-        height, width = self.grid.shape
-        return -(-height // self.block), -(-width // self.block)
+    def blocks(self) -> Blocks:
+        """The blocks of space that hold a part of the AOI."""
+        return find_blocks(self.grid, self.block, self.parts, self.clip)
+
+    @property
+    def spans(self) -> tuple[TimeSpan, ...]:
+        """The spans of time that each block is cut into."""
+        days = tuple(scene.date.toordinal() for scene in self.scenes)
+        return Series(days, self.written, self.max_age).spans(self.span)
 
     @property
     def unit_count(self) -> int:
         """How many work units there are."""
-        rows, cols = self.blocks
-        return rows * cols
+        return len(self.blocks.numbers) * len(self.spans)
 
     def unit(self, index: int) -> Unit:
         """The unit of this number."""
-        row, col = divmod(index, self.blocks[1])
-        window = Window(
-            self.grid.window.row + row * self.block,
-            self.grid.window.col + col * self.block,
-            self.block,
-            self.block,
-        )
-        inside = window.intersection(self.grid.window)
-        if inside is None or index < 0:
+        blocks, spans = self.blocks, self.spans
+        if not 0 <= index < len(blocks.numbers) * len(spans):
             raise InputError(f"the plan has units 0 to {self.unit_count - 1}, not {index}")
-        return Unit(index, inside)
+        return self._unit(index, blocks, spans)
 
     def units(self) -> Iterator[Unit]:
-        """All units, by rows."""
-        return map(self.unit, range(self.unit_count))
+        """All units, in the order of their numbers."""
+        blocks, spans = self.blocks, self.spans
+        return (self._unit(at, blocks, spans) for at in range(len(blocks.numbers) * len(spans)))
+
+    def _unit(self, index: int, blocks: Blocks, spans: tuple[TimeSpan, ...]) -> Unit:
+        position, at = divmod(index, len(spans))
+        row, col = divmod(int(blocks.numbers[position]), block_counts(self.grid, self.block)[1])
+        top, left = self.grid.window.row + row * self.block, self.grid.window.col + col * self.block
+        window = Window(top, left, self.block, self.block).intersection(self.grid.window)
+        assert window is not None  # noqa: S101 - every block holds a pixel
+        return Unit(index, window, blocks.target(position), spans[at].dates, spans[at].scenes)
+
+    def outside(self, window: Window) -> NDArray[np.bool_] | None:
+        """Which pixels of a window are to be no data, shape (height, width); None for none of them."""
+        if self.clip is not None:
+            mask: NDArray[np.bool_] = Aoi(shapely.from_wkt(self.clip)).outside(
+                Grid(self.grid.lattice, window)
+            )
+            return mask
+        return blank(window, self.parts)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -97,15 +118,15 @@ class Plan:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the store, all dates."""
-        height, width = self.grid.shape
-        return height * width * len(self.written)
+        """Pixels that are declouded or passed through, all dates."""
+        return self.blocks.pixels * len(self.written)
 
     @property
     def memory(self) -> int:
         """Bytes that one unit needs at most, in a worker of its own."""
-        unit = _unit_shape(self.block, self.grid.shape)
-        return memory_of_unit(unit, len(self.scenes), self.contract, self.tiling, self.reach)
+        times = max(len(span.scenes) for span in self.spans)
+        shape = unit_shape(self.block, self.grid.shape)
+        return memory_of_unit(shape, times, self.contract, self.tiling, self.reach)
 
     def read_grid(self, window: Window | None = None) -> Grid:
         """What must be read to decloud a window of the store, or all of it."""
@@ -113,21 +134,22 @@ class Plan:
 
     def digest(self) -> str:
         """SHA-256 of all that decides a byte of the store, in hex: a store of another digest is another."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return _sha256(self.identity())
 
     def identity(self) -> dict[str, Any]:
         """All that decides a byte of the store, as JSON."""
-        lattice, window = self.grid.lattice, self.grid.window
+        lattice = self.grid.lattice
         return {
             "cloudgan": __version__,
             "crs": f"EPSG:{lattice.epsg}",
             "resolution": float(lattice.resolution),  # 10 and 10.0 are one store
             "phase": [lattice.phase_x, lattice.phase_y],
-            "window": [window.row, window.col, window.height, window.width],
+            "window": _numbers(self.grid.window),
+            "parts": _sha256([_numbers(part) for part in self.parts]) if self.parts else None,
             "dates": [self.scenes[at].date.isoformat() for at in self.written],
             "items": {
                 scene.date.isoformat(): [
-                    [item.id, item.offset, *(item.asset(band).href for band in (*self.bands, "scl"))]
+                    [item.id, item.offset, *(unsigned(item.asset(b).href) for b in (*self.bands, "scl"))]
                     for item in scene.items
                 ]
                 for scene in self.scenes
@@ -136,95 +158,77 @@ class Plan:
             "tile": self.tiling.size,
             "stride": self.tiling.stride,
             "buffer": self.reach,
+            "max_age": self.max_age,
             "block": self.block,
+            "span": self.span,
             "clip": self.clip,
         }
 
-    def summary(self) -> dict[str, Any]:
-        """The plan in figures, as JSON."""
+    def summary(self, budget: int | None = None) -> dict[str, Any]:
+        """The plan in figures, as JSON.
+
+        Args:
+            budget: Bytes that a worker may use; None where nobody said.
+        """
         height, width = self.grid.shape
-        dates = [self.scenes[at].date.isoformat() for at in self.written]
+        written = set(self.written)
+        dates = [scene.date.isoformat() for scene in self.scenes]
         items = [item for scene in self.scenes for item in scene.items]
-        units = [self.unit(at) for at in {0, self.unit_count - 1}]
-        read = max(_read_pixels(unit.window, self.tiling, self.reach) for unit in units)
+        blocks, spans = self.blocks, self.spans
+        tiles = blocks.tiles(self.tiling)
+        read = blocks.read_pixels(self.tiling, self.reach) * sum(len(span.scenes) for span in spans)
+        variables = output_dtypes(self.contract.bands).values()
         return {
             "crs": f"EPSG:{self.grid.epsg}",
             "resolution": self.grid.resolution,
-            "shape": [len(dates), height, width],
+            "shape": [len(written), height, width],
             "bounds": list(self.grid.bounds),
-            "dates": dates,
+            "dates": [dates[at] for at in self.written],
+            "context_dates": [date for at, date in enumerate(dates) if at not in written],
+            "max_age": self.max_age,
             "items": len(items),
             "duplicates": list(self.duplicates),
             "baselines": sorted({item.processing_baseline or "unknown" for item in items}),
             "model": f"{self.contract.name} {self.contract.version}",
             "model_sha256": self.model,
-            "units": self.unit_count,
+            "units": len(blocks.numbers) * len(spans),
             "unit": self.block,
-            "tiles_at_most": len(dates) * sum(self.tiling.count(unit.window) for unit in self.units()),
+            "unit_dates": max(len(span.dates) for span in spans),
+            "tiles_at_most": len(written) * tiles,
+            "tiles_estimated": round(tiles * sum(self._share_of_tiles(at) for at in self.written)),
             "pixels": self.pixels,
-            "bytes_to_read_at_most": self.unit_count * read * len(self.scenes) * (2 * len(self.bands) + 1),
-            "bytes_to_write_at_most": self.pixels
-            * sum(kind.itemsize for kind in output_dtypes(self.contract.bands).values()),
+            "bytes_to_read_at_most": read * (2 * len(self.bands) + 1),
+            "bytes_to_write_at_most": self.pixels * sum(kind.itemsize for kind in variables),
             "bytes_of_memory_per_unit": self.memory,
+            "bytes_of_memory_per_worker": budget,
             "digest": self.digest(),
         }
 
-
-def _read_pixels(window: Window, tiling: Tiling, reach: int) -> int:
-    height, width = read_window(window, tiling, reach).shape
-    return height * width
-
-
-def _unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the largest unit of a store."""
-    return min(block, store[0]), min(block, store[1])
+    def _share_of_tiles(self, at: int) -> float:
+        """Share of a date's tiles that the generator will probably be asked for."""
+        scene = self.scenes[at]
+        covers = [item.cloud_cover for item in scene.items if item.cloud_cover is not None]
+        cloudy = float(np.mean(covers)) / 100 if covers else 1.0
+        return share_of_tiles(cloudy, self.tiling.size * self.grid.resolution)
 
 
-def memory_of_unit(shape: tuple[int, int], times: int, contract: Contract, tiling: Tiling, reach: int) -> int:
-    """Bytes that a unit of so many rows and columns needs at most.
+def share_of_tiles(cloudy: float, metres: float) -> float:
+    """Share of tiles that hold any cloud, estimated.
 
-    All dates of the read window are held at once: the bands and the scene classification, states, opacity and
-    looks; beside them the work on one date, in float32.
-    """
-    # However a block lies on the tile lattice, its tiles reach at most a tile beyond it on both sides.
-    read = _read_pixels(Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size), tiling, reach)
-    bands = len(contract.input_bands)
-    held = 2 * bands + 1 + 1 + 2 + 4
-    passing = 4 + 16  # indices while the looks are found, of all dates; distances of one date
-    one_date = 4 * 5 * len(contract.bands) + 32
-    return _SESSION_BYTES + read * (times * (held + 4) + passing + one_date)
-
-
-def choose_block(
-    shape: tuple[int, int],
-    times: int,
-    contract: Contract,
-    tiling: Tiling,
-    reach: int,
-    budget: int | None,
-) -> int:
-    """The largest work unit that fits the budget and is not mostly beyond the store.
+    Clouds are spread out: of five real scenes (33TWM, August 2023), those with a cloud cover of 1.1 and 1.3 %
+    touched 37 and 49 % of all squares of 2.5 km, 70 and 79 % of 5 km, 15 and 21 % of 1 km; those with 44 and
+    71 % touched all. The curve is one through these.
 
     Args:
-        shape: Rows and columns of the store.
-        times: Dates that are read.
-        contract: What the generator asks for and gives.
-        tiling: Where its tiles lie.
-        reach: Width of the buffer, in pixels.
-        budget: Bytes that a worker may use; None is without limit.
-
-    Raises:
-        InputError: Not even the smallest unit fits.
+        cloudy: Cloudy share of the scene, as its items state it.
+        metres: Edge of a tile.
     """
-    useful = [block for block in BLOCKS if block < 2 * max(shape)] or [BLOCKS[-1]]
-    for block in useful:
-        needed = memory_of_unit(_unit_shape(block, shape), times, contract, tiling, reach)
-        if budget is None or needed <= budget:
-            return block
-    smallest = _unit_shape(BLOCKS[-1], shape)
-    least = memory_of_unit(smallest, times, contract, tiling, reach) / 1e9
-    raise InputError(
-        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {smallest[0]} x "
-        f"{smallest[1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
-        f"{least + 0.1:.1f}GB or more, or fewer dates"
-    )
+    return float(1 - np.exp(-45 * cloudy * (metres / 2560) ** 1.3))
+
+
+def _numbers(window: Window) -> list[int]:
+    return [window.row, window.col, window.height, window.width]
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

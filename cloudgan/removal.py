@@ -27,7 +27,7 @@ from cloudgan.grid import Window
 from cloudgan.tiling import Tiling
 
 if TYPE_CHECKING:
-    from cloudgan.generator import Generator
+    from cloudgan.generator import Contract, Generator
 
 REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
@@ -117,9 +117,28 @@ class Declouded:
         return Declouded(
             np.where(outside, np.uint16(0), self.bands),
             np.where(outside, np.uint8(Provenance.NO_DATA), self.provenance),
-            np.where(outside, np.uint16(0), self.days_before),
-            np.where(outside, np.uint16(0), self.days_after),
+            np.where(outside, np.uint16(clouds.NEVER), self.days_before),
+            np.where(outside, np.uint16(clouds.NEVER), self.days_after),
             np.where(outside, np.uint16(NO_SPREAD), self.spread),
+        )
+
+    def placed(self, target: Window, window: Window) -> Declouded:
+        """The same date, of a target, in the middle of a window without data around it."""
+        if target == window:
+            return self
+        there = target.slices_in(window)
+
+        def put(values: NDArray[Any], nothing: int) -> NDArray[Any]:
+            wide = np.full((*values.shape[:-2], *window.shape), nothing, values.dtype)
+            wide[..., *there] = values
+            return wide
+
+        return Declouded(
+            put(self.bands, 0),
+            put(self.provenance, Provenance.NO_DATA),
+            put(self.days_before, clouds.NEVER),
+            put(self.days_after, clouds.NEVER),
+            put(self.spread, NO_SPREAD),
         )
 
     def variables(self, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -148,6 +167,7 @@ def declouded(
     reach: int,
     tiling: Tiling,
     dates: Sequence[int] | None = None,
+    max_age: int = clouds.MAX_AGE,
     threads: int = 1,
 ) -> Iterator[Declouded]:
     """Decloud the dates of a window, one after the other.
@@ -163,6 +183,7 @@ def declouded(
         reach: Width of the buffer around cloud and shadow, in pixels.
         tiling: Where the tiles lie.
         dates: Indices of the dates that are wanted; all by default. The others show the ground around them.
+        max_age: Days beyond which a clear look does not count; the scenes should reach so far around `dates`.
         threads: Tiles that are generated at once.
 
     Yields:
@@ -178,11 +199,10 @@ def declouded(
     scenes = scenes.crop(cover)
     # Inside the buffer of a date's own clouds nothing vouches for a look being clear.
     clear = (scenes.states == State.CLEAR) & (opacity == 0)
-    contract = generator.contract
     with ThreadPoolExecutor(threads) as pool:
         for at in range(len(scenes.days)) if dates is None else dates:
-            looks = clouds.nearest_looks(clear, at, max(1, contract.depth))
-            date = _Date(scenes, opacity[at], looks, at, sees_time=contract.depth > 0)
+            near = clouds.dates_within(scenes.days, at, max_age)
+            date = _Date(scenes, opacity[at], clear, clouds.nearest_looks(clear, at, near), at, near)
             yield _declouded_date(date, target, generator, tiling, pool)
 
 
@@ -192,36 +212,47 @@ class _Date:
 
     scenes: Scenes
     opacity: NDArray[np.float16]
+    clear: NDArray[np.bool_]
     looks: clouds.Looks
     at: int
-    sees_time: bool
+    near: range
 
-    def weight(self, window: Window) -> NDArray[np.float32]:
+    def weight(self, window: Window, *, sees_time: bool) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
         rows, cols = window.slices_in(self.scenes.window)
         seen = (self.looks.before[0, rows, cols] >= 0) | (self.looks.after[0, rows, cols] >= 0)
         # Without time nothing can be said of ground that no band of this date shows.
         return share_generated(
-            self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & self.sees_time
+            self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & sees_time
         )
 
-    def plane(self, name: str, bands: tuple[str, ...], window: Window) -> NDArray[np.float32]:
-        """One input plane of the generator, shape (y, x), in the contract's units."""
+    def planes(self, contract: Contract, window: Window) -> NDArray[np.float32]:
+        """The input planes of the generator over a tile, shape (plane, y, x), in the contract's units."""
         rows, cols = window.slices_in(self.scenes.window)
-        kind, _, what = name.partition(":")
-        if kind == "mask":
-            empty = _is_empty(self.scenes.states[self.at, rows, cols])
-            return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
-        if kind == "cloudy":
-            return _reflectance(self.scenes.bands[bands.index(what)][self.at, rows, cols])
-        side, order = kind.rstrip("23456789"), kind.lstrip("abefort")
-        looks: NDArray[np.int16] = getattr(self.looks, side)[int(order or 1) - 1, rows, cols]
-        if what == "age":
-            ages = clouds.days_between(looks, self.scenes.days, self.at)
-            return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
-        series = self.scenes.bands[bands.index(what)][:, rows, cols]
-        values = np.take_along_axis(series, np.maximum(looks, 0)[None].astype(np.intp), axis=0)[0]
-        return np.where(looks < 0, np.float32(0), _reflectance(values))
+        clear = self.clear[:, rows, cols]
+        looks = {"before": self.looks.before[:, rows, cols], "after": self.looks.after[:, rows, cols]}
+        if contract.depth:
+            dated = clouds.dated_looks(clear, self.at, contract.depth, self.near)
+            looks |= {"earlier": dated.before, "later": dated.after}
+        bands = dict(zip(contract.input_bands, self.scenes.bands, strict=True))
+
+        def plane(name: str) -> NDArray[np.float32]:
+            kind, _, what = name.partition(":")
+            if kind == "mask":
+                empty = _is_empty(self.scenes.states[self.at, rows, cols])
+                return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
+            if kind == "cloudy":
+                return _reflectance(bands[what][self.at, rows, cols])
+            side = kind.rstrip("23456789")
+            look = looks[side][int(kind[len(side) :] or 1) - 1]
+            if what == "age":
+                ages = clouds.days_between(look, self.scenes.days, self.at)
+                return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
+            series = bands[what][:, rows, cols]
+            values = np.take_along_axis(series, np.maximum(look, 0)[None].astype(np.intp), axis=0)[0]
+            return np.where(look < 0, np.float32(0), _reflectance(values))
+
+        return np.stack([plane(name) for name in contract.planes])
 
 
 def share_generated(
@@ -272,7 +303,7 @@ def _declouded_date(
     states = date.scenes.states[date.at, rows, cols]
     observed = date.scenes.bands[: len(contract.bands)]
     bands = np.stack([band[date.at, rows, cols] for band in observed])
-    weight = date.weight(target)
+    weight = date.weight(target, sees_time=contract.sees_time)
     hidden = weight > 0
     provenance = np.full(target.shape, Provenance.OBSERVED, np.uint8)
     provenance[states == State.NO_DATA] = Provenance.NO_DATA
@@ -313,8 +344,7 @@ def _generate(
     weights = tiling.weights()
 
     def predict(tiles: Sequence[Window]) -> NDArray[np.float32]:
-        names = contract.input_bands
-        planes = [np.stack([date.plane(name, names, tile) for name in contract.planes]) for tile in tiles]
+        planes = [date.planes(contract, tile) for tile in tiles]
         return generator(np.stack(planes))
 
     needed = [

@@ -14,19 +14,17 @@ from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
-import shapely
 from distributed.diagnostics.plugin import WorkerPlugin
 from numpy.typing import NDArray
 
 from cloudgan import __version__, clouds
-from cloudgan.aoi import Aoi
 from cloudgan.attempts import Failed, outcomes
-from cloudgan.cube import Reader, open_cube, open_what_is_there
+from cloudgan.cube import Reader, foreign_drivers, open_cube, open_what_is_there
 from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid
 from cloudgan.lease import Lease, held
-from cloudgan.plan import Plan, Unit
+from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.signing import forget_signatures
 from cloudgan.storage import reason
@@ -94,34 +92,36 @@ def process_unit(job: Job, index: int) -> UnitDone:
     """
     plan, unit = job.plan, job.plan.unit(index)
     started = time.perf_counter()
-    read = plan.read_grid(unit.window)
+    read = plan.read_grid(unit.target)
+    sources = plan.scenes[unit.scenes.start : unit.scenes.stop]
     missing: tuple[str, ...] = ()
     if job.allow_missing:
-        cube, missing = open_what_is_there(plan.scenes, read, plan.bands, reader=job.reader)
+        cube, missing = open_what_is_there(sources, read, plan.bands, reader=job.reader)
     else:
-        cube = open_cube(plan.scenes, read, plan.bands, reader=job.reader)
+        cube = open_cube(sources, read, plan.bands, reader=job.reader)
     bands = tuple(cube[name].values for name in plan.bands)
     scenes = Scenes(read.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube))
     del cube
     seconds = {"read": time.perf_counter() - started, "generate": 0.0, "write": 0.0}
-    outside = _outside(plan, unit)
+    outside = plan.outside(unit.target)
     counts = np.zeros(len(Provenance), np.int64)
     dates = declouded(
         scenes,
-        unit.window,
+        unit.target,
         job.generator,
         reach=plan.reach,
         tiling=plan.tiling,
-        dates=plan.written,
+        dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
+        max_age=plan.max_age,
         threads=job.threads,
     )
     write = job.store.writer(plan, unit)
     mark = time.perf_counter()
-    for at, date in enumerate(dates):
+    for at, date in zip(unit.dates, dates, strict=True):
         if outside is not None:
             date = date.clipped(outside)
         generated_at = time.perf_counter()
-        write(at, date)
+        write(at, date.placed(unit.target, unit.window))
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
         seconds["generate"] += generated_at - mark
         mark = time.perf_counter()
@@ -137,12 +137,6 @@ def process_unit(job: Job, index: int) -> UnitDone:
     )
 
 
-def _outside(plan: Plan, unit: Unit) -> Any:
-    if plan.clip is None:
-        return None
-    return Aoi(shapely.from_wkt(plan.clip)).outside(Grid(plan.grid.lattice, unit.window))
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A unit that was given up."""
@@ -153,6 +147,8 @@ class DeadLetter:
     """CRS of the bounds, as `EPSG:32633`."""
     bounds: tuple[float, float, float, float]
     """West, south, east and north of the unit, in metres."""
+    dates: tuple[str, str]
+    """First and last date that it writes, ISO 8601."""
     items: tuple[str, ...]
     """Ids of the items that are to blame, where it is known."""
     asset: str | None
@@ -165,8 +161,10 @@ class DeadLetter:
     @classmethod
     def of(cls, plan: Plan, index: int, failed: Failed) -> DeadLetter:
         """What came of a unit of a plan."""
-        grid = Grid(plan.grid.lattice, plan.unit(index).window)
-        where = f"EPSG:{grid.epsg}", grid.bounds
+        unit = plan.unit(index)
+        grid = Grid(plan.grid.lattice, unit.window)
+        first, last = (plan.scenes[plan.written[unit.dates[at]]].date.isoformat() for at in (0, -1))
+        where = f"EPSG:{grid.epsg}", grid.bounds, (first, last)
         return cls(index, *where, failed.items, failed.asset, failed.reason, failed.tries)
 
 
@@ -236,9 +234,10 @@ class _JobPlugin(WorkerPlugin):
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
         self.job = job
+        self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
 
     def setup(self, worker: Any) -> None:
-        for option, value in (GDAL_OPTIONS | _gdal_endpoint(os.environ)).items():
+        for option, value in (self.options | _gdal_endpoint(os.environ)).items():
             os.environ.setdefault(option, value)
 
 

@@ -23,6 +23,7 @@ from cloudgan.grid import Window
 from cloudgan.plan import Plan
 from cloudgan.removal import Scenes, day_numbers
 from cloudgan.run import GDAL_OPTIONS, Job
+from cloudgan.storage import reason
 
 BLOCKS = 4
 """Blocks that are looked at, at most."""
@@ -117,7 +118,7 @@ def score(job: Job, client: distributed.Client) -> dict[str, Any]:
         try:
             found = future.result()
         except Exception as error:  # whatever a block meets, the run itself is done
-            found = f"{type(error).__name__}: {error}"
+            found = f"{type(error).__name__}: {reason(error)}"
         if isinstance(found, str):
             failed.append(found)
         else:

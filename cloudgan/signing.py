@@ -30,6 +30,11 @@ def check_signing(signing: Signing) -> None:
         )
 
 
+def unsigned(href: str) -> str:
+    """The address without its query, in which signatures are."""
+    return href.partition("?")[0]
+
+
 def sign(href: str, signing: Signing) -> str:
     """The address to read an asset from, now.
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pystac
+import requests
 import shapely
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
+from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping
 from urllib3 import Retry
 
@@ -49,6 +51,10 @@ PAGE_SIZE = 100
 """Items asked for at a time: each is 10 to 40 kB of JSON, and larger pages make servers time out."""
 MAX_ITEMS = 1_000_000
 """Items read from one source before giving up: a continent has fewer in a year, so it ignores the request."""
+MAX_BYTES = 256 << 20
+"""Of one answer or file of a server; a hundred items are 4 MB at most."""
+MAX_REDIRECTS = 10
+"""From one address to the next."""
 MAX_VERTICES = {"POST": 1000, "GET": 50}
 """Vertices of an area that a request body, or a URL, can hold; larger areas are asked for by hull or box."""
 
@@ -256,6 +262,7 @@ class _FileSource:
             if where in visited:  # catalogues may be linked twice, or in circles
                 continue
             visited.add(where)
+            _check_count(len(visited), self.where, "files")
             body = self._read(where)
             kind = _kind(body, where)
             if kind in ("Feature", "FeatureCollection"):
@@ -306,15 +313,37 @@ class _Reader(StacApiIO):
             raise_on_status=False,  # the last answer is returned, and its status told
         )
         super().__init__(timeout=(patience.connect, patience.read), max_retries=retry)
+        self.session.max_redirects = MAX_REDIRECTS
+        self.session.hooks["response"].append(self._take)
         self._patience = patience
         self._deadline = time.monotonic() + patience.total
+
+    def _take(self, response: requests.Response, **_: Any) -> None:
+        """Take in a body piece by piece: it may be without end, or come a byte a minute."""
+        pieces, size = [], 0
+        for piece in response.iter_content(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BYTES:
+                raise CatalogError(
+                    f"{response.url} answers with more than {MAX_BYTES >> 20} MiB: use another --stac"
+                )
+            self._check_time(response.url)
+        response._content = b"".join(pieces)  # what requests itself would have done
+
+    def _check_time(self, href: str) -> None:
+        if time.monotonic() > self._deadline:
+            raise CatalogError(
+                f"{href} is too slow, the search took over {self._patience.total:g} s: "
+                "ask for fewer dates or a smaller area, or try later"
+            )
 
     def read_json(self, source: Any, *args: Any, **kwargs: Any) -> Json:
         where = str(source.get_href() if isinstance(source, pystac.Link) else source)
         text = self.read_text(source, *args, **kwargs)
         try:
             body = json.loads(text)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             kind = "HTML" if text.lstrip()[:1] == "<" else "no JSON"
             raise CatalogError(
                 f"{where} holds {kind} where STAC JSON was expected: "
@@ -346,14 +375,18 @@ class _Reader(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        if time.monotonic() > self._deadline:
-            raise CatalogError(
-                f"{href} is too slow, the search took over {self._patience.total:g} s: "
-                "ask for fewer dates or a smaller area, or try later"
-            )
+        self._check_time(href)
         try:
+            try:
+                return super().request(href, method, headers, parameters)
+            except APIError as err:
+                # A connection that breaks in the middle of a body is none that urllib3 tries again.
+                if not isinstance(err.__context__, requests.exceptions.ChunkedEncodingError):
+                    raise
             return super().request(href, method, headers, parameters)
         except APIError as err:
+            if isinstance(err.__context__, CatalogError):
+                raise err.__context__ from None
             raise CatalogError(self._explain(href, err)) from err
 
     def _explain(self, href: str, err: APIError) -> str:
@@ -392,7 +425,13 @@ def _links(body: object) -> list[Json]:
     links = body.get("links") if isinstance(body, dict) else None
     if not isinstance(links, list):
         return []
-    return [link for link in links if isinstance(link, dict) and link.get("rel") and link.get("href")]
+    return [
+        link for link in links if isinstance(link, dict) and _is_text(link, "rel") and _is_text(link, "href")
+    ]
+
+
+def _is_text(body: Json, name: str) -> bool:
+    return isinstance(body.get(name), str) and body[name] != ""
 
 
 def _self_href(body: Json) -> str | None:
@@ -401,10 +440,10 @@ def _self_href(body: Json) -> str | None:
     return next((href for href in hrefs if is_url(href)), None)
 
 
-def _check_count(count: int, where: str) -> None:
+def _check_count(count: int, where: str, what: str = "items") -> None:
     if count > MAX_ITEMS:
         raise CatalogError(
-            f"{where} returned over {MAX_ITEMS} items, so it ignores what was asked for: "
+            f"{where} returned over {MAX_ITEMS} {what}, so it ignores what was asked for: "
             "use another --stac, or ask for fewer dates"
         )
 
@@ -415,7 +454,7 @@ def _may_hold(collection: Json, query: Query) -> bool:
     try:
         boxes = [box(*_corners(numbers)) for numbers in extent["spatial"]["bbox"]]
         intervals = [(str(start or ""), str(end or "")) for start, end in extent["temporal"]["interval"]]
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, ShapelyError):
         return True
     first, last = (instant.isoformat()[:10] for instant in query.dates.utc_span())
     # Dates sort as text, and the day is enough: the span is wider than asked by a day on either side.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cloudgan.errors import StoreError, WriteError
+from cloudgan.errors import StoreError, WriteError, redacted
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore, RetryConfig
@@ -82,11 +82,16 @@ def naming_failed_writes(location: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (isinstance(error, OSError) or type(error).__module__.startswith("obstore")):
+        if not is_refusal(error):
             raise
         raise WriteError(
             f"{location} refused a write ({reason(error)}); make room or give it rights, and run again"
         ) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a place to write refused or did not answer: a disk, or whatever object store it is."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("obstore")
 
 
 def reason(error: BaseException) -> str:
@@ -95,11 +100,6 @@ def reason(error: BaseException) -> str:
     text = str(strerror or error).strip()
     code = re.search(r"<Code>(.*?)</Code>", text, re.S)
     text = re.split(r"<\?xml|<html|\n\nDebug source", text, maxsplit=1, flags=re.I)[0]
-    text = without_query(" ".join(text.split()))
-    text = re.sub(r" in [\d.]+(ns|µs|ms|s)\b", "", text).rstrip(" :") or type(error).__name__
+    text = re.sub(r" in [\d.]+(ns|µs|ms|s)\b", "", " ".join(text.split())).rstrip(" :.")
+    text = redacted(text) or type(error).__name__
     return (text if code is None else f"{text}, {code[1]}")[:300]
-
-
-def without_query(text: str) -> str:
-    """Addresses without what follows their question mark, which may be a signature."""
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)

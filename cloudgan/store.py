@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from zarr.codecs import BloscCodec
 
 from cloudgan import __version__
 from cloudgan.clouds import NEVER
-from cloudgan.errors import StoreError
+from cloudgan.errors import CloudganError, StoreError
 from cloudgan.identity import differences
 from cloudgan.lease import held
-from cloudgan.plan import CHUNK, Plan, Unit
+from cloudgan.plan import Plan
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
-from cloudgan.storage import is_object_store, naming_failed_writes, object_store, unusable
+from cloudgan.storage import is_object_store, is_refusal, naming_failed_writes, object_store, reason, unusable
+from cloudgan.units import CHUNK, Unit
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
@@ -37,6 +39,7 @@ _IDENTITY = "cloudgan:plan"  # attribute of the root: the plan's identity, and t
 _RUN = "cloudgan:run"  # attribute of the root: the report of the last run
 _DEVICE = "cloudgan:device"  # attribute of the root: what the generator ran on
 _LEDGER = "ledger/units"
+_COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
 
 PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
 """States of a unit in the ledger; the last is done again by a rerun, for its assets may be back."""
@@ -58,7 +61,8 @@ class Store:
 
     def ledger(self) -> NDArray[np.uint8]:
         """The state of each unit, shape (units,)."""
-        return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
+        with _naming_damage(self.location):
+            return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
 
     def writer(self, plan: Plan, unit: Unit) -> Callable[[int, Declouded], None]:
         """What writes the dates of a unit, each as whole shards.
@@ -132,23 +136,33 @@ class Store:
             if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
                 report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
             group.update_attributes({_RUN: dict(report)})
-            with warnings.catch_warnings():
-                # Consolidated metadata is xarray's and GDAL's, not yet the spec's.
-                warnings.simplefilter("ignore")
-                zarr.consolidate_metadata(root)
+        consolidate(self.location)
 
     def is_finished(self) -> bool:
         """Whether every unit is done, and the run that did the last of them came to its end."""
-        group = zarr.open_group(_zarr_store(self.location), mode="r")
-        consolidated = group.metadata.consolidated_metadata is not None
-        return consolidated and not _run_of(group).get("failed") and bool((self.ledger() == DONE).all())
+        with _naming_damage(self.location):
+            group = zarr.open_group(_zarr_store(self.location), mode="r")
+            consolidated = group.metadata.consolidated_metadata is not None
+            return consolidated and not _run_of(group).get("failed") and bool((self.ledger() == DONE).all())
 
     def dead_letters(self) -> list[int]:
         """Numbers of the units that the last run failed and none has done since."""
-        group = zarr.open_group(_zarr_store(self.location), mode="r", use_consolidated=False)
-        ledger = self.ledger()
-        named = (letter["unit"] for letter in _run_of(group).get("failed", []))
-        return [index for index in named if ledger[index] != DONE]
+        with _naming_damage(self.location):
+            group = zarr.open_group(_zarr_store(self.location), mode="r", use_consolidated=False)
+            ledger = self.ledger()
+            named = (letter["unit"] for letter in _run_of(group).get("failed", []))
+            return [index for index in named if ledger[index] != DONE]
+
+
+def consolidate(location: str) -> None:
+    """Gather the metadata of all groups and arrays at their root: opening them then takes one read.
+
+    Raises:
+        WriteError: The place refused it.
+    """
+    with naming_failed_writes(location), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # consolidated metadata is xarray's and GDAL's, not yet the spec's
+        zarr.consolidate_metadata(_zarr_store(location))
 
 
 def _run_of(group: zarr.Group) -> dict[str, Any]:
@@ -178,7 +192,7 @@ def identity_of(location: str) -> dict[str, Any] | None:
     """
     root = _zarr_store(location)
     try:
-        group = zarr.open_group(root, mode="r", use_consolidated=False)
+        group = zarr.open_group(root, mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError):
         if isinstance(root, zarr.storage.LocalStore) and root.root.exists():
             if root.root.is_dir() and not any(root.root.iterdir()):
@@ -193,6 +207,23 @@ def identity_of(location: str) -> dict[str, Any] | None:
     if not isinstance(identity, dict):
         raise _not_ours(location)
     return identity
+
+
+@contextmanager
+def _naming_damage(location: str) -> Iterator[None]:
+    """Turn whatever zarr stumbles over in a broken store into one sentence.
+
+    Raises:
+        StoreError: What is done within met something else than a refusal of the place.
+    """
+    try:
+        yield
+    except Exception as error:  # of zarr, its codecs, JSON and numpy
+        if isinstance(error, CloudganError) or is_refusal(error):
+            raise
+        raise StoreError(
+            f"{location} is damaged ({reason(error)}); remove it, or give another --out"
+        ) from error
 
 
 def _not_ours(location: str) -> StoreError:
@@ -210,9 +241,15 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
     Raises:
         StoreError: Something else is there: a store for another plan, or not a store of ours.
     """
-    found, wanted = identity_of(location), plan.identity()
+    check_identity(location, plan.identity(), overwrite=overwrite)
+
+
+def check_identity(location: str, wanted: dict[str, Any], *, overwrite: bool = False) -> None:
+    """`check` for whatever has this identity."""
+    found = identity_of(location)
     if found not in (None, wanted) and not overwrite:
-        lines = "".join(f"\n  {line}" for line in differences(found or {}, wanted))
+        with _naming_damage(location):
+            lines = "".join(f"\n  {line}" for line in differences(found or {}, wanted))
         raise StoreError(
             f"{location} was made with other settings; give another --out, or --overwrite to replace it; "
             f"there -> wanted:{lines}"
@@ -223,14 +260,15 @@ def begun(location: str, plan: Plan) -> Store | None:
     """The store of this very plan that is there, with a ledger; None where there is none.
 
     Raises:
-        StoreError: See `identity_of`.
+        StoreError: See `identity_of`; or what is there is damaged.
     """
     if identity_of(location) != plan.identity():
         return None
-    try:
-        zarr.open_array(_zarr_store(location), path=_LEDGER, mode="r")
-    except FileNotFoundError:  # its template was cut off
-        return None
+    with _naming_damage(location):
+        group = zarr.open_group(_zarr_store(location), mode="r", use_consolidated=False)
+        if _LEDGER not in group:  # its template was cut off
+            return None
+        _check_template(group, plan)
     return Store(location)
 
 
@@ -242,16 +280,43 @@ def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
     check(location, plan, overwrite=overwrite)
     if not is_object_store(location):
         location = str(Path(location).resolve())  # a worker may have another working directory
-    with held(location):
-        try:
-            if identity_of(location) not in (None, plan.identity()):
-                _remove(location)
-            _make_template(_zarr_store(location), plan)
-        except StoreError:
-            raise
-        except Exception as error:  # the disk's errors, and those of whatever object store it is
-            raise unusable(location, error) from error
+    with held(location), _naming_disuse(location):
+        if identity_of(location) not in (None, plan.identity()):
+            _remove(location)
+        _make_template(_zarr_store(location), plan)
     return Store(location)
+
+
+def make_root(location: str, identity: dict[str, Any]) -> None:
+    """Make a group that holds stores, in place of whatever else of ours is there.
+
+    Whoever calls it holds its lease.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+        identity: What tells it from other stores.
+
+    Raises:
+        StoreError: The place cannot be used.
+    """
+    with _naming_disuse(location):
+        if identity_of(location) not in (None, identity):
+            _remove(location)
+        attributes: dict[str, Any] = {"Conventions": "CF-1.11", _IDENTITY: identity}
+        root = _zarr_store(location)
+        zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
+
+
+@contextmanager
+def _naming_disuse(location: str) -> Iterator[None]:
+    """Turn what a place or a broken store there refuses, before anything is begun, into one sentence."""
+    try:
+        with _naming_damage(location):
+            yield
+    except CloudganError:
+        raise
+    except Exception as error:  # the disk's errors, and those of whatever object store it is
+        raise unusable(location, error) from error
 
 
 def _remove(location: str) -> None:
@@ -271,6 +336,7 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
     attributes = _root_attributes(plan) | {_IDENTITY: plan.identity()}
     group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
     if _LEDGER in group:
+        _check_template(group, plan)
         return
     _make_coordinates(group, plan)
     chunk, dtypes = min(CHUNK, plan.block), output_dtypes(plan.contract.bands)
@@ -293,8 +359,34 @@ def _make_template(root: ZarrStore, plan: Plan) -> None:
             overwrite=True,
         )
     group.create_array(
-        _LEDGER, shape=(plan.unit_count,), dtype="uint8", chunks=(1,), fill_value=PENDING, overwrite=True
+        _LEDGER,
+        shape=(plan.unit_count,),
+        dtype="uint8",
+        chunks=(1,),
+        fill_value=PENDING,
+        dimension_names=("unit",),
+        overwrite=True,
     )
+
+
+def _check_template(group: zarr.Group, plan: Plan) -> None:
+    """Make sure that the arrays are what was made, before they are read: a ledger may claim any size.
+
+    Raises:
+        StoreError: One is missing or has another shape.
+    """
+    shape, dtypes = (len(plan.written), *plan.grid.shape), output_dtypes(plan.contract.bands)
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+    wanted = {name: (shape, np.dtype(dtypes[name])) for name in _variables(plan)}
+    wanted |= {_LEDGER: ((plan.unit_count,), np.dtype(np.uint8))}
+    found = {name: group.get(name) for name in (*wanted, *_COORDINATES)}
+    for name, array in found.items():
+        known = isinstance(array, zarr.Array) and (array.shape, array.dtype)
+        if not known or known != wanted.get(name, known):
+            raise StoreError(
+                f"{group.store_path} is damaged (its {name} is not what was made); give another --out, or "
+                "remove it"
+            )
 
 
 def _make_coordinates(group: zarr.Group, plan: Plan) -> None:

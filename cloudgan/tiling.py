@@ -53,6 +53,12 @@ class Tiling:
         """How many tiles hold a pixel of `window`, without listing them."""
         return len(self._starts(window.row, window.bottom)) * len(self._starts(window.col, window.right))
 
+    def count_along(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Along one axis, how many tiles hold any of the pixels `low` to `high` (end excluded), for each."""
+        first = -(-(low - self.size + 1) // self.stride)
+        last: NDArray[np.int64] = (high - 1) // self.stride
+        return last - first + 1
+
     def cover(self, window: Window) -> Window:
         """The union of the tiles that hold a pixel of `window`: what must be read to generate it."""
         rows = self._starts(window.row, window.bottom)

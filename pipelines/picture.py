@@ -37,6 +37,7 @@ def picture(job: cloudgan.BatchJob) -> NDArray[np.uint8]:
         collection=job.collection,
         resolution=job.resolution,
         max_cloud_cover=job.max_cloud_cover,
+        context_days=0,
     )
     before = cloudgan.open_cube([plan.scenes[at] for at in plan.written], plan.grid, plan.bands)
     after = xr.open_zarr(job.out, mask_and_scale=False)

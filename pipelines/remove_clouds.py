@@ -17,10 +17,10 @@ def declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: floa
     generator = cloudgan.Generator.load()
     area, span = cloudgan.read_aoi(aoi), cloudgan.DateRange.parse(dates)
     plan, _ = cloudgan.plan_run(area, span, generator, stac=stac, resolution=resolution)
-    around = plan.read_grid()  # what lies around the area decides pixels within
+    around = plan.read_grid()  # what lies around the area, and around the dates, decides pixels within
     cube = cloudgan.open_cube(plan.scenes, around, plan.bands, chunks=1024)
     rows, cols = plan.grid.window.slices_in(around.window)
-    return cloudgan.remove_clouds(cube, generator).isel(y=rows, x=cols)
+    return cloudgan.remove_clouds(cube, generator).isel(time=list(plan.written), y=rows, x=cols)
 
 
 def ndvi(cube: xr.Dataset) -> xr.DataArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
-from shapely.geometry import box
+from scipy.ndimage import gaussian_filter
+from shapely.geometry import box, mapping
 
 from cloudgan.catalog import Scene
 from cloudgan.items import Asset, SourceItem
@@ -20,11 +22,11 @@ from cloudgan.signing import Signing
 EPSG = 32633
 
 
-def write_cog(path: Path, values: NDArray, transform: Affine) -> Path:
+def write_cog(path: Path, values: NDArray, transform: Affine, epsg: int = EPSG) -> Path:
     """Write one band as a COG with 0 as no data."""
     height, width = values.shape
     profile = {"driver": "COG", "count": 1, "dtype": values.dtype.name, "nodata": 0, "blocksize": 128}
-    frame = {"height": height, "width": width, "crs": f"EPSG:{EPSG}", "transform": transform}
+    frame = {"height": height, "width": width, "crs": f"EPSG:{epsg}", "transform": transform}
     with rasterio.open(path, "w", **profile, **frame) as file:
         file.write(values, 1)
     return path
@@ -88,3 +90,70 @@ def random_bands(
     for values in (*bands.values(), scl):
         values[rng.random(values.shape) < empty] = 0
     return bands | {"scl": scl}
+
+
+def write_border(folder: Path, *, days: int = 3, edge: int = 360) -> Path:
+    """A catalogue of two UTM zones around the place where they meet at 12 degrees east, 46 degrees north.
+
+    On each day both show the same ground, each on its own pixels, with clouds of its own.
+    """
+    rng = np.random.default_rng(0)
+    items = []
+    for epsg in (32632, 32633):
+        x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(12, 46)
+        west, north = round(x, -1) - 5 * edge, round(y, -1) + 5 * edge
+        bounds = west, north - 10 * edge, west + 10 * edge, north
+        for day in range(days):
+            noise = [gaussian_filter(rng.random((edge, edge)), 4) for _ in range(4)]
+            bands = {
+                name: (3000 + 20_000 * (values - 0.5)).astype(np.uint16)
+                for name, values in zip(("green", "red", "nir"), noise, strict=False)
+            }
+            cloudy = noise[3][::2, ::2] > np.quantile(noise[3], 0.7)
+            bands["scl"] = np.where(cloudy, 9, 4).astype(np.uint8)
+            items.append(
+                _stac_item(folder, f"{epsg}_{day}", epsg, dt.date(2023, 8, 5 + 5 * day), bands, bounds)
+            )
+    catalog = folder / "items.json"
+    catalog.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return catalog
+
+
+def _stac_item(
+    folder: Path,
+    name: str,
+    epsg: int,
+    day: dt.date,
+    bands: Mapping[str, NDArray],
+    bounds: tuple[float, float, float, float],
+) -> dict:
+    """Write an item's COGs; returns its JSON, in the shape of Earth Search."""
+    west, _, east, north = bounds
+    outline = box(*Transformer.from_crs(epsg, 4326, always_xy=True).transform_bounds(*bounds))
+    assets = {}
+    for band, values in bands.items():
+        pixel = (east - west) / values.shape[1]
+        frame = Affine(pixel, 0, west, 0, -pixel, north)
+        path = write_cog(folder / f"{name}_{band}.tif", values, frame, epsg)
+        assets[band] = {
+            "href": str(path),
+            "proj:shape": list(values.shape),
+            "proj:transform": list(frame)[:6],
+        }
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "geometry": mapping(outline),
+        "bbox": list(outline.bounds),
+        "links": [],
+        "collection": "sentinel-2-l2a",
+        "properties": {
+            "datetime": f"{day}T10:00:00Z",
+            "proj:epsg": epsg,
+            "eo:cloud_cover": 30,
+            "s2:processing_baseline": "05.09",
+            "earthsearch:boa_offset_applied": True,
+        },
+        "assets": assets,
+    }

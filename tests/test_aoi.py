@@ -10,9 +10,9 @@ from pyproj import Transformer
 from pyproj.database import query_utm_crs_info
 from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
-from cloudgan.aoi import Aoi, parse_aoi, read_aoi, utm_epsg
+from cloudgan.aoi import Aoi, lonlat_boxes, parse_aoi, read_aoi, utm_epsg
 from cloudgan.errors import InputError
-from cloudgan.grid import Grid, Lattice
+from cloudgan.grid import Grid, Lattice, Window
 
 FIELD = box(15.0, 46.0, 15.1, 46.1)
 OTHER = box(15.2, 46.0, 15.3, 46.1)
@@ -277,6 +277,75 @@ def test_zones_have_exceptions_and_edges(place, lon, lat, epsg):
 def test_the_zone_of_an_aoi_is_that_of_its_centre():
     assert Aoi(box(11.0, 46.0, 12.5, 46.1)).epsg == 32632
     assert Aoi(box(11.8, 46.0, 12.5, 46.1)).epsg == 32633
+
+
+@given(
+    west=st.integers(-18_000, 17_800),
+    south=st.integers(-8000, 8200),
+    width=st.integers(1, 2000),
+    height=st.integers(1, 2000),
+)
+def test_an_area_is_cut_into_what_lies_in_each_zone(west, south, width, height):
+    """All in hundredths of a degree."""
+    area = box(west / 100, south / 100, min((west + width) / 100, 180), min((south + height) / 100, 84))
+    pieces = Aoi(area).by_zone()
+    assert sum(piece.area for piece in pieces.values()) == pytest.approx(area.area)
+    for epsg, piece in pieces.items():
+        place = piece.representative_point()
+        assert utm_epsg(place.x, place.y) == epsg
+
+
+# Across the antimeridian
+
+ACROSS = [[179, 10], [-179, 10], [-178, 12], [178, 12], [179, 10]]
+
+
+def test_an_area_with_edges_over_half_the_globe_is_read_the_short_way_round(saved):
+    path = saved({"type": "Polygon", "coordinates": [ACROSS]})
+    aoi = read_aoi(path)
+    assert aoi.geometry.area == pytest.approx((2 + 4) / 2 * 2)
+    halves = {part.bounds for part in shapely.get_parts(aoi.geometry)}
+    assert halves == {(178, 10, 180, 12), (-180, 10, -178, 12)}
+    assert aoi.notices == (
+        f"{path} has edges over more than half the globe and was read as crossing the antimeridian",
+    )
+
+
+def test_a_hole_and_a_neighbour_across_the_antimeridian_stay():
+    hole = [[179.5, 11], [-179.5, 11], [-179.5, 11.5], [179.5, 11.5], [179.5, 11]]
+    neighbour = mapping(box(-177, 10, -176, 11))
+    polygon = {"type": "Polygon", "coordinates": [ACROSS, hole]}
+    aoi = parse_aoi({"type": "GeometryCollection", "geometries": [polygon, neighbour]})
+    assert aoi.geometry.area == pytest.approx(6 - 0.5 + 1)
+    assert not aoi.geometry.contains(shapely.Point(179.8, 11.2))
+    assert aoi.geometry.contains(shapely.Point(-176.5, 10.5))
+
+
+def test_what_was_cut_at_the_antimeridian_already_stays_as_it_is():
+    cut = MultiPolygon([box(179, 10, 180, 11), box(-180, 10, -179, 11)])
+    aoi = parse_aoi(mapping(cut))
+    assert aoi.geometry.equals(cut)
+    assert aoi.notices == ()
+
+
+@given(
+    zone=st.sampled_from([1, 2, 31, 59, 60]),
+    south=st.booleans(),
+    row=st.integers(-700_000, -100_000),
+    col=st.integers(10_000, 90_000),
+    size=st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
+)
+def test_boxes_in_degrees_cover_their_windows(zone, south, row, col, size):
+    lattice = Lattice((32700 if south else 32600) + zone, 10.0)
+    window = Window(row, col, *size)
+    covered = lonlat_boxes([window, window.buffered(3)], lattice)
+    west, _, east, _ = covered.bounds
+    assert -180 <= west <= east <= 180
+    left, bottom, right, top = Grid(lattice, window).bounds
+    x, y = np.meshgrid(np.linspace(left, right, 9), np.linspace(bottom, top, 9))
+    lon, lat = Transformer.from_crs(lattice.epsg, 4326, always_xy=True).transform(x, y)
+    assert shapely.intersects_xy(covered.buffer(1e-9), lon, lat).all()
+    assert covered.area < 40
 
 
 # Pixels

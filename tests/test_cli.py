@@ -47,10 +47,7 @@ BAD_AOI = {
     "no coordinates": ({"type": "Polygon", "coordinates": []}, "holds no polygon"),
     "latitude first": (mapping(box(48.6, 160, 48.7, 190)), "outside \\+-180 and \\+-90 degrees"),
     "metres": (mapping(box(605000, 5376000, 606000, 5377000)), "reproject it to EPSG:4326"),
-    "half a continent": (
-        mapping(box(0, 40, 30, 50)),
-        "far beyond UTM zone 33 .*; cut it into one AOI a zone",
-    ),
+    "the pole": (mapping(box(10, 83, 20, 90)), "mapped from -80 to 84; leave out what lies beyond"),
     "another CRS": (
         {
             "type": "Polygon",

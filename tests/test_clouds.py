@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from cloudgan.clouds import (
+    ENOUGH,
     NEVER,
     SCL_MISSING,
     State,
     buffer_pixels,
     classify,
+    dated_looks,
+    dates_within,
     days_between,
     nearest_looks,
     opacity,
@@ -165,17 +168,34 @@ series = npst.arrays(
 )
 
 
-@given(series, st.integers(1, 4))
-def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear, depth):
+@given(series)
+def test_the_nearest_looks_are_the_nearest_clear_dates_on_either_side(clear):
     for at in range(len(clear)):
-        looks = nearest_looks(clear, at, depth)
+        looks = nearest_looks(clear, at)
         for row, col in np.ndindex(*clear.shape[1:]):
             dates = np.flatnonzero(clear[:, row, col])
-            before, after = dates[dates < at][::-1][:depth], dates[dates > at][:depth]
-            none = [-1] * depth
-            assert looks.before[:, row, col].tolist() == [*before, *none[len(before) :]]
-            assert looks.after[:, row, col].tolist() == [*after, *none[len(after) :]]
+            before, after = dates[dates < at][::-1], dates[dates > at]
+            assert looks.before[:, row, col].tolist() == [*before, -1][:1]
+            assert looks.after[:, row, col].tolist() == [*after, -1][:1]
         assert looks.before.dtype == looks.after.dtype == np.int16
+
+
+@given(series, st.integers(1, 3))
+def test_a_tile_is_told_by_the_same_dates_all_over(clear, depth):
+    for at in range(len(clear)):
+        looks = dated_looks(clear, at, depth)
+        enough = max(1, ENOUGH * clear.any(axis=0).sum())
+        for found, dates in (
+            (looks.before, range(at - 1, -1, -1)),
+            (looks.after, range(at + 1, len(clear))),
+        ):
+            good = [date for date in dates if clear[date].sum() >= enough][:depth]
+            for row, col in np.ndindex(*clear.shape[1:]):
+                expected = [date if clear[date, row, col] else -1 for date in good]
+                expected += [-1] * (depth - len(good))
+                if max(expected) < 0:  # nothing of theirs: the nearest there is
+                    expected[-1] = next((date for date in dates if clear[date, row, col]), -1)
+                assert found[:, row, col].tolist() == expected
 
 
 @given(series, st.data())
@@ -193,3 +213,16 @@ def test_days_are_counted_to_the_look(clear, data):
 def test_two_centuries_are_not_never():
     days = np.array([0, 70_000], np.int64)
     assert days_between(np.array([[1, 0, -1]], np.int16), days, 0).tolist() == [[NEVER - 1, 0, NEVER]]
+
+
+@given(series, st.integers(0, 40), st.data())
+def test_no_look_is_older_than_it_may_be(clear, max_age, data):
+    gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(clear), max_size=len(clear)))
+    days = np.cumsum(gaps).astype(np.int64) + 18000
+    at = data.draw(st.integers(0, len(clear) - 1))
+    young = np.abs(days - days[at]) <= max_age
+    assert list(dates_within(days, at, max_age)) == list(np.flatnonzero(young))
+    among = nearest_looks(clear, at, dates_within(days, at, max_age))
+    known = nearest_looks(clear & young[:, None, None], at)
+    np.testing.assert_array_equal(among.before, known.before)
+    np.testing.assert_array_equal(among.after, known.after)

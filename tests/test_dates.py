@@ -152,3 +152,21 @@ def test_any_text_is_a_range_or_an_input_error(text):
     except InputError:
         return
     assert dates.utc_span()[0] <= dates.utc_span()[1]
+
+
+@given(st.dates(dt.date(1990, 1, 1), dt.date(2100, 1, 1)), st.integers(0, 400))
+def test_a_widened_range_holds_so_many_days_more(first, more):
+    widened = DateRange(first, first).widened(more)
+    step = dt.timedelta(days=more)
+    noon = dt.datetime(2020, 1, 1, 12, tzinfo=dt.UTC)
+    for day, held in (
+        (first - step, True),
+        (first + step, True),
+        (first - step - dt.timedelta(days=1), False),
+    ):
+        assert widened.contains(noon, day) == held
+
+
+def test_a_range_cannot_be_widened_beyond_the_calendar():
+    with pytest.raises(InputError, match="5 days around 0001-01-03 leave the calendar"):
+        DateRange.parse("0001-01-03").widened(5)

@@ -36,11 +36,11 @@ def planes(batch, depth=3, tile=32, seed=0):
 
 def test_a_contract_says_what_goes_in_and_comes_out():
     contract = Contract.parse(json.dumps(WHOLE), "model.onnx")
+    assert contract.sees_time
     assert contract.planes == tuple(WHOLE["planes"])
     assert contract.bands == ("green", "nir")
     assert contract.tile == 32
     assert contract.training == {"psnr": 33.5}
-    assert contract.depth == 1
 
 
 def test_a_contract_without_a_model_card_is_one():
@@ -54,16 +54,17 @@ def test_the_bands_to_read_are_the_output_first_then_what_planes_add():
 
 
 @pytest.mark.parametrize(
-    ("names", "depth"),
+    ("names", "sees", "depth"),
     [
-        (["cloudy:green", "mask"], 0),
-        (["cloudy:green", "after:age"], 1),
-        (["before:green"], 1),
-        (["before:green", "after3:age", "before2:green"], 3),
+        (["cloudy:green", "mask"], False, 0),
+        (["cloudy:green", "after:age"], True, 0),
+        (["before:green"], True, 0),
+        (["earlier:green", "later3:age", "earlier2:green"], True, 3),
     ],
 )
-def test_a_generator_looks_as_far_as_its_planes_say(names, depth):
-    assert Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx").depth == depth
+def test_a_generator_looks_as_far_as_its_planes_say(names, sees, depth):
+    contract = Contract.parse(json.dumps(WHOLE | {"planes": names}), "model.onnx")
+    assert (contract.sees_time, contract.depth) == (sees, depth)
 
 
 def test_a_model_without_a_contract_is_refused():
@@ -308,3 +309,58 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else(network, generator, monk
     auto = Generator.load(network, "auto")
     assert auto.batch == 1
     np.testing.assert_array_equal(auto(planes(1)), generator(planes(1)))
+
+
+# Models are data
+
+
+@pytest.mark.parametrize("location", ["kernel.bin", "../kernel.bin", "/etc/passwd", "*/_ORT_MEM_ADDR_/*"])
+def test_a_model_with_its_weights_in_another_file_is_refused(location, tmp_path, monkeypatch):
+    """Not even one beside it: the digest would not speak of them, and workers would not have them."""
+    model = onnx.load(write_network(tmp_path / "m.onnx"))
+    kernel = model.graph.initializer[0]
+    for folder in (tmp_path, tmp_path / "inner"):
+        folder.mkdir(exist_ok=True)
+        (folder / "kernel.bin").write_bytes(kernel.raw_data)
+    entries = {"location": location, "offset": "0", "length": str(len(kernel.raw_data))}
+    kernel.ClearField("raw_data")
+    kernel.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entries.items():
+        kernel.external_data.add(key=key, value=value)
+    path = tmp_path / "inner" / "external.onnx"
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(GeneratorError, match="is not a readable ONNX model"):
+        Generator.load(path)
+
+
+def test_a_model_with_operators_from_elsewhere_is_refused(tmp_path):
+    model = onnx.load(write_network(tmp_path / "m.onnx"))
+    model.graph.node[0].domain = "elsewhere"
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    (tmp_path / "custom.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GeneratorError, match=r"elsewhere.* is not a registered function/op"):
+        Generator.load(tmp_path / "custom.onnx")
+
+
+def test_a_model_that_asks_for_more_memory_than_there_is_fails_by_name(tmp_path):
+    model = onnx.load(write_network(tmp_path / "m.onnx"))
+    nodes = [
+        onnx.helper.make_node("ConstantOfShape", ["size"], ["much"]),
+        onnx.helper.make_node("ReduceSum", ["much"], ["sum"], keepdims=0),
+        onnx.helper.make_node("Conv", ["planes", "kernel"], ["mean"], pads=[5] * 4),
+        onnx.helper.make_node("Add", ["mean", "sum"], ["declouded"]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1 << 50]), "size"))
+    (tmp_path / "bomb.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GeneratorError, match=r"the model mean failed \(.*\); is it sound\?"):
+        Generator.load(tmp_path / "bomb.onnx")(planes(1))
+
+
+@pytest.mark.parametrize("band", ["../../home/me/x", "time", "spread", "a/b", "", [], None])
+def test_a_band_that_would_not_be_an_array_of_its_own_is_refused(band):
+    """Bands name the arrays of the store."""
+    with pytest.raises(GeneratorError, match="which cloudgan cannot supply"):
+        Contract.parse(json.dumps(WHOLE | {"bands": [band]}), "model.onnx")

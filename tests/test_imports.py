@@ -22,9 +22,10 @@ cube generator
 removal
 baselines cases
 evaluation
+units
 plan
 planning store attempts
-job run
+job run zones
 selfscore
 demo training
 cli_quality

@@ -410,3 +410,63 @@ def test_what_is_no_item_is_refused_by_name(change, reason):
 )
 def test_hrefs_become_absolute(href, base, absolute):
     assert absolute_href(href, base) == absolute
+
+
+# What an address may be
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "/vsizip//etc/x.zip/B04.tif",
+        "/vsicurl/file:///etc/passwd",
+        "/vsistdin/",
+        "MEM:::DATAPOINTER=1,PIXELS=1,LINES=1",
+        "vrt:///etc/x.tif",
+        "ftp://host/B04.tif",
+        "javascript:x",
+        "http://[",
+    ],
+)
+def test_a_catalogue_on_the_web_names_addresses_on_the_web_alone(href):
+    with pytest.raises(CatalogError, match=r"^https://host/item.json (leads to|has a broken address)"):
+        absolute_href(href, "https://host/item.json")
+
+
+@pytest.mark.parametrize(
+    ("href", "absolute"),
+    [
+        ("../../../../etc/passwd", "https://host/etc/passwd"),
+        ("/etc/passwd", "https://host/etc/passwd"),
+        ("GTIFF_DIR:1:/etc/x.tif", "https://host/cat/GTIFF_DIR:1:/etc/x.tif"),
+        ("s3://bucket/B04.tif", "s3://bucket/B04.tif"),
+        ("/vsis3/bucket/B04.tif", "/vsis3/bucket/B04.tif"),
+    ],
+)
+def test_a_path_in_a_catalogue_on_the_web_is_its_servers(href, absolute):
+    assert absolute_href(href, "https://host/cat/item.json") == absolute
+
+
+@pytest.mark.parametrize("href", ["MEM:::DATAPOINTER=1", "/vsizip//data/x.zip/B04.tif", "ftp://host/B04.tif"])
+def test_a_catalogue_on_this_machine_names_files_and_addresses(href):
+    with pytest.raises(CatalogError, match="leads to"):
+        absolute_href(href, "/data/cat/item.json")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"proj:shape": [10**9, 10**9]},
+        {"proj:shape": [0, 10980]},
+        {"proj:transform": [0, 0, 499980, 0, 0, 5200020]},
+        {"proj:transform": [10, 0, 1e300, 0, -10, 5200020]},
+        {"proj:transform": [10, 5, 499980, 5, -10, 5200020]},
+    ],
+)
+def test_a_frame_that_no_image_has_is_refused(frame):
+    body = earth_search()
+    body["assets"]["red"] |= frame
+    with pytest.raises(CatalogError, match="states a frame for band red that no image has"):
+        read_item(RawItem(body, BASE), BANDS)

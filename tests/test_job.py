@@ -43,6 +43,7 @@ def test_a_file_gives_every_option(job_file):
         "collection": "sentinel-2-c1-l2a",
         "resolution": 20,
         "max_cloud_cover": 60.5,
+        "context_days": 45,
         "model": "documented",
         "reader": "stackstac",
         "scheduler": "tcp://127.0.0.1:8786",
@@ -144,6 +145,7 @@ def test_what_is_not_text_is_refused(tmp_path):
         ("workers = true", "--workers True is no whole number"),
         ('resolution = "10m"', "--resolution '10m' is no number"),
         ("resolution = true", "--resolution True is no number"),
+        ("context_days = 7.5", "--context-days 7.5 is no whole number"),
         ('max_cloud_cover = "20"', "--max-cloud-cover '20' is no number"),
         ("clip = 1", "--clip 1 is no true or false"),
         ('overwrite = "yes"', "--overwrite 'yes' is no true or false"),
@@ -169,7 +171,9 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
         ({"max_cloud_cover": -1}, "--max-cloud-cover -1 is no percentage; give 0 to 100"),
         ({"max_cloud_cover": 100.5}, "--max-cloud-cover 100.5 is no percentage"),
         ({"max_cloud_cover": float("nan")}, "--max-cloud-cover nan is no percentage"),
-        ({"resolution": 0}, "--resolution 0 is not between 0 and 10000 metres; give 10, say"),
+        ({"context_days": -1}, "--context-days -1 is not between 0 and 3650; give 30, say"),
+        ({"context_days": 4000}, "--context-days 4000 is not between"),
+        ({"resolution": 0}, "--resolution 0 is not between 0.1 and 10000 metres; give 10, say"),
         ({"resolution": -10.0}, "--resolution -10 is not between"),
         ({"resolution": float("inf")}, "--resolution inf is not between"),
         ({"resolution": float("nan")}, "--resolution nan is not between"),
@@ -196,10 +200,17 @@ def test_memory_is_written_as_dask_writes_it(text, size):
 
 
 def test_the_limits_themselves_are_allowed():
-    BatchJob(**NEEDED, max_cloud_cover=0, resolution=10_000, workers=1)
+    BatchJob(**NEEDED, max_cloud_cover=0, resolution=10_000, workers=1, context_days=0)
     BatchJob(**NEEDED, max_cloud_cover=100, resolution=0.1)
 
 
 def test_a_job_is_json():
     job = BatchJob(**NEEDED, memory="4GB")
     assert BatchJob(**json.loads(json.dumps(job.as_json()))) == job
+
+
+@pytest.mark.parametrize("out", ["s3://key:secret@bucket/out.zarr", "az://account/out.zarr?sig=secret"])
+def test_credentials_in_the_output_are_refused_and_not_told(out):
+    with pytest.raises(InputError, match="has credentials or options in it") as caught:
+        BatchJob(**NEEDED | {"out": out})
+    assert "secret" not in str(caught.value)

@@ -1,10 +1,10 @@
 import datetime as dt
 import json
+import pickle
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from dask.utils import parse_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import BANDS
@@ -15,16 +15,18 @@ from cloudgan.errors import InputError
 from cloudgan.generator import Contract
 from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.items import Asset, SourceItem
-from cloudgan.plan import BLOCKS, Plan, choose_block, memory_of_unit
+from cloudgan.plan import Plan, share_of_tiles
 from cloudgan.planning import taken_up
 from cloudgan.removal import read_window
 from cloudgan.signing import Signing
 from cloudgan.tiling import Tiling
+from cloudgan.units import BLOCKS, memory_of_unit
 
 CONTRACT = Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 256)
 TILING = Tiling(256, 192)
 REACH = 10
 SMALL = Window(-700, 40_100, 1300, 900)
+SQUARE = box(14, 0, 15, 0.05).wkt
 
 
 def source_item(day, sequence=0, **changes):
@@ -91,7 +93,7 @@ def test_each_pixel_of_the_store_is_in_one_unit(window, block):
 def test_a_unit_is_a_whole_shard(window, block):
     plan = make_plan(window, block=block)
     units = list(plan.units())
-    assert len(units) == plan.unit_count == plan.blocks[0] * plan.blocks[1]
+    assert len(units) == plan.unit_count == -(-window.height // block) * -(-window.width // block)
     assert [unit.index for unit in units] == list(range(plan.unit_count))
     for unit in units:
         rows, cols = unit.window.slices_in(window)
@@ -112,7 +114,7 @@ def test_only_units_of_the_plan_can_be_asked_for(window, block, index):
 
 def test_the_last_unit_is_the_last():
     plan = make_plan()
-    assert plan.blocks == (3, 2)
+    assert plan.unit_count == 3 * 2
     assert plan.unit(5).window == Window(-700 + 1024, 40_100 + 512, 276, 388)
     for index in (-1, 6):
         with pytest.raises(InputError, match=f"units 0 to 5, not {index}"):
@@ -155,7 +157,10 @@ def elsewhere(band):
         {"tiling": Tiling(256, 224)},
         {"reach": 11},
         {"block": 1024},
-        {"clip": "POLYGON EMPTY"},
+        {"span": 2},
+        {"max_age": 60},
+        {"parts": (Window(-700, 40_100, 10, 10),)},
+        {"clip": SQUARE},
         {"grid": Grid(Lattice(32633, 10.0), SMALL.buffered(1))},
         {"grid": Grid(Lattice(32633, 10.0), Window(-699, 40_100, 1300, 900))},
         {"grid": Grid(Lattice(32633, 20.0), SMALL)},
@@ -193,12 +198,24 @@ def test_nothing_else_changes_the_digest(change):
 
 
 def test_the_fields_of_a_plan_are_all_weighed_above():
-    decide = {"grid", "scenes", "written", "model", "tiling", "reach", "block", "clip"}
+    decide = {
+        "grid",
+        "scenes",
+        "written",
+        "model",
+        "tiling",
+        "reach",
+        "block",
+        "span",
+        "max_age",
+        "parts",
+        "clip",
+    }
     assert {field.name for field in fields(Plan)} == decide | {"contract", "duplicates"}
 
 
 def test_the_identity_survives_being_stored_as_json():
-    identity = make_plan(clip="POLYGON EMPTY").identity()
+    identity = make_plan(clip=SQUARE).identity()
     assert json.loads(json.dumps(identity)) == identity
 
 
@@ -210,6 +227,7 @@ def test_the_summary_counts():
     summary = json.loads(json.dumps(plan.summary()))
     assert summary["shape"] == [2, 1300, 900]
     assert summary["dates"] == ["2020-04-08", "2020-04-13"]
+    assert summary["context_dates"] == ["2020-04-03"]
     assert summary["items"] == 3
     assert summary["duplicates"] == ["older"]
     assert summary["baselines"] == ["05.09"]
@@ -217,85 +235,39 @@ def test_the_summary_counts():
     assert summary["pixels"] == plan.pixels == 2 * 1300 * 900
     assert summary["bytes_to_write_at_most"] == 2 * 1300 * 900 * (3 * 2 + 1 + 3 * 2)
     assert summary["bytes_of_memory_per_unit"] == plan.memory
+    assert summary["bytes_of_memory_per_worker"] is None
+    assert plan.summary(10**9)["bytes_of_memory_per_worker"] == 10**9
     assert summary["digest"] == plan.digest()
     assert summary["bounds"] == [401_000, -6_000, 410_000, 7_000]
     tiles = [len(TILING.tiles(unit.window)) for unit in plan.units()]
     assert summary["tiles_at_most"] == 2 * sum(tiles)
+    assert summary["tiles_estimated"] == round(2 * sum(tiles) * share_of_tiles(0.1, 2560))
 
 
 @given(stores, st.sampled_from(BLOCKS))
-def test_no_unit_reads_more_than_the_summary_says(window, block):
+def test_the_units_read_what_the_summary_says(window, block):
     plan = make_plan(window, block=block)
     read = [read_window(unit.window, TILING, REACH).shape for unit in plan.units()]
     pixels = sum(height * width for height, width in read)
-    assert plan.summary()["bytes_to_read_at_most"] >= 3 * pixels * (3 * 2 + 1)
+    assert plan.summary()["bytes_to_read_at_most"] == 3 * pixels * (3 * 2 + 1)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([320.0, 2560.0, 30720.0]))
+def test_more_cloud_and_larger_tiles_are_more_tiles_with_cloud(one, other, metres):
+    low, high = sorted((one, other))
+    assert share_of_tiles(low, metres) <= share_of_tiles(high, metres) <= 1
+    assert share_of_tiles(low, metres) <= share_of_tiles(low, 2 * metres)
+    assert share_of_tiles(0, metres) == 0
+
+
+def test_an_item_without_cloud_cover_may_be_all_cloud():
+    known, unknown = (make_plan(scenes=with_item(cloud_cover=cover)).summary() for cover in (0.0, None))
+    assert unknown["tiles_estimated"] - known["tiles_estimated"] == unknown["tiles_at_most"] / 3
 
 
 def test_an_unknown_baseline_is_called_so():
     plan = make_plan(scenes=with_item(processing_baseline=None))
     assert plan.summary()["baselines"] == ["05.09", "unknown"]
-
-
-# Memory
-
-
-def memory(block, times=10, contract=CONTRACT, tiling=TILING, reach=REACH):
-    return memory_of_unit((block, block), times, contract, tiling, reach)
-
-
-@given(block=st.sampled_from(BLOCKS[:-1]), times=st.integers(1, 200), reach=st.integers(0, 50))
-def test_memory_grows_with_all_that_a_unit_holds(block, times, reach):
-    smaller = BLOCKS[BLOCKS.index(block) + 1]
-    at_all = memory(block, times, reach=reach)
-    assert memory(smaller, times, reach=reach) < at_all
-    assert memory(block, times + 1, reach=reach) > at_all
-    assert memory(block, times, reach=reach + 1) > at_all
-    assert memory(block, times, replace(CONTRACT, bands=(*BANDS, "blue")), reach=reach) > at_all
-
-
-@given(row=st.integers(-3000, 3000), col=st.integers(-3000, 3000))
-def test_memory_covers_the_input_of_a_unit_wherever_it_lies(row, col):
-    height, width = read_window(Window(row, col, 512, 512), TILING, REACH).shape
-    assert memory(512, 30) > 30 * height * width * (3 * 2 + 1)
-
-
-def test_a_plan_knows_the_memory_of_its_units():
-    assert make_plan(Window(0, 0, 9000, 9000)).memory == memory(512, 3)
-
-
-def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():
-    assert make_plan(Window(0, 0, 100, 200)).memory == memory_of_unit((100, 200), 3, CONTRACT, TILING, REACH)
-
-
-def choose(shape=(9000, 9000), times=10, budget=None):
-    return choose_block(shape, times, CONTRACT, TILING, REACH, budget)
-
-
-def test_without_a_limit_the_largest_unit_is_the_best():
-    assert choose() == 2048
-
-
-@given(times=st.integers(1, 100), budget=st.integers(10**8, 4 * 10**10))
-def test_the_largest_unit_that_fits_is_chosen(times, budget):
-    fitting = [block for block in BLOCKS if memory(block, times) <= budget]
-    if fitting:
-        assert choose(times=times, budget=budget) == fitting[0]
-    else:
-        with pytest.raises(InputError, match="cannot hold one work unit"):
-            choose(times=times, budget=budget)
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_unit_that_fits_to_the_byte_fits(block):
-    assert choose(budget=memory(block)) == block
-
-
-@pytest.mark.parametrize(
-    ("shape", "block"),
-    [((10, 10), 512), ((500, 20), 512), ((900, 10), 1024), ((1500, 300), 2048), ((5, 9999), 2048)],
-)
-def test_a_small_store_gets_small_units(shape, block):
-    assert choose(shape) == block
 
 
 # Going on with a store
@@ -321,14 +293,54 @@ def test_a_store_whose_units_no_longer_fit_asks_for_the_memory():
         taken_up(small, large.identity(), small.memory)
 
 
-@given(times=st.integers(1, 300))
-def test_a_budget_too_small_is_refused_and_the_remedy_works(times):
-    with pytest.raises(InputError) as refusal:
-        choose(times=times, budget=10**8)
-    message = str(refusal.value)
-    assert message.startswith(
-        f"a worker's memory of 0.1 GB cannot hold one work unit of 512 x 512 pixels and {times}"
-    )
-    assert "or fewer dates" in message
-    enough = parse_bytes(message.partition("give --memory ")[2].split()[0])
-    assert choose((10, 10), times=times, budget=enough) == 512
+# Memory and cuts
+
+
+def test_a_plan_knows_the_memory_of_its_units():
+    plan = make_plan(Window(0, 0, 9000, 9000))
+    assert plan.memory == memory_of_unit((512, 512), 3, CONTRACT, TILING, REACH)
+    cut = replace(plan, span=1, max_age=5)  # the one in the middle reads all three
+    assert cut.memory == plan.memory
+    assert replace(plan, span=1, max_age=4).memory == memory_of_unit((512, 512), 1, CONTRACT, TILING, REACH)
+
+
+def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():
+    plan = make_plan(Window(0, 0, 100, 200))
+    assert plan.memory == memory_of_unit((100, 200), 3, CONTRACT, TILING, REACH)
+
+
+@given(st.integers(1, 4), st.integers(0, 11))
+def test_units_cut_in_time_write_each_shard_once(span, max_age):
+    plan = make_plan(span=span, max_age=max_age)
+    written = [(at, unit.window) for unit in plan.units() for at in unit.dates]
+    assert len(written) == len(set(written)) == 6 * 3
+    assert [unit.index for unit in plan.units()] == list(range(plan.unit_count))
+    assert all(plan.unit(unit.index) == unit for unit in plan.units())
+    for unit in plan.units():
+        assert {plan.written[at] for at in unit.dates} <= set(unit.scenes)
+
+
+def test_units_are_where_the_parts_are():
+    parts = (Window(-700, 40_100, 30, 50), Window(500, 40_900, 100, 100))
+    plan = make_plan(parts=parts)
+    assert [unit.target for unit in plan.units()] == list(parts)
+    assert [unit.window for unit in plan.units()] == [
+        Window(-700, 40_100, 512, 512),
+        Window(324, 40_612, 276, 388),
+    ]
+    assert plan.unit_count == 2
+    assert plan.pixels == 3 * (30 * 50 + 100 * 100)
+    outside = plan.outside(SMALL)
+    assert np.count_nonzero(~outside) == 30 * 50 + 100 * 100
+
+
+def test_a_million_units_are_counted_without_being_made(monkeypatch):
+    """What is proportional to the units are arrays of numbers; benchmarks/planning.py has the seconds."""
+    plan = make_plan(Window(0, 0, 512_000, 512_000), span=1, max_age=1)
+    monkeypatch.setattr(Plan, "_unit", None)
+    summary = plan.summary()
+    assert summary["units"] == plan.unit_count == 3_000_000
+    assert summary["pixels"] == 3 * 512_000**2
+    assert len(pickle.dumps(plan)) < 10_000
+    with pytest.raises(TypeError):
+        next(plan.units())

@@ -27,6 +27,7 @@ from cloudgan.removal import (
     remove_clouds,
 )
 from cloudgan.tiling import Tiling
+from cloudgan.units import time_spans
 
 DAYS = np.array([0, 2, 5, 6], np.int64) + 18353
 TILE = 32
@@ -369,8 +370,37 @@ def test_a_clipped_date_has_no_data_outside(wholes):
     assert (clipped.bands[:, outside] == 0).all()
     assert (clipped.provenance[outside] == Provenance.NO_DATA).all()
     assert (clipped.spread[outside] == NO_SPREAD).all()
-    assert (clipped.days_before[outside] == 0).all()
-    assert (clipped.days_after[outside] == 0).all()
+    assert (clipped.days_before[outside] == NEVER).all()
+    assert (clipped.days_after[outside] == NEVER).all()
+
+
+def test_a_date_is_placed_where_nothing_is_around_it(wholes):
+    _, (date, *_) = wholes[24]
+    wide = AREA.buffered(3)
+    placed = date.placed(AREA, wide)
+    assert_same(crop(placed, wide, AREA), date)
+    outside = np.ones(wide.shape, bool)
+    outside[AREA.slices_in(wide)] = False
+    assert_same(placed, placed.clipped(outside))
+    assert date.placed(AREA, AREA) is date
+
+
+@pytest.mark.parametrize("max_age", [1, 30, 120])
+def test_a_series_cut_in_time_gives_the_same_bits(seer, max_age):
+    """With the dates around each piece that a look may be on."""
+    days = 18353 + np.cumsum([0, 2, 28, 1, 40, 3, 30, 90, 5, 121, 7], dtype=np.int64)
+    scenes = random_scenes(read_window(AREA, Tiling(TILE, 24), REACH), days=days)
+    whole = decloud(scenes, AREA, seer, max_age=max_age)
+    for span in time_spans(days, tuple(range(len(days))), 3, max_age):
+        piece = slice(span.scenes.start, span.scenes.stop)
+        bands = tuple(band[piece] for band in scenes.bands)
+        part = Scenes(scenes.window, bands, scenes.states[piece], days[piece])
+        dates = [at - piece.start for at in span.dates]
+        made = decloud(part, AREA, seer, dates=dates, max_age=max_age)
+        for at, date in zip(span.dates, made, strict=True):
+            assert_same(date, whole[at])
+    ages = np.stack([date.days_before for date in whole])
+    assert 0 < ages[ages != NEVER].max() <= max_age
 
 
 def test_a_date_names_its_variables(wholes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloudgan.errors import StoreError
-from cloudgan.storage import object_store, reason, without_query
+from cloudgan.storage import object_store, reason
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from cloudgan.storage import object_store, reason, without_query
     [
         (OSError(28, "No space left on device", "/out/x"), "No space left on device"),
         (RuntimeError(), "RuntimeError"),
-        (ValueError("https://a.b/c.tif?sig=secret is\n gone"), "https://a.b/c.tif is gone"),
+        (ValueError("https://a.b/c.tif?sig=secret is\n gone"), "https://a.b/c.tif?... is gone"),
         (
             RuntimeError(
                 "PUT http://h/b/k in 2.3ms - 403 Forbidden: <?xml version='1.0'?><Error><Code>No</Code>"
@@ -24,11 +24,6 @@ from cloudgan.storage import object_store, reason, without_query
 )
 def test_reasons_are_one_line_without_signatures(error, told):
     assert reason(error) == told
-
-
-def test_addresses_lose_what_may_be_a_signature():
-    told = "'/vsicurl/https://a.b/c.tif?sig=x%2F&se=1' and https://d.e/f"
-    assert without_query(told) == "'/vsicurl/https://a.b/c.tif' and https://d.e/f"
 
 
 def test_a_scheme_that_nobody_knows_is_named():

@@ -27,13 +27,13 @@ from cloudgan.training import data
 from cloudgan.training.data import BANDS, Floats, Mask
 
 DEPTH = 3
-"""Clear looks before, and as many after, that the temporal generator asks for."""
+"""Dates before, and as many after, that the temporal generator asks for."""
 PLANES = (
     *(f"cloudy:{band}" for band in BANDS),
     "mask",
     *(
         f"{side}{order if order > 1 else ''}:{what}"
-        for side in ("before", "after")
+        for side in ("earlier", "later")
         for order in range(1, DEPTH + 1)
         for what in (*BANDS, "age")
     ),
@@ -175,7 +175,7 @@ def planes(
     Returns:
         Shape (height, width, planes), in the order of `PLANES`.
     """
-    looks = clouds.nearest_looks(clear, at, DEPTH)
+    looks = clouds.dated_looks(clear, at, DEPTH)
     parts = [cloudy, hidden[..., None].astype(np.float32)]
     for look in (*looks.before, *looks.after):
         values = np.take_along_axis(images, np.maximum(look, 0)[None, ..., None].astype(np.intp), axis=0)[0]

@@ -67,6 +67,16 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
 
 
 @register
+class Edge(keras.layers.Layer):  # type: ignore[misc]
+    """Where the mask is at most two pixels away: detectors miss its soft edge, so clear counts little."""
+
+    def call(self, x: Any) -> Any:
+        """From all planes to (batch, 1, y, x) at half resolution; no pixel of the mask is passed over."""
+        mask = x[..., _BANDS : _BANDS + 1]
+        return _first(ops.max_pool(mask, 5, strides=1, padding="same")[:, ::2, ::2])
+
+
+@register
 class Align(keras.layers.Layer):  # type: ignore[misc]
     """Means of the differences between target and looks, around each pixel, over ground of its class."""
 
@@ -91,7 +101,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         self.hidden.build((None, None, None, 3 * _BANDS + 6))
         self.follow.build((None, None, None, 16))
 
-    def call(self, p: dict[str, Any], kinds: Any, trust: Any) -> tuple[Any, ...]:
+    def call(self, p: dict[str, Any], edge: Any, kinds: Any, trust: Any) -> tuple[Any, ...]:
         """The shift of each look, the mean colour around, how much is known of it, and what to believe.
 
         Returns:
@@ -99,9 +109,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
             target is followed, and the weight of what each look shows around; and (batch, 1, y, x): the
             weight of each of the target's own pixels.
         """
-        # Detectors miss the soft edge: near the mask clear pixels count little.
-        inner = p["clear"] * (1.001 - _first(ops.max_pool(_last(p["mask"]), 3, strides=1, padding="same")))
-        trusted = (inner * trust)[:, None]
+        trusted = (p["clear"] * (1.001 - edge) * trust)[:, None]
         counted = trusted * p["has"]
         gaps = (p["cloudy"][:, None] - p["looks"]) * counted
         square = ops.sum(gaps * gaps, axis=(1, 2))[:, None]
@@ -323,7 +331,8 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
     # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
     half = Prepare(name="prepare_half")(inputs[:, ::2, ::2])
-    shift, colour, known, trusted = Align(classes, name="align")(half, *_kinds_and_trust(half, classes))
+    edge = Edge(name="edge")(inputs)
+    shift, colour, known, trusted = Align(classes, name="align")(half, edge, *_kinds_and_trust(half, classes))
     factor, wide, (agreed, terms) = Agree(name="agree")(half, shift, known)
     slopes = Regress(name="regress")(half, trusted, agreed, terms)
     p = Prepare(name="prepare")(inputs)

@@ -377,3 +377,63 @@ class TestSample:
                 assert check_histogram(dn, source.offset, valid=clear & (dn > 0)) is Verdict.AGREES
                 assert check_histogram(shifted, source.offset, valid=clear) is Verdict.CONTRADICTS
                 assert check_histogram(shifted, 1000, valid=clear) is Verdict.AGREES
+
+
+# An API that means harm
+
+
+def test_an_api_that_leads_to_local_files_is_not_followed(stac_server):
+    body = item("2020-04-03")
+    body["assets"]["red"]["href"] = "file:///etc/passwd"
+    with pytest.raises(CatalogError, match="leads to 'file:///etc/passwd': only a catalogue on this machine"):
+        search(stac_server([body]))
+
+
+@pytest.mark.parametrize("rel", ["item", "child"])
+def test_a_catalogue_on_the_web_that_links_to_local_files_is_not_followed(rel, stac_server, tmp_path):
+    (tmp_path / "item.json").write_text(json.dumps(item("2020-04-03")))
+    link = {"rel": rel, "href": (tmp_path / "item.json").as_uri()}
+    catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "d", "links": [link]}
+    server = stac_server(reply=(200, "application/json", json.dumps(catalogue)))
+    with pytest.raises(CatalogError, match="only a catalogue on this machine may name files on it"):
+        search(server)
+
+
+def test_a_next_page_in_a_local_file_is_not_read(stac_server, tmp_path):
+    (tmp_path / "page.json").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [item("2020-04-03")]})
+    )
+    link = {"rel": "next", "href": (tmp_path / "page.json").as_uri()}
+    page = {"type": "FeatureCollection", "features": [item("2020-04-13")], "links": [link]}
+    server = stac_server(reply=(200, "application/json", json.dumps(page)), reply_to="/search")
+    with pytest.raises(CatalogError, match=r"file:///.* cannot be reached"):
+        search(server)
+
+
+def test_an_answer_without_end_is_given_up(stac_server, monkeypatch):
+    monkeypatch.setattr("cloudgan.stac.MAX_BYTES", 100_000)
+    server = stac_server(reply=(200, "application/json", " " * 300_000 + "{}"), reply_to="/search")
+    with pytest.raises(CatalogError, match=r"/search answers with more than 0 MiB: use another --stac"):
+        search(server)
+
+
+@pytest.mark.parametrize("bomb", ["[" * 200_000, '{"features":' * 100_000])
+def test_an_answer_nested_without_end_is_no_stac(bomb, stac_server):
+    with pytest.raises(CatalogError, match="holds no JSON where STAC JSON was expected"):
+        search(stac_server(reply=(200, "application/json", bomb), reply_to="/search"))
+
+
+def test_a_catalogue_without_end_is_given_up(stac_server, monkeypatch):
+    monkeypatch.setattr("cloudgan.stac.MAX_ITEMS", 20)
+    server = stac_server()
+
+    def answer(method, path, parameters):
+        link = {"rel": "child", "href": f"{server.url}/{len(server.seen)}"}
+        body = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "d", "links": [link]}
+        server.seen.append(path)
+        return 200, "application/json", json.dumps(body)
+
+    server.answer = answer
+    with pytest.raises(CatalogError, match="returned over 20 files"):
+        search(server)
+    assert len(server.seen) < 30

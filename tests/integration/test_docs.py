@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+import xarray as xr
+from scenes import write_border
+from shapely.geometry import box, mapping
 
 from cloudgan.cli import batch_app
 
@@ -35,6 +40,11 @@ def home(demo, network, tmp_path_factory) -> Path:
     words += ["--model", network, "--out", "demo/out.zarr", "--overwrite"]
     call = [sys.executable, "-m", "cloudgan.cli", "batch", *map(str, words)]
     subprocess.run(call, cwd=folder, check=True, capture_output=True, timeout=300)
+    (folder / "border.geojson").write_text(json.dumps(mapping(box(11.985, 45.992, 12.012, 46.006))))
+    words = ["--aoi", "border.geojson", "--dates", "2023-08", "--stac", write_border(folder)]
+    words += ["--model", network, "--out", "zones.zarr"]
+    call = [sys.executable, "-m", "cloudgan.cli", "batch", *map(str, words)]
+    subprocess.run(call, cwd=folder, check=True, capture_output=True, timeout=300)
     return folder
 
 
@@ -44,6 +54,21 @@ def test_python_examples_run(code, home):
         [sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_mosaic_of_the_how_to_has_each_zone_in_its_place(home):
+    """East of the border its pixels are the eastern group's own, and west of it there are some."""
+    page = (ROOT / "docs" / "how-to" / "zones.md").read_text()
+    code = next(code for code in re.findall(r"^```python\n(.*?)^```", page, re.S | re.M) if "to_zarr" in code)
+    subprocess.run([sys.executable, "-c", code], cwd=home, check=True, capture_output=True, timeout=300)
+    mosaic, east, west = (
+        xr.open_zarr(home / store, group=group)["red"].load()
+        for store, group in (("mosaic.zarr", None), ("zones.zarr", "utm33n"), ("zones.zarr", "utm32n"))
+    )
+    inner = east.isel(x=slice(20, None))  # beside the slanted border, where both have data
+    np.testing.assert_array_equal(mosaic.sel(x=inner.x, y=inner.y).values, inner.values)
+    beside = mosaic.sel(x=mosaic.x < east.x[0].item())
+    assert int(beside.notnull().sum()) > 0.9 * west.size
 
 
 def test_the_options_are_all_in_the_readme_and_no_others():

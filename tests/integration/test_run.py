@@ -190,6 +190,22 @@ def test_a_crop_of_the_whole_is_the_whole_of_the_crop(written, plan, demo, gener
         )
 
 
+@pytest.mark.parametrize("context_days", [0, 5])
+def test_a_date_at_the_edge_of_the_span_sees_what_lies_beyond(
+    written, demo, generator, client, tmp_path, context_days
+):
+    """May 10 and 15 alone, with the 5 and the 20 for context: the same as in the middle of a longer run."""
+    span = DateRange.parse("2020-05-10/2020-05-15")
+    area = read_aoi(demo.aoi)
+    plan, _ = plan_run(area, span, generator, stac=str(demo.catalog), context_days=context_days)
+    execute(Job(plan, generator, prepare(str(tmp_path / "out.zarr"), plan)), client)
+    short, long = stored(tmp_path / "out.zarr"), stored(written[0]).isel(time=[1, 2])
+    assert len(plan.scenes) == (4 if context_days else 2)
+    same = [(short[name].values == long[name].values).all() for name in VARIABLES]
+    assert all(same) == (context_days == 5)
+    assert short.sizes["time"] == 2
+
+
 def test_stackstac_writes_the_same_store(written, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
     execute(Job(plan, generator, prepare(str(out), plan), reader="stackstac"), client)
@@ -208,6 +224,22 @@ def test_larger_units_hold_the_same_values(written, demo, generator, client, tmp
     plan = planned(demo, generator, read_aoi(demo.aoi), block=1024)
     execute(Job(plan, generator, prepare(str(out), plan)), client)
     xr.testing.assert_identical(stored(written[0]).drop_attrs(), stored(out).drop_attrs())
+
+
+@pytest.mark.parametrize("max_age", [5, 120])
+def test_units_cut_in_time_hold_the_same_values(plan, generator, client, tmp_path, max_age):
+    """One date a unit, with what it may look at around it, and two, against all four at once."""
+    stores = []
+    for span in (None, 1, 2):
+        cut = replace(plan, span=span, max_age=max_age)
+        out = tmp_path / f"{span}.zarr"
+        report = execute(Job(cut, generator, prepare(str(out), cut)), client)
+        assert (report.failed, report.done) == ({}, plan.unit_count * {None: 1, 1: 4, 2: 2}[span])
+        stores.append(stored(out).drop_attrs())
+    xr.testing.assert_identical(stores[0], stores[1])
+    xr.testing.assert_identical(stores[0], stores[2])
+    days = stores[0]["days_before"].values
+    assert days[days < 65535].max() == (5 if max_age == 5 else 15)
 
 
 def test_a_rerun_does_only_what_is_missing(written, plan, generator, client, tmp_path):
@@ -278,7 +310,7 @@ def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tm
     store = stored(out)
     outside = triangle.outside(plan.grid)
     assert 0.3 < outside.mean() < 0.7
-    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 0)]:
+    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 65535)]:
         assert (store[name].values[:, outside] == nothing).all()
     assert (store["provenance"].values[:, ~outside] > 0).mean() > 0.5
 

@@ -1,0 +1,149 @@
+"""The peak memory of a worker against what the plan says, over scenes that are made as they are read.
+
+    python benchmarks/memory.py [--size PIXELS] [--dates N] [--memory SIZE] [--units N] [--model MODEL]
+
+One process does the first units of a square store, one after the other, as a worker would: reading goes the
+way of the real one, but a reader makes the pixels. Without `--units` it does them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dask.utils import parse_bytes
+from shapely.geometry import box
+
+from cloudgan import clouds, cube, run
+from cloudgan.catalog import Scene
+from cloudgan.generator import Generator
+from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.items import Asset, SourceItem
+from cloudgan.plan import Plan
+from cloudgan.removal import default_tiling
+from cloudgan.signing import Signing
+from cloudgan.store import prepare
+from cloudgan.units import Series, choose_unit
+
+EPSG = 32633
+FRAME = (900_000, 100_000), (10.0, 0.0, 0.0, 0.0, -10.0, 9_000_000.0)
+"""Shape and transform of an item: all of the zone."""
+CELL = 800  # pixels; a twelfth of such cells is cloudy, on each date others
+
+
+def made_layer(item: SourceItem, grid: Grid, names: Sequence[str], _: int | None) -> dict[str, Any]:
+    """What a reader gives of one item: bands and classes that follow from place and date."""
+    row = np.arange(grid.window.row, grid.window.bottom)[:, None]
+    col = np.arange(grid.window.col, grid.window.right)[None, :]
+    day = item.datetime.toordinal()
+    values = ((row * 31 + col * 17 + day * 101) % 4000 + 500).astype(np.uint16)
+    cloudy = (5 * (row // CELL) + col // CELL + day) % 12 == 0
+    scl = np.where(cloudy, 9, 4).astype(np.uint8)
+    return {name: scl if name == "scl" else values + 100 * at for at, name in enumerate(names)}
+
+
+def scene(day: dt.date, bands: Sequence[str]) -> Scene:
+    """One item that covers the whole zone."""
+    item = SourceItem(
+        id=f"S2A_33TWM_{day:%Y%m%d}",
+        collection=None,
+        datetime=dt.datetime(day.year, day.month, day.day, 10, tzinfo=dt.UTC),
+        epsg=EPSG,
+        footprint=box(12, 0, 18, 84).wkt,
+        assets=tuple(Asset(band, band, *FRAME) for band in (*bands, "scl")),
+        offset=0,
+        processing_baseline="05.09",
+        sequence=0,
+        generated=None,
+        cloud_cover=8.0,
+        mgrs_tile=None,
+        datatake=None,
+        datastrip=None,
+        signing=Signing.NONE,
+    )
+    return Scene(day, EPSG, (item,))
+
+
+def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
+    """A square of so many pixels, with a date every five days."""
+    contract, tiling = generator.contract, default_tiling(generator)
+    days = [dt.date(2023, 4, 1) + dt.timedelta(5 * at) for at in range(dates)]
+    scenes = tuple(scene(day, contract.input_bands) for day in days)
+    written = tuple(range(dates))
+    grid = Grid(Lattice(EPSG, 10.0), Window(-510_000, 50_000, size, size))
+    reach = clouds.buffer_pixels(clouds.BUFFER_METRES, 10)
+    series = Series(tuple(day.toordinal() for day in days), written, clouds.MAX_AGE)
+    block, span = choose_unit(grid, series, contract, tiling, reach, budget)
+    return Plan(
+        grid=grid,
+        scenes=scenes,
+        written=written,
+        contract=contract,
+        model=generator.digest,
+        tiling=tiling,
+        reach=reach,
+        block=block,
+        span=span,
+    )
+
+
+def work(plan: Plan, generator: Generator, units: int, told: Any) -> None:
+    """Do the first units; tells the most memory that this process held, and its seconds."""
+    cube._READERS["odc"] = made_layer  # it stands in for the files, and nothing else
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        job = run.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
+        done = [run.process_unit(job, index) for index in range(units)]
+    told.put(
+        {
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "seconds": round(time.perf_counter() - started),
+            "generated share": round(sum(u.generated for u in done) / sum(u.pixels for u in done), 3),
+        }
+    )
+
+
+def main() -> None:
+    """Parse the command line, measure, print JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--dates", type=int, default=20)
+    parser.add_argument("--memory", default="8GB")
+    parser.add_argument("--units", type=int)
+    parser.add_argument("--model")
+    options = parser.parse_args()
+    generator = Generator.load(options.model)
+    plan = made_plan(options.size, options.dates, int(parse_bytes(options.memory)), generator)
+    units = min(options.units or plan.unit_count, plan.unit_count)
+    context = multiprocessing.get_context("spawn")
+    told = context.SimpleQueue()
+    worker = context.Process(target=work, args=(plan, generator, units, told))
+    worker.start()
+    measured = told.get()
+    worker.join()
+    print(
+        json.dumps(
+            {
+                "units done": f"{units} of {plan.unit_count}",
+                "unit": [plan.block, plan.span],
+                "bound, GB": round(plan.memory / 1e9, 2),
+                "peak, GB": round(measured.pop("peak") / 1e9, 2),
+            }
+            | measured,
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

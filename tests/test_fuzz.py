@@ -1,0 +1,490 @@
+"""Whatever is in a file or an answer, what comes out is a result or one of our own errors, in one sentence.
+
+`CLOUDGAN_FUZZ=100 pytest tests/test_fuzz.py` tries a hundred times as much, and something else each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import json
+import math
+import os
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from networks import write_network
+from shapely.geometry import box, mapping
+
+from cloudgan.aoi import parse_aoi, read_aoi
+from cloudgan.catalog import DateRange, drop_duplicates, find_scenes, group_scenes
+from cloudgan.cube import item_window, stac_item
+from cloudgan.errors import CloudganError, InputError, StoreError, redacted
+from cloudgan.generator import Contract, Generator
+from cloudgan.grid import Lattice
+from cloudgan.items import RawItem, read_item
+from cloudgan.job import BatchJob
+from cloudgan.planning import plan_run
+from cloudgan.store import DONE, identity_of, prepare
+
+TIMES = int(os.environ.get("CLOUDGAN_FUZZ", "1"))
+
+
+def fuzzed(examples: int):
+    """So many examples, or as many times as the environment says."""
+    return settings(
+        max_examples=examples * TIMES,
+        derandomize=TIMES == 1,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+
+
+def one_sentence(error: CloudganError) -> None:
+    text = str(error)
+    assert text
+    assert len(text) < 2000, text
+
+
+# Strange numbers and texts, and documents with something strange in them
+
+NUMBERS = (10**400, -(10**400), 2**63, 1e308, -1, 0, math.inf, -math.inf, math.nan)
+TEXTS = (
+    "",
+    "\0",
+    "../../etc/passwd",
+    "file:///etc/passwd",
+    "http://[",
+    "\ud800",
+    "2020-13-45",
+    "EPSG:0",
+    "0" * 5000,
+)
+ODD = st.sampled_from([*NUMBERS, *TEXTS, [], {}, [[]], [{}], None])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | ODD,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def paths(document: Any, at: tuple = ()) -> list[tuple]:
+    """The way to every value of a JSON document."""
+    members = document.items() if isinstance(document, dict) else enumerate(document)
+    found = []
+    for key, value in members:
+        found.append((*at, key))
+        if isinstance(value, dict | list):
+            found += paths(value, (*at, key))
+    return found
+
+
+@st.composite
+def mutated(draw, document: Any, at_most: int = 2) -> Any:
+    """The document with a few of its values replaced or gone."""
+    changed = copy.deepcopy(document)
+    for _ in range(draw(st.integers(1, at_most))):
+        ways = paths(changed)
+        if not ways:
+            break
+        *way, last = draw(st.sampled_from(ways))
+        holder = changed
+        for step in way:
+            holder = holder[step]
+        if draw(st.booleans()):
+            holder[last] = copy.deepcopy(draw(ODD | JSON))  # an empty list may be filled next
+        else:
+            del holder[last]
+    return changed
+
+
+@st.composite
+def mutated_bytes(draw, body: bytes) -> bytes:
+    """The bytes with some of them changed, cut off, put in or repeated."""
+    changed = bytearray(body)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(len(changed) - 1, 0)))
+        end = at + draw(st.integers(0, 16))
+        kind = draw(st.sampled_from(["change", "cut", "insert", "repeat", "drop"]))
+        if kind == "change":
+            changed[at:end] = draw(st.binary(min_size=len(changed[at:end]), max_size=len(changed[at:end])))
+        elif kind == "cut":
+            del changed[at:]
+        elif kind == "insert":
+            changed[at:at] = draw(st.binary(max_size=16))
+        elif kind == "repeat":
+            changed[at:at] = changed[at:end] * 3
+        else:
+            del changed[at:end]
+    return bytes(changed)
+
+
+# Areas
+
+AREA = {
+    "type": "FeatureCollection",
+    "features": [
+        {"type": "Feature", "properties": {}, "geometry": mapping(box(16.4, 48.5, 16.5, 48.6))},
+        {
+            "type": "Feature",
+            "properties": {"name": "b"},
+            "geometry": {
+                "type": "GeometryCollection",
+                "geometries": [
+                    {
+                        "type": "MultiPolygon",
+                        "coordinates": [mapping(box(16.6, 48.5, 16.7, 48.6))["coordinates"]],
+                    }
+                ],
+            },
+        },
+    ],
+}
+AREA = json.loads(json.dumps(AREA))
+
+
+def use_area(area) -> None:
+    lattice = Lattice(area.epsg, 10.0)
+    window = area.window(lattice)
+    assert window.height > 0
+
+
+@fuzzed(150)
+@given(mutated(AREA) | JSON)
+def test_areas(document):
+    try:
+        use_area(parse_aoi(document))
+    except CloudganError as error:
+        one_sentence(error)
+
+
+@fuzzed(100)
+@given(mutated_bytes(json.dumps(AREA).encode()) | st.binary(max_size=64))
+def test_area_files(body):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "area.geojson"
+        path.write_bytes(body)
+        try:
+            use_area(read_aoi(path))
+        except CloudganError as error:
+            one_sentence(error)
+
+
+@pytest.mark.parametrize("bomb", ["[" * 100_000, '{"features":' * 100_000, '{"type":' + "9" * 10_000 + "}"])
+def test_an_area_that_is_a_bomb(bomb, tmp_path):
+    path = tmp_path / "bomb.geojson"
+    path.write_text(bomb)
+    with pytest.raises(InputError, match="is not JSON"):
+        read_aoi(path)
+
+
+def test_an_area_nested_too_deep(tmp_path):
+    nested: Any = mapping(box(16.4, 48.5, 16.5, 48.6))
+    for _ in range(200_000):
+        nested = {"type": "GeometryCollection", "geometries": [nested]}
+    with pytest.raises(InputError, match="nested"):
+        parse_aoi(nested)
+
+
+# Dates
+
+
+@fuzzed(300)
+@given(
+    st.text(max_size=30)
+    | st.text("0123456789-/:TZ.+ ", max_size=45)
+    | st.from_regex(r"\d{4}-\d{2}/\d{4}-\d{2}")
+)
+def test_dates(text):
+    try:
+        dates = DateRange.parse(text)
+        first, last = dates.utc_span()
+        assert first <= last
+        dates.contains(dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.date(2020, 1, 1))
+        dates.whole_years()
+    except CloudganError as error:
+        one_sentence(error)
+
+
+# Items
+
+ITEM = {
+    "type": "Feature",
+    "stac_version": "1.0.0",
+    "id": "S2A_33UWP_20200505_0_L2A",
+    "collection": "sentinel-2-l2a",
+    "geometry": mapping(box(16.4, 48.5, 16.5, 48.6)),
+    "bbox": [16.4, 48.5, 16.5, 48.6],
+    "properties": {
+        "datetime": "2020-05-05T10:07:31.417000Z",
+        "platform": "sentinel-2a",
+        "eo:cloud_cover": 10.0,
+        "proj:epsg": 32633,
+        "mgrs:utm_zone": 33,
+        "mgrs:latitude_band": "U",
+        "mgrs:grid_square": "WP",
+        "grid:code": "MGRS-33UWP",
+        "s2:processing_baseline": "05.00",
+        "s2:generation_time": "2023-06-25T15:00:29.000000Z",
+        "s2:datatake_id": "GS2A_20200505T100029_016736_N05.00",
+        "s2:datastrip_id": "S2A_OPER_MSI_L2A_DS_S2RP_20230625T150029_S20200505T100344_N05.00",
+        "s2:sequence": "0",
+        "earthsearch:boa_offset_applied": True,
+    },
+    "links": [{"rel": "self", "href": "https://example.com/item.json"}],
+    "assets": {
+        band: {
+            "href": f"./{band}.tif",
+            "type": "image/tiff; application=geotiff",
+            "gsd": 10,
+            "eo:bands": [{"name": band, "common_name": band}],
+            "proj:shape": [432, 432],
+            "proj:transform": [10, 0, 605460, 0, -10, 5380000],
+            "raster:bands": [{"scale": 0.0001, "nodata": 0, "offset": -0.1, "data_type": "uint16"}],
+        }
+        for band in ("green", "red", "nir", "scl")
+    },
+}
+ITEM = json.loads(json.dumps(ITEM))
+BANDS = ("green", "red", "nir")
+
+
+@fuzzed(400)
+@given(mutated(ITEM, at_most=3), st.sampled_from(["https://example.com/item.json", "/somewhere/item.json"]))
+def test_items(body, base):
+    try:
+        item, _ = read_item(RawItem(body, base), BANDS)
+        kept, _ = drop_duplicates([item, item])
+        assert group_scenes(kept)
+        item_window(item, Lattice(item.epsg, 10.0))
+        json.dumps(stac_item(item, (*BANDS, "scl")))
+        pickle.dumps(item)
+    except CloudganError as error:
+        one_sentence(error)
+
+
+CATALOG = {
+    "type": "Catalog",
+    "stac_version": "1.0.0",
+    "id": "c",
+    "description": "d",
+    "links": [{"rel": "item", "href": "./item.json"}, {"rel": "child", "href": "./child.json"}],
+}
+COLLECTION = {
+    "type": "Collection",
+    "stac_version": "1.0.0",
+    "id": "sentinel-2-l2a",
+    "description": "d",
+    "license": "other",
+    "extent": {
+        "spatial": {"bbox": [[16.0, 48.0, 17.0, 49.0]]},
+        "temporal": {"interval": [["2020-01-01T00:00:00Z", None]]},
+    },
+    "links": [{"rel": "item", "href": "item.json"}],
+}
+FILES = {"catalog.json": CATALOG, "child.json": COLLECTION, "item.json": ITEM}
+
+
+@fuzzed(200)
+@given(st.data())
+def test_catalogues(data):
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    written = FILES | {name: data.draw(mutated(FILES[name]) | JSON)}
+    with tempfile.TemporaryDirectory() as folder:
+        for file, body in written.items():
+            text = json.dumps(body).encode()
+            if data.draw(st.integers(0, 9)) == 0:
+                text = data.draw(mutated_bytes(text))
+            (Path(folder) / file).write_bytes(text)
+        try:
+            found = find_scenes(
+                box(16.4, 48.5, 16.5, 48.6),
+                DateRange.parse("2020-05"),
+                bands=BANDS,
+                stac=f"{folder}/catalog.json",
+            )
+            assert found.items
+        except CloudganError as error:
+            one_sentence(error)
+
+
+# Jobs
+
+JOB = """aoi = "field.geojson"
+dates = "2020-04/2020-07"
+out = "out.zarr"
+resolution = 20.0
+max-cloud-cover = 90
+workers = 2
+memory = "4GB"
+clip = true
+"""
+
+
+@fuzzed(150)
+@given(mutated_bytes(JOB.encode()) | st.binary(max_size=40))
+def test_job_files(body):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.toml"
+        path.write_bytes(body)
+        try:
+            BatchJob.load(path, {}).as_json()
+        except CloudganError as error:
+            one_sentence(error)
+
+
+OPTIONS = sorted(BatchJob("a", "b").as_json())
+
+
+@fuzzed(150)
+@given(
+    st.dictionaries(
+        st.sampled_from(OPTIONS), ODD | JSON | st.sampled_from(["1e400GB", "9" * 400, "-1GB"]), max_size=4
+    )
+)
+def test_job_options(flags):
+    try:
+        job = BatchJob.load(None, {"aoi": "a", "dates": "2020"} | flags)
+        assert job.memory_bytes is None or job.memory_bytes > 0
+    except CloudganError as error:
+        one_sentence(error)
+
+
+# Models
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> bytes:
+    """A small one: most of what is changed is not weights."""
+    return write_network(tmp_path_factory.mktemp("model") / "m.onnx", tile=8, reach=1).read_bytes()
+
+
+@fuzzed(150)
+@given(st.data())
+def test_model_files(model, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(data.draw(mutated_bytes(model) | st.binary(max_size=40)))
+        try:
+            generator = Generator.load(path)
+            contract = generator.contract
+            made = generator(np.ones((1, len(contract.planes), contract.tile, contract.tile), np.float32))
+            assert made.shape == (1, len(contract.bands), contract.tile, contract.tile)
+        except CloudganError as error:
+            one_sentence(error)
+
+
+CONTRACT = {
+    "format": 1,
+    "name": "mean",
+    "version": "1",
+    "planes": ["cloudy:green", "mask", "before:green", "before:age"],
+    "bands": ["green"],
+    "tile": 32,
+    "training": {"scores": {"psnr": 30.0}},
+}
+
+
+@fuzzed(200)
+@given(mutated(CONTRACT, at_most=3) | JSON)
+def test_contracts(document):
+    try:
+        contract = Contract.parse(json.dumps(document), "m.onnx")
+        assert contract.input_bands
+        hash(contract.planes)
+        json.dumps(contract.training)
+    except CloudganError as error:
+        one_sentence(error)
+
+
+# Stores
+
+
+@pytest.fixture(scope="module")
+def plan(demo, generator):
+    made, _ = plan_run(
+        read_aoi(demo.aoi), DateRange.parse("2020-05-05/2020-05-10"), generator, stac=str(demo.catalog)
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def template(plan, tmp_path_factory) -> Path:
+    """A store that was just begun."""
+    out = tmp_path_factory.mktemp("template") / "out.zarr"
+    store = prepare(str(out), plan)
+    store.mark(plan.unit(0), DONE)
+    return out
+
+
+@fuzzed(60)
+@given(st.data())
+def test_stores(plan, template, data):
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.zarr"
+        shutil.copytree(template, out)
+        found = [path for path in sorted(out.rglob("*")) if path.is_file()]
+        file = data.draw(st.sampled_from(found))
+        body = file.read_bytes()
+        changes = mutated_bytes(body)
+        if file.name == "zarr.json":
+            changes |= mutated(json.loads(body)).map(lambda document: json.dumps(document).encode())
+        file.write_bytes(data.draw(changes))
+        try:
+            identity_of(str(out))
+            store = prepare(str(out), plan)
+            assert store.ledger().shape == (plan.unit_count,)
+            store.finish({"missing_items": []})
+        except CloudganError as error:
+            one_sentence(error)
+
+
+def test_a_store_that_would_run_code_is_not_opened(plan, tmp_path):
+    """Zarr's older format has a codec that unpickles."""
+    out = tmp_path / "out.zarr"
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
+    (out / "ledger" / "units").mkdir(parents=True)
+    for group in (out, out / "ledger"):
+        (group / ".zgroup").write_text('{"zarr_format": 2}')
+    (out / ".zattrs").write_text(json.dumps({"cloudgan:plan": plan.identity()}))
+    shape = [plan.unit_count]
+    described = {"shape": shape, "chunks": shape, "dtype": "|O", "fill_value": 0, "order": "C"}
+    described |= {"zarr_format": 2, "filters": [{"id": "pickle", "protocol": 5}], "compressor": None}
+    (out / "ledger" / "units" / ".zarray").write_text(json.dumps(described))
+    (out / "ledger" / "units" / "0").write_bytes(pickle.dumps([Trap(), *shape]))
+    with pytest.raises(StoreError, match="is no store of cloudgan's"):
+        prepare(str(out), plan).ledger()
+    assert not ran.exists()
+    assert zarr.open_group(out, mode="r", zarr_format=2).attrs["cloudgan:plan"] == plan.identity()
+
+
+# Messages
+
+
+@fuzzed(200)
+@given(
+    st.sampled_from(
+        ["{} was refused", "no signed URL for '{}': timeout", '"{}"', "({})", "at {}, then {}; stop", "{}"]
+    ),
+    st.sampled_from(
+        ["https://host/a.tif", "/vsicurl/https://host/a.tif", "a.tif", "https://user:canary@host/b/a.tif"]
+    ),
+    st.text("abcXYZ019%-_.~+/=&,;:)", min_size=0, max_size=20),
+)
+def test_no_secret_of_an_address_is_told(sentence, address, signature):
+    text = redacted(sentence.format(*[f"{address}?sv=1&sig=canary{signature}"] * 2))
+    assert "canary" not in text
+    assert "a.tif?..." in text
+    assert redacted(sentence.format("is it whole?", "why?")) == sentence.format("is it whole?", "why?")
