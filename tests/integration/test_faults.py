@@ -258,7 +258,8 @@ def test_a_truncated_file_becomes_a_dead_letter_that_is_retried(demo, network64,
     assert (letter["unit"], letter["tries"]) == (0, 3)
     assert letter["items"] == [broken.parent.name]
     assert letter["asset"] == str(broken)
-    assert f"item {broken.parent.name} could not be read: red ({broken}): " in letter["reason"]
+    assert f"item {broken.parent.name} could not be read: asset red, " in letter["reason"]
+    assert "2020-05-01" <= letter["dates"][0] < letter["dates"][1] <= "2020-05-20"
     west, south, east, north = letter["bounds"]
     assert (west < east, south < north) == (True, True)
     assert letter["reason"] in failing.stderr
