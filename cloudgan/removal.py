@@ -234,7 +234,7 @@ class _Date:
         if contract.depth:
             dated = clouds.dated_looks(clear, self.at, contract.depth, self.near)
             looks |= {"earlier": dated.before, "later": dated.after}
-        bands = dict(zip(contract.input_bands, self.scenes.bands, strict=True))
+        bands = dict(zip(contract.input_bands, self.scenes.bands, strict=False))
 
         def plane(name: str) -> NDArray[np.float32]:
             kind, _, what = name.partition(":")

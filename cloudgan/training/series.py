@@ -43,7 +43,7 @@ HELD_OUT = ("33TWM-east", "flanders-b", "romania-east", "summer_102")
 """Regions that the shipped generator never saw."""
 
 _DATES = 5  # on each side of a sample's own: more than are asked for, as some are cloudy here and there
-_REAL = 0.15  # share of samples under the clouds of their own date, where there is a clear date to judge by
+_REAL = 0.25  # share of samples under the clouds of their own date, where there is a clear date to judge by
 _CLOUD_EDGE = 2  # pixels around a cloud's classification that keep its haze
 _BORDER = 457  # column that cuts 33TWM in a western and an eastern half
 # Dates (days since the file's epoch) that show shadow, haze or cloud which the classification misses, by eye.
@@ -175,7 +175,7 @@ def planes(
     Returns:
         Shape (height, width, planes), in the order of `PLANES`.
     """
-    looks = clouds.dated_looks(clear, at, DEPTH)
+    looks = clouds.dated_looks(clear, at, DEPTH, clouds.dates_within(days, at, clouds.MAX_AGE))
     parts = [cloudy, hidden[..., None].astype(np.float32)]
     for look in (*looks.before, *looks.after):
         values = np.take_along_axis(images, np.maximum(look, 0)[None, ..., None].astype(np.intp), axis=0)[0]

@@ -283,17 +283,20 @@ class Regress(keras.layers.Layer):  # type: ignore[misc]
 class Mean(keras.layers.Layer):  # type: ignore[misc]
     """The robust mean of the aligned looks at full resolution, and the features that the U-Net sees."""
 
-    def call(self, p: dict[str, Any], shift: Any, factor: Any, colour: Any, slopes: Any) -> tuple[Any, ...]:
+    def call(
+        self, p: dict[str, Any], shift: Any, factor: Any, colour: Any, follow: Any, slopes: Any
+    ) -> tuple[Any, ...]:
         """Returns aligned looks, their shares, the mean colour around, and the features, bands last."""
-        maps = _enlarged(ops.concatenate([_folded(shift), factor, colour], axis=1), 2)
-        shift, factor, colour = ops.split(maps, [_BANDS * LOOKS, (_BANDS + 1) * LOOKS], axis=1)
+        maps = _enlarged(ops.concatenate([_folded(shift), factor, colour, follow], axis=1), 2)
+        cuts = [_BANDS * LOOKS, (_BANDS + 1) * LOOKS, (_BANDS + 1) * LOOKS + _BANDS]
+        shift, factor, colour, follow = ops.split(maps, cuts, axis=1)
         aligned = p["looks"] + _unfolded(shift)
         weight = p["weight"] * factor[:, :, None]
         share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
         agreed = ops.sum(share * aligned, axis=1)
         terms = _terms(p, aligned, agreed)
         flat = ops.reshape(terms, (-1, terms.shape[1], ops.shape(terms)[2] * ops.shape(terms)[3]))
-        change = ops.reshape(ops.matmul(slopes, flat), ops.shape(agreed))
+        change = follow * ops.reshape(ops.matmul(slopes, flat), ops.shape(agreed))
         aligned = aligned + change[:, None]
         agreed = agreed + change + (1 - p["some"]) * colour
         gap = p["clear"] * (p["cloudy"] - agreed)
@@ -336,7 +339,7 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
     factor, wide, (agreed, terms) = Agree(name="agree")(half, shift, known)
     slopes = Regress(name="regress")(half, trusted, agreed, terms)
     p = Prepare(name="prepare")(inputs)
-    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, slopes)
+    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, known[:, :1], slopes)
     change = _unet(fine, wide, width)
     outputs = Combine(name="combine")(p, aligned, share, colour, change)
     return keras.Model(inputs, outputs, name="temporal")
