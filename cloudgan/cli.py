@@ -126,6 +126,9 @@ def batch(
         bool | None,
         typer.Option("--score/--no-score", help="Judge the generator on clear ground of the cube itself."),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do only the units that the last run names as failed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the report as JSON.")] = False,
     job: Annotated[Path | None, typer.Option(help="TOML file with these options; flags override it.")] = None,
 ) -> None:
@@ -154,10 +157,10 @@ def batch(
         "clip": clip,
         "score": score,
     }
-    _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json)
+    _run_batch(BatchJob.load(job, flags), plan_only=plan, as_json=as_json, retry_failed=retry_failed)
 
 
-def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
+def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool, retry_failed: bool) -> None:
     from cloudgan import store, zones
 
     workers, memory = _share_of_machine(options)
@@ -171,20 +174,22 @@ def _run_batch(options: BatchJob, *, plan_only: bool, as_json: bool) -> None:
             typer.echo(json.dumps(_by_zone(summaries), indent=2))
         return
     groups = zones.Zones.of(options.out, plans)
-    groups.check(overwrite=options.overwrite)
-    jobs = {name: replace(options, out=groups.at(name)) for name in plans}
+    overwrite = options.overwrite and not retry_failed  # what is replaced has no failed units
+    jobs = {name: replace(options, out=groups.at(name), overwrite=overwrite) for name in plans}
+    groups.check(overwrite=overwrite)
     for name, plan in plans.items():
-        store.check(jobs[name].out, plan, overwrite=options.overwrite)
-    groups.prepare(overwrite=options.overwrite)
+        store.check(jobs[name].out, plan, overwrite=overwrite)
+        if retry_failed and store.begun(jobs[name].out, plan) is None:
+            raise InputError(f"{jobs[name].out} has no failed units yet: run without --retry-failed first")
     reports = {}
-    for name, plan in plans.items():
-        reports[name] = _executed(jobs[name], plan, generator, min(workers, plan.unit_count), memory)
-        _print_report(reports[name], jobs[name].out)
-    groups.finish()
+    with groups.prepared(overwrite=overwrite):
+        for name, plan in plans.items():
+            reports[name] = _report(jobs[name], plan, generator, workers, memory, retry_failed=retry_failed)
+            _print_report(reports[name], jobs[name].out)
     if as_json:
         told = _by_zone({name: report.as_json() for name, report in reports.items()})
         typer.echo(json.dumps({"store": options.out, "plan": _by_zone(summaries), "report": told}, indent=2))
-    if any(report.failed for report in reports.values()):
+    if any(report.failed or report.unfinished for report in reports.values()):
         raise typer.Exit(SOME_FAILED)
 
 
@@ -222,19 +227,45 @@ def _planned(options: BatchJob, memory: int | None) -> tuple[dict[str, Plan], Ge
     return plans, made
 
 
-def _executed(
-    options: BatchJob, plan: Plan, generator: Generator, workers: int, memory: int | None
+def _report(
+    options: BatchJob,
+    plan: Plan,
+    generator: Generator,
+    workers: int,
+    memory: int | None,
+    *,
+    retry_failed: bool,
 ) -> Report:
-    from cloudgan import run, selfscore, store
+    """Do what is left of a zone; where nothing is, no worker is started."""
+    from cloudgan import run, store
 
-    with _client(options, workers, memory) as client:
+    begun = store.begun(options.out, plan)
+    only = begun.dead_letters() if begun and retry_failed else None
+    if begun and (only == [] or begun.is_finished()) and not options.score:
+        return run.Report.of_ledger(begun.ledger())
+    return _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
+
+
+def _executed(
+    options: BatchJob,
+    plan: Plan,
+    generator: Generator,
+    workers: int,
+    memory: int | None,
+    only: list[int] | None,
+) -> Report:
+    from cloudgan import lease, run, selfscore, store
+
+    with lease.held(options.out):
+        pass  # before workers are started for nothing; whoever writes takes it again
+    with _client(options, workers, memory) as client, _terminated_as_by_ctrl_c():
         run.check_workers(client, plan)
         target = store.prepare(options.out, plan, overwrite=options.overwrite)
         reader = cast("Reader", options.reader)
         job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
             with _progress(plan) as show:
-                report = run.execute(job, client, show)
+                report = run.execute(job, client, show, only=only)
             if options.score:
                 with err.status("judging the generator on the cube itself"):
                     report.score = selfscore.score(job, client)
@@ -323,6 +354,16 @@ def _workers_deaf_to_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
+def _terminated_as_by_ctrl_c() -> Iterator[None]:
+    """A SIGTERM in here, as clusters send it, ends the run in order, and lets go of the store."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _progress(plan: Plan) -> Iterator[Callable[[Report], None] | None]:
     """A bar of units, pixels, rate and time left; nothing where stderr is no terminal."""
     if not err.is_terminal:
@@ -378,8 +419,8 @@ def _plan_table(name: str, summary: dict[str, Any]) -> Table:
 def _print_report(report: Report, out: str) -> None:
     if report.skipped:
         err.print(f"{report.skipped} of {report.units} units were done already")
-    for index, reason in sorted(report.failed.items()):
-        err.print(f"unit {index} failed: {reason}", style="red")
+    for index, letter in sorted(report.failed.items()):
+        err.print(f"unit {index} failed: {letter.reason}", style="red")
     if report.missing:
         err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
     rate = report.pixels / max(report.seconds, 1e-9) / 1e6
@@ -393,6 +434,8 @@ def _print_report(report: Report, out: str) -> None:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
         )
+    if report.unfinished:
+        err.print(f"the store lacks this run's report: {report.unfinished}", style="red")
 
 
 @app.command()

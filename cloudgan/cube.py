@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.items import SCL, Asset, SourceItem
 from cloudgan.radiometry import harmonise
 from cloudgan.signing import sign, unsigned
+from cloudgan.storage import reason
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
@@ -79,6 +80,7 @@ for _name in ("rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base"
 logging.getLogger("odc.loader._rio").setLevel(logging.CRITICAL)  # so does odc-stac, of what it raises anyway
 
 _Layer = dict[str, Any]  # band -> numpy or dask array (y, x) of one item
+_ReadLayer = Callable[[SourceItem, Grid, Sequence[str]], _Layer | None]  # None leaves the item out
 _DTYPES = {SCL: np.dtype(np.uint8)}  # every other band is uint16
 
 
@@ -114,10 +116,9 @@ def open_cube(
         # its own buffers lacking a frame, forgets to in threads.
         warnings.simplefilter("ignore")
         if chunks is None:
-            with ThreadPoolExecutor(READ_THREADS) as pool:
-                read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(reader))
-                return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
-        lazy = [_scene(scene, grid, names, reader, chunks) for scene in scenes]
+            return _read(scenes, grid, names, partial(_layer, reader=reader))
+        layer = partial(_layer, reader=reader, chunks=chunks)
+        lazy = [_scene(scene, grid, names, layer, chunks) for scene in scenes]
     return _dataset({name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid)
 
 
@@ -130,17 +131,23 @@ def open_what_is_there(
         The cube, whose `scl` is `clouds.SCL_MISSING` where only an unreadable item has data, and the ids of
         those items.
     """
-    try:
-        return open_cube(scenes, grid, bands, reader=reader), ()
-    except ReadError:
-        broken = {
-            item.id
-            for scene in scenes
-            for item in scene.items
-            if not _is_readable(item, grid, (*bands, SCL), reader)
-        }
-    whole = [replace(s, items=tuple(i for i in s.items if i.id not in broken)) for s in scenes]
-    cube = open_cube(whole, grid, bands, reader=reader)
+    broken: set[str] = set()
+
+    def layer(item: SourceItem, grid: Grid, names: Sequence[str]) -> _Layer | None:
+        try:
+            try:
+                return _layer(item, grid, names, reader)
+            except ReadError:  # once more, for it may pass: whatever is missing is missing in the store
+                return _layer(item, grid, names, reader)
+        except ReadError:
+            broken.add(item.id)
+            return None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `open_cube`
+        cube = _read(scenes, grid, (*bands, SCL), layer)
+    if not broken:
+        return cube, ()
     empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
     for at, scene in enumerate(scenes):
         for item in scene.items:
@@ -151,24 +158,22 @@ def open_what_is_there(
     return cube, tuple(sorted(broken))
 
 
-def _is_readable(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader) -> bool:
-    try:
-        _layer(item, grid, names, reader, None)
-    except ReadError:
-        return False
-    return True
+def _read(scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer) -> xr.Dataset:
+    """Read scenes now, some at once."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        read = pool.map(_scene, scenes, repeat(grid), repeat(names), repeat(layer))
+        return _dataset(_stacked(read, len(scenes), names, grid), scenes, grid)
 
 
-def _read_scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader) -> _Layer:
-    return _scene(scene, grid, names, reader, None)
-
-
-def _scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+def _scene(
+    scene: Scene, grid: Grid, names: Sequence[str], layer: _ReadLayer, chunks: int | None = None
+) -> _Layer:
     """One scene, mosaicked: for each band an array (y, x), in memory or lazy."""
     items = [
         item for item in scene.items if item_window(item, grid.lattice).intersection(grid.window) is not None
     ]
-    layers = (_layer(item, grid, names, reader, chunks) for item in items)
+    read = (layer(item, grid, names) for item in items)
+    layers = (one for one in read if one is not None)
     merged = next(layers, None)
     if merged is None:
         edge = chunks or max(grid.shape)
@@ -178,7 +183,9 @@ def _scene(scene: Scene, grid: Grid, names: Sequence[str], reader: Reader, chunk
     return merged
 
 
-def _layer(item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None) -> _Layer:
+def _layer(
+    item: SourceItem, grid: Grid, names: Sequence[str], reader: Reader, chunks: int | None = None
+) -> _Layer:
     """One item on the grid, harmonised: for each band an array (y, x), in memory or lazy."""
     # Band by band, so that a failure names its asset: GDAL's own messages often do not.
     layer = {name: _band(item, grid, name, reader, chunks) for name in names}
@@ -194,7 +201,9 @@ def _band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int |
     except (RasterioError, RuntimeError, OSError, ValueError, MemoryError) as error:
         raise ReadError(
             f"item {item.id} could not be read: asset {name}, {_reason(error)}; run the same command "
-            "again, or give --allow-missing"
+            "again, or give --allow-missing",
+            item.id,
+            redacted(unsigned(item.asset(name).href)),
         ) from error
 
 
@@ -202,7 +211,7 @@ def _reason(error: BaseException) -> str:
     """What GDAL said first: rasterio raises an error of its own from it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".") or type(error).__name__
+    return reason(error)
 
 
 def _harmonised(values: Any, offset: int) -> Any:

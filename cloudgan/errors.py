@@ -44,7 +44,7 @@ class GeneratorError(InputError):
 
 
 class StoreError(InputError):
-    """The output cannot be used: it exists with other settings, or is not a store of ours."""
+    """The output cannot be used: it exists with other settings, is another run's, or no store of ours."""
 
 
 class SigningError(CloudganError):
@@ -53,3 +53,18 @@ class SigningError(CloudganError):
 
 class ReadError(CloudganError):
     """An asset could not be read, even after retries; the work unit failed and a rerun may heal it."""
+
+    def __init__(self, message: str, item: str | None = None, asset: str | None = None) -> None:
+        super().__init__(message)
+        self.item = item
+        """Id of the item."""
+        self.asset = asset
+        """The asset's address, without a signature; None where it is not known which one failed."""
+
+
+class WriteError(CloudganError):
+    """The output refused a write in the middle of a run; with room or rights, a rerun heals it."""
+
+
+class ClusterError(CloudganError):
+    """The Dask scheduler went away in the middle of a run; a rerun does the rest."""

@@ -161,9 +161,14 @@ class Generator:
         return cls(contract, hashlib.sha256(model).hexdigest(), model, device)
 
     @property
+    def runs_on(self) -> str:
+        """What this process runs it on, "cpu" or "gpu": their rounding differs."""
+        return "cpu" if _session(self).get_providers()[0] == "CPUExecutionProvider" else "gpu"
+
+    @property
     def batch(self) -> int:
         """Tiles per call: one on a CPU, a fixed number on a GPU."""
-        return 1 if _session(self).get_providers()[0] == "CPUExecutionProvider" else _GPU_BATCH
+        return 1 if self.runs_on == "cpu" else _GPU_BATCH
 
     def __call__(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Generate tiles.

@@ -352,12 +352,20 @@ def absolute_href(href: str, base: str) -> str:
         return href
     if is_url(base):
         return urljoin(base, href)
+    if is_object(base):  # urljoin knows nothing of their schemes, and joins paths as the web does
+        scheme, _, rest = base.partition("://")
+        return f"{scheme}://{urljoin(f'http://{rest}', href).removeprefix('http://')}"
     return str(Path(base).resolve().parent.joinpath(href).resolve())
 
 
 def is_url(text: str) -> bool:
     """Whether `text` is an address on the web."""
     return text.lower().startswith(("http://", "https://"))
+
+
+def is_object(text: str) -> bool:
+    """Whether `text` is an address in an object store."""
+    return text.lower().startswith(("s3://", "gs://", "az://"))
 
 
 # Assets

@@ -5,30 +5,36 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
 from distributed.diagnostics.plugin import WorkerPlugin
+from numpy.typing import NDArray
 
 from cloudgan import __version__, clouds
+from cloudgan.attempts import Failed, outcomes
 from cloudgan.cube import Reader, foreign_drivers, open_cube, open_what_is_there
-from cloudgan.errors import CloudganError, InputError, redacted
+from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
 from cloudgan.generator import Generator
+from cloudgan.grid import Grid
+from cloudgan.lease import Lease, held
 from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
-from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store
+from cloudgan.signing import forget_signatures
+from cloudgan.storage import reason
+from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store, check
 
 GDAL_OPTIONS = {
     # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "1",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/:/vsigs/:/vsiaz/",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_HTTP_CONNECTTIMEOUT": "20",
@@ -37,8 +43,6 @@ GDAL_OPTIONS = {
 }
 """Set in every worker unless its environment says otherwise; `rasterio.Env` would reach one thread alone."""
 
-RETRIES = 2
-"""How often a unit that failed is tried again before it is given up."""
 WORKERS_WITHIN = 300
 """Seconds that a scheduler may take to get its first worker: on a cluster, pods start one after the other."""
 
@@ -84,6 +88,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
 
     Raises:
         ReadError: An asset could not be read, and the job does not allow for it.
+        WriteError: The store refused the result.
     """
     plan, unit = job.plan, job.plan.unit(index)
     started = time.perf_counter()
@@ -132,6 +137,37 @@ def process_unit(job: Job, index: int) -> UnitDone:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A unit that was given up."""
+
+    unit: int
+    """Number of the unit."""
+    crs: str
+    """CRS of the bounds, as `EPSG:32633`."""
+    bounds: tuple[float, float, float, float]
+    """West, south, east and north of the unit, in metres."""
+    dates: tuple[str, str]
+    """First and last date that it writes, ISO 8601."""
+    items: tuple[str, ...]
+    """Ids of the items that are to blame, where it is known."""
+    asset: str | None
+    """Address of the file that is to blame, where it is known."""
+    reason: str
+    """What the last try met, in one sentence."""
+    tries: int
+    """How often the unit was begun."""
+
+    @classmethod
+    def of(cls, plan: Plan, index: int, failed: Failed) -> DeadLetter:
+        """What came of a unit of a plan."""
+        unit = plan.unit(index)
+        grid = Grid(plan.grid.lattice, unit.window)
+        first, last = (plan.scenes[plan.written[unit.dates[at]]].date.isoformat() for at in (0, -1))
+        where = f"EPSG:{grid.epsg}", grid.bounds, (first, last)
+        return cls(index, *where, failed.items, failed.asset, failed.reason, failed.tries)
+
+
 @dataclass
 class Report:
     """What came of a run."""
@@ -148,16 +184,23 @@ class Report:
     """Of these, generated."""
     observed: int = 0
     """Of these, observed."""
-    failed: dict[int, str] = field(default_factory=dict)
-    """Why, by the number of the unit, the units that failed did so."""
+    failed: dict[int, DeadLetter] = field(default_factory=dict)
+    """Which units failed and why, by their numbers."""
     missing: set[str] = field(default_factory=set)
     """Ids of items that could not be read, where that is allowed."""
     seconds: float = 0.0
     """How long the run took."""
     worker_seconds: dict[str, float] = field(default_factory=dict)
     """Time the workers spent reading, generating and writing, added up."""
+    unfinished: str | None = None
+    """Why the store lacks this report and its consolidated metadata, where it does."""
     score: dict[str, Any] | None = None
     """See `selfscore.score`, where the run was asked to judge itself."""
+
+    @classmethod
+    def of_ledger(cls, ledger: NDArray[np.uint8]) -> Report:
+        """The report of a run that has not done anything yet, over a store's ledger."""
+        return cls(len(ledger), int((ledger == DONE).sum()))
 
     def add(self, unit: UnitDone) -> None:
         """Count a unit that is done."""
@@ -175,7 +218,7 @@ class Report:
             "units": self.units,
             "skipped": self.skipped,
             "done": self.done,
-            "failed": {str(index): reason for index, reason in sorted(self.failed.items())},
+            "failed": [asdict(letter) for _, letter in sorted(self.failed.items())],
             "pixels": self.pixels,
             "generated": self.generated,
             "observed": self.observed,
@@ -194,83 +237,141 @@ class _JobPlugin(WorkerPlugin):
         self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
 
     def setup(self, worker: Any) -> None:
-        for option, value in self.options.items():
+        for option, value in (self.options | _gdal_endpoint(os.environ)).items():
             os.environ.setdefault(option, value)
 
 
-def _on_worker(plugin: str, index: int) -> UnitDone:
+def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
+    """GDAL's own names for an S3 server other than Amazon's, which others read from `AWS_ENDPOINT_URL`."""
+    url = urlsplit(environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""))
+    if not url.netloc:
+        return {}
+    secure = "YES" if url.scheme == "https" else "NO"
+    return {"AWS_S3_ENDPOINT": url.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
+
+
+def _job(plugin: str) -> Job:
     brought = distributed.get_worker().plugins[plugin]
     assert isinstance(brought, _JobPlugin)  # noqa: S101 - `execute` registered it
+    return brought.job
+
+
+def _device(plugin: str, dask_worker: Any) -> str:
+    brought: _JobPlugin = dask_worker.plugins[plugin]
+    return brought.job.generator.runs_on
+
+
+def _on_worker(plugin: str, device: str, index: int) -> UnitDone | Failed:
     try:
-        return process_unit(brought.job, index)
-    except CloudganError as error:
-        told = type(error)(str(error))
-    # Raised outside the handler, without a context: GDAL's own errors do not survive the way to the client.
-    raise told
+        job = _job(plugin)
+        if job.generator.runs_on != device:
+            raise ClusterError(
+                f"this worker generates on a {job.generator.runs_on}, the others on a {device}"
+            )
+        return process_unit(job, index)
+    except Exception as error:  # told as plain data: GDAL's own errors do not survive the way to the client
+        forget_signatures()  # one of them may have been refused: the next try signs anew
+        return Failed.of(error, distributed.get_worker().address)
 
 
 def execute(
-    job: Job, client: distributed.Client, on_progress: Callable[[Report], None] | None = None
+    job: Job,
+    client: distributed.Client,
+    on_progress: Callable[[Report], None] | None = None,
+    *,
+    only: Collection[int] | None = None,
 ) -> Report:
     """Do the units of a job that are not done yet.
 
-    A unit is a future; at most two a worker thread are in flight. A unit that fails is tried again; one whose
-    worker dies is done by another.
+    A unit is a future; at most two a worker thread are in flight. A unit that fails is tried again, on
+    another worker where there is one; one whose worker dies is done by another.
 
     Args:
         job: What to do.
         client: Where the workers are.
         on_progress: Called with the report so far after every unit.
+        only: Numbers of the units to do, if not all.
 
     Returns:
         The report; units that failed are named in it, and a rerun does just them.
+
+    Raises:
+        StoreError: The store is another run's, another plan's, or was begun on another kind of processor.
+        ClusterError: The scheduler went away, or the workers did, or they are of different kinds.
     """
     started = time.perf_counter()
-    pending = np.flatnonzero(job.store.ledger() != DONE)
-    report = Report(job.plan.unit_count, job.plan.unit_count - len(pending))
-    # A name of this run alone: the scheduler may still hold a failed task of a run before.
-    plugin = _JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
-    client.register_plugin(plugin)
-    indices: Iterator[int] = iter(map(int, pending))
-
-    def submit(count: int) -> list[distributed.Future[UnitDone]]:
-        return [
-            client.submit(
-                _on_worker, plugin.name, index, key=f"{plugin.name}-{index}", retries=RETRIES, pure=False
-            )
-            for index in islice(indices, count)
-        ]
-
-    def in_flight() -> int:  # asked again each time: workers come and go
-        return int(2 * max(sum(client.nthreads().values()), 1))
-
-    try:
-        futures = distributed.as_completed(submit(in_flight()))
-        for future in futures:
-            _settle(future, report)
-            report.seconds = time.perf_counter() - started
-            if on_progress:
-                on_progress(report)
-            futures.update(submit(max(0, in_flight() - futures.count())))
-    finally:
-        with suppress(OSError):  # the scheduler may be gone, and with it the plugin
-            client.unregister_worker_plugin(plugin.name)
-    report.seconds = time.perf_counter() - started
-    job.store.finish(report.as_json())
+    with held(job.store.location) as lease:
+        check(job.store.location, job.plan)  # another run may have been there since it was prepared
+        ledger = job.store.ledger()
+        report = Report.of_ledger(ledger)
+        wanted = range(len(ledger)) if only is None else set(only)
+        todo = [index for index in map(int, np.flatnonzero(ledger != DONE)) if index in wanted]
+        if todo:
+            with _brought(job, client) as plugin:
+                device = _device_of(client, plugin)
+                job.store.begin(device)
+                task = partial(_on_worker, plugin, device)
+                for index, outcome in outcomes(client, task, todo, plugin, partial(_check_lease, lease)):
+                    if isinstance(outcome, Failed):
+                        report.failed[index] = DeadLetter.of(job.plan, index, outcome)
+                    else:
+                        report.add(outcome)
+                    report.seconds = time.perf_counter() - started
+                    if on_progress:
+                        on_progress(report)
+        report.seconds = time.perf_counter() - started
+        try:
+            job.store.finish(report.as_json())
+        except WriteError as error:
+            report.unfinished = str(error)
     return report
 
 
-def _settle(future: distributed.Future[UnitDone], report: Report) -> None:
-    """Enter what came of a unit in the report."""
-    index = int(str(future.key).rpartition("-")[2])
+@contextmanager
+def _brought(job: Job, client: distributed.Client) -> Iterator[str]:
+    """Bring the job to the workers; the name under which they have it."""
+    # A name of this run alone: the scheduler may still hold a failed task of a run before.
+    plugin = _JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
+    for last in (False, False, True):
+        try:
+            client.register_plugin(plugin)
+            break
+        except OSError as error:  # a worker that dies at this moment takes the whole round with it
+            if last:
+                raise ClusterError(
+                    f"the workers cannot be told of the job ({reason(error)}); run the same command again"
+                ) from error
     try:
-        report.add(future.result())
-    except CloudganError as error:
-        report.failed[index] = str(error)
-    except CancelledError as error:
-        report.failed[index] = f"its task was cancelled ({error})"
-    except Exception as error:  # whatever a unit meets, the others go on, and this one is named
-        report.failed[index] = redacted(f"{type(error).__name__}: {error}")
+        yield plugin.name
+    finally:
+        if client.status == "running":  # the scheduler may be gone, and with it the plugin
+            with suppress(OSError):
+                client.unregister_worker_plugin(plugin.name)
+
+
+def _device_of(client: distributed.Client, plugin: str) -> str:
+    """What the workers generate on, which must be one kind: their rounding differs."""
+    answers = client.run(_device, plugin, on_error="return").values()
+    kinds = sorted({answer for answer in answers if isinstance(answer, str)})
+    if len(kinds) > 1:
+        raise InputError(
+            f"the workers generate on {' and '.join(kinds)}, which round differently; "
+            "give workers of one kind"
+        )
+    for error in answers:
+        if not kinds and isinstance(error, CloudganError):
+            raise error
+    if not kinds:
+        raise ClusterError("no worker answers any more; run the same command again")
+    return kinds[0]
+
+
+def _check_lease(lease: Lease) -> None:
+    if lease.lost:
+        raise StoreError(
+            "another run has taken over the store, as this one could not show that it lives; what is done is "
+            "kept, and the other does the rest"
+        )
 
 
 def _version() -> str:

@@ -15,13 +15,15 @@ import distributed
 import numpy as np
 
 from cloudgan import baselines, cases, clouds, evaluation
+from cloudgan.attempts import TRIES
 from cloudgan.cube import open_cube, open_what_is_there
 from cloudgan.errors import CloudganError
 from cloudgan.evaluation import METRICS, Unit
 from cloudgan.grid import Window
 from cloudgan.plan import Plan
 from cloudgan.removal import Scenes, day_numbers
-from cloudgan.run import GDAL_OPTIONS, RETRIES, Job
+from cloudgan.run import GDAL_OPTIONS, Job
+from cloudgan.storage import reason
 
 BLOCKS = 4
 """Blocks that are looked at, at most."""
@@ -107,7 +109,7 @@ def score(job: Job, client: distributed.Client) -> dict[str, Any]:
     name = f"cloudgan-score-{uuid.uuid4().hex[:12]}"
     brought = client.scatter(job, broadcast=True, hash=False)
     futures = [
-        client.submit(_on_worker, brought, block, key=f"{name}-{index}", retries=RETRIES, pure=False)
+        client.submit(_on_worker, brought, block, key=f"{name}-{index}", retries=TRIES - 1, pure=False)
         for index, block in enumerate(windows)
     ]
     units: list[Unit] = []
@@ -116,7 +118,7 @@ def score(job: Job, client: distributed.Client) -> dict[str, Any]:
         try:
             found = future.result()
         except Exception as error:  # whatever a block meets, the run itself is done
-            found = f"{type(error).__name__}: {error}"
+            found = f"{type(error).__name__}: {reason(error)}"
         if isinstance(found, str):
             failed.append(found)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from enum import StrEnum
 
@@ -64,3 +65,13 @@ def sign(href: str, signing: Signing) -> str:
     ) as err:  # requests' errors are OSErrors; a reply that is no token is a ValueError
         reason = " ".join(str(err).split())[:200]
         raise SigningError(f"no signed URL for {href}: {reason}; a rerun may get one") from err
+
+
+def forget_signatures() -> None:
+    """Let go of tokens kept in this process: the next call of `sign` fetches new ones.
+
+    A token may be refused before the time that it states, as when the clocks differ.
+    """
+    package = sys.modules.get("planetary_computer.sas")
+    if package is not None:  # else nothing was signed here
+        package.TOKEN_CACHE.clear()

@@ -27,8 +27,9 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping
 from urllib3 import Retry
 
-from cloudgan.errors import CatalogError
-from cloudgan.items import Json, RawItem, absolute_href, is_url
+from cloudgan.errors import CatalogError, StoreError
+from cloudgan.items import Json, RawItem, absolute_href, is_object, is_url
+from cloudgan.storage import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,7 @@ def open_source(stac: str, patience: Patience) -> Iterator[Source]:
         CatalogError: There is nothing, or no STAC.
     """
     where = SHORT_NAMES.get(stac, stac)
-    if not is_url(where):
+    if not is_url(where) and not is_object(where):
         where = _existing_file(where)
     reader = _Reader(patience)
     try:
@@ -137,7 +138,7 @@ def open_source(stac: str, patience: Patience) -> Iterator[Source]:
 def _existing_file(path: str) -> str:
     if urlsplit(path).scheme not in ("", "file") and "://" in path:
         raise CatalogError(
-            f"the STAC address {path!r} is neither http(s) nor a file: download it, or give its web address"
+            f"the STAC address {path!r} is neither http(s), s3, gs, az nor a file: give its web address"
         )
     found = Path(absolute_href(path, str(Path.cwd() / "here")))
     if found.is_dir():
@@ -356,7 +357,11 @@ class _Reader(StacApiIO):
         if isinstance(source, pystac.Link) or is_url(str(source)):
             return super().read_text(source, *args, **kwargs)
         try:
+            if is_object(str(source)):
+                return read_text(str(source))
             return Path(source).read_text(encoding="utf-8")
+        except StoreError as err:
+            raise CatalogError(str(err)) from err
         except (OSError, UnicodeDecodeError) as err:
             reason = "no such file" if isinstance(err, FileNotFoundError) else f"it cannot be read ({err})"
             raise CatalogError(

@@ -7,7 +7,6 @@ by its own twin, and the bytes are the same.
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,14 +25,19 @@ from zarr.codecs import BloscCodec
 from cloudgan import __version__
 from cloudgan.clouds import NEVER
 from cloudgan.errors import CloudganError, StoreError
+from cloudgan.identity import differences
+from cloudgan.lease import held
 from cloudgan.plan import Plan
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
+from cloudgan.storage import is_object_store, is_refusal, naming_failed_writes, object_store, reason, unusable
 from cloudgan.units import CHUNK, Unit
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 _IDENTITY = "cloudgan:plan"  # attribute of the root: the plan's identity, and the mark of a store of ours
+_RUN = "cloudgan:run"  # attribute of the root: the report of the last run
+_DEVICE = "cloudgan:device"  # attribute of the root: what the generator ran on
 _LEDGER = "ledger/units"
 _COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
 
@@ -68,54 +72,116 @@ class Store:
             unit: Which block.
 
         Returns:
-            A function of the date's index in the store and its arrays, over the unit's window.
+            A function of the date's index in the store and its arrays, over the unit's window. It raises
+            WriteError where the place refuses them.
+
+        Raises:
+            WriteError: The store cannot be opened any more.
         """
         root = _zarr_store(self.location)
-        arrays = {name: zarr.open_array(root, path=name, mode="r+") for name in _variables(plan)}
+        with naming_failed_writes(self.location):
+            arrays = {name: zarr.open_array(root, path=name, mode="r+") for name in _variables(plan)}
         rows, cols = unit.window.slices_in(plan.grid.window)
 
         def write(at: int, date: Declouded) -> None:
-            for name, values in date.variables(plan.contract.bands).items():
-                arrays[name][at, rows, cols] = values
+            with naming_failed_writes(self.location):
+                for name, values in date.variables(plan.contract.bands).items():
+                    arrays[name][at, rows, cols] = values
 
         return write
 
     def mark(self, unit: Unit, state: int) -> None:
-        """Enter a unit in the ledger, after its data is there."""
-        zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r+")[unit.index] = state
+        """Enter a unit in the ledger, after its data is there.
+
+        Raises:
+            WriteError: The place refused it.
+        """
+        with naming_failed_writes(self.location):
+            zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r+")[unit.index] = state
+
+    def begin(self, device: str) -> None:
+        """Note what the generator runs on, before the first unit; its rounding is its own.
+
+        Args:
+            device: `Generator.runs_on` of the workers.
+
+        Raises:
+            StoreError: Units are done already, on something else.
+            WriteError: The place refused it.
+        """
+        group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
+        begun = group.attrs.get(_DEVICE)
+        if begun == device:
+            return
+        if begun is not None and self.ledger().any():
+            raise StoreError(
+                f"{self.location} was begun on a {str(begun).upper()}, and the workers generate on a "
+                f"{device.upper()}, which rounds otherwise; give workers with a {str(begun).upper()}, "
+                "or another --out"
+            )
+        with naming_failed_writes(self.location):
+            group.update_attributes({_DEVICE: device})
 
     def finish(self, report: Mapping[str, Any]) -> None:
-        """Write what was run and, last of all, the consolidated metadata."""
-        group = zarr.open_group(_zarr_store(self.location), mode="r+", use_consolidated=False)
-        before: Any = group.attrs.get("cloudgan:run")
-        known = before.get("missing_items", []) if isinstance(before, dict) else []
-        if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
-            report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
-        group.update_attributes({"cloudgan:run": dict(report)})
+        """Write what was run and, last of all, the consolidated metadata.
+
+        Raises:
+            WriteError: The place refused it.
+        """
+        root = _zarr_store(self.location)
+        with naming_failed_writes(self.location):
+            _sweep(root)
+            group = zarr.open_group(root, mode="r+", use_consolidated=False)
+            known = _run_of(group).get("missing_items", [])
+            if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
+                report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
+            group.update_attributes({_RUN: dict(report)})
         consolidate(self.location)
+
+    def is_finished(self) -> bool:
+        """Whether every unit is done, and the run that did the last of them came to its end."""
+        with _naming_damage(self.location):
+            group = zarr.open_group(_zarr_store(self.location), mode="r")
+            consolidated = group.metadata.consolidated_metadata is not None
+            return consolidated and not _run_of(group).get("failed") and bool((self.ledger() == DONE).all())
+
+    def dead_letters(self) -> list[int]:
+        """Numbers of the units that the last run failed and none has done since."""
+        with _naming_damage(self.location):
+            group = zarr.open_group(_zarr_store(self.location), mode="r", use_consolidated=False)
+            ledger = self.ledger()
+            named = (letter["unit"] for letter in _run_of(group).get("failed", []))
+            return [index for index in named if ledger[index] != DONE]
 
 
 def consolidate(location: str) -> None:
-    """Gather the metadata of all groups and arrays at their root: opening them then takes one read."""
-    with warnings.catch_warnings():
+    """Gather the metadata of all groups and arrays at their root: opening them then takes one read.
+
+    Raises:
+        WriteError: The place refused it.
+    """
+    with naming_failed_writes(location), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # consolidated metadata is xarray's and GDAL's, not yet the spec's
         zarr.consolidate_metadata(_zarr_store(location))
 
 
+def _run_of(group: zarr.Group) -> dict[str, Any]:
+    """The report of the last run that came to its end; empty where none did."""
+    run = group.attrs.get(_RUN)
+    return run if isinstance(run, dict) else {}
+
+
+def _sweep(root: ZarrStore) -> None:
+    """Remove what workers that were killed while they wrote have left; only the disk keeps such pieces."""
+    if isinstance(root, zarr.storage.LocalStore):
+        for piece in root.root.rglob("*.partial"):
+            piece.unlink(missing_ok=True)
+
+
 def _zarr_store(location: str) -> ZarrStore:
-    if "://" not in location:
-        return zarr.storage.LocalStore(location)
-    try:
-        from obstore.store import from_url
-    except ImportError as error:
-        raise StoreError(
-            f"{location} is an object store, and the package that writes there is not installed; "
-            "pip install 'cloudgan[s3]', or give a directory"
-        ) from error
-    try:
-        return zarr.storage.ObjectStore(from_url(location))
-    except Exception as error:  # obstore's own types, one for each way of being wrong
-        raise _unusable(location, error) from error
+    if is_object_store(location):
+        return zarr.storage.ObjectStore(object_store(location))
+    return zarr.storage.LocalStore(location)
 
 
 def identity_of(location: str) -> dict[str, Any] | None:
@@ -136,7 +202,7 @@ def identity_of(location: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise _not_ours(location) from error
     except Exception as error:  # the disk's errors, and those of whatever object store it is
-        raise _unusable(location, error) from error
+        raise unusable(location, error) from error
     identity = group.attrs.get(_IDENTITY)
     if not isinstance(identity, dict):
         raise _not_ours(location)
@@ -148,20 +214,16 @@ def _naming_damage(location: str) -> Iterator[None]:
     """Turn whatever zarr stumbles over in a broken store into one sentence.
 
     Raises:
-        StoreError: What is done within met something else than a refusal of the disk.
+        StoreError: What is done within met something else than a refusal of the place.
     """
     try:
         yield
-    except (CloudganError, OSError):
-        raise
     except Exception as error:  # of zarr, its codecs, JSON and numpy
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise StoreError(f"{location} is damaged ({reason}); remove it, or give another --out") from error
-
-
-def _unusable(location: str, error: Exception) -> StoreError:
-    reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-    return StoreError(f"{location} cannot be used ({reason}); give an --out that can be written")
+        if isinstance(error, CloudganError) or is_refusal(error):
+            raise
+        raise StoreError(
+            f"{location} is damaged ({reason(error)}); remove it, or give another --out"
+        ) from error
 
 
 def _not_ours(location: str) -> StoreError:
@@ -187,70 +249,74 @@ def check_identity(location: str, wanted: dict[str, Any], *, overwrite: bool = F
     found = identity_of(location)
     if found not in (None, wanted) and not overwrite:
         with _naming_damage(location):
-            differ = differences(found or {}, wanted)
+            lines = "".join(f"\n  {line}" for line in differences(found or {}, wanted))
         raise StoreError(
-            f"{location} was made with other settings ({differ}); "
-            "give another --out, or --overwrite to replace it"
+            f"{location} was made with other settings; give another --out, or --overwrite to replace it; "
+            f"there -> wanted:{lines}"
         )
+
+
+def begun(location: str, plan: Plan) -> Store | None:
+    """The store of this very plan that is there, with a ledger; None where there is none.
+
+    Raises:
+        StoreError: See `identity_of`; or what is there is damaged.
+    """
+    if identity_of(location) != plan.identity():
+        return None
+    with _naming_damage(location):
+        group = zarr.open_group(_zarr_store(location), mode="r", use_consolidated=False)
+        if _LEDGER not in group:  # its template was cut off
+            return None
+        _check_template(group, plan)
+    return Store(location)
 
 
 def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
     """Make the template of a store, or take up one that was made for the same plan, whatever is done of it.
 
-    The arguments and errors are those of `check`.
+    The arguments and errors are those of `check`; and StoreError where another run is writing there.
     """
     check(location, plan, overwrite=overwrite)
-    if "://" not in location:
+    if not is_object_store(location):
         location = str(Path(location).resolve())  # a worker may have another working directory
-    try:
+    with held(location), _naming_disuse(location):
         if identity_of(location) not in (None, plan.identity()):
             _remove(location)
-        with _naming_damage(location):
-            _make_template(_zarr_store(location), plan)
-    except OSError as error:
-        raise _unusable(location, error) from error
+        _make_template(_zarr_store(location), plan)
     return Store(location)
 
 
 def make_root(location: str, identity: dict[str, Any]) -> None:
     """Make a group that holds stores, in place of whatever else of ours is there.
 
+    Whoever calls it holds its lease.
+
     Args:
         location: Path of a directory, or URL of an object store.
         identity: What tells it from other stores.
+
+    Raises:
+        StoreError: The place cannot be used.
     """
-    try:
+    with _naming_disuse(location):
         if identity_of(location) not in (None, identity):
             _remove(location)
         attributes: dict[str, Any] = {"Conventions": "CF-1.11", _IDENTITY: identity}
         root = _zarr_store(location)
         zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
-    except OSError as error:
-        raise _unusable(location, error) from error
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What differs between two identities of plans, for people."""
-    parts = []
-    for name in sorted({*found, *wanted}):
-        old, new = found.get(name), wanted.get(name)
-        if old == new:
-            continue
-        if name == "items":
-            old_ids, new_ids = (
-                {item[0] for items in (x or {}).values() for item in items} for x in (old, new)
-            )
-            parts += [f"{len(new_ids - old_ids)} items more and {len(old_ids - new_ids)} fewer, or moved"]
-        elif name == "dates":
-            parts += [f"{len(old or ())} dates there, {len(new or ())} wanted"]
-        else:
-            parts += [f"{name}: {_short(old)} there, {_short(new)} wanted"]
-    return "; ".join(parts)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 24 else f"{text[:21]}..."
+@contextmanager
+def _naming_disuse(location: str) -> Iterator[None]:
+    """Turn what a place or a broken store there refuses, before anything is begun, into one sentence."""
+    try:
+        with _naming_damage(location):
+            yield
+    except CloudganError:
+        raise
+    except Exception as error:  # the disk's errors, and those of whatever object store it is
+        raise unusable(location, error) from error
 
 
 def _remove(location: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from cloudgan import store
+from cloudgan.lease import held
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,23 @@ class Zones:
         if self._are_groups:
             store.check_identity(self.location, self._identity(), overwrite=overwrite)
 
-    def prepare(self, *, overwrite: bool = False) -> None:
-        """Make the group of the groups, if there are several; see `store.prepare`."""
-        if self._are_groups:
+    @contextmanager
+    def prepared(self, *, overwrite: bool = False) -> Iterator[None]:
+        """Within it the group of the groups is there, if there are several, and no other run's.
+
+        At the end comes the consolidated metadata of all groups.
+
+        Raises:
+            StoreError: See `store.prepare`.
+            WriteError: The place refused the metadata.
+        """
+        if not self._are_groups:
+            yield
+            return
+        with held(self.location):  # each group has a lease of its own, which replacing them all would pass by
             self.check(overwrite=overwrite)
             store.make_root(self.location, self._identity())
-
-    def finish(self) -> None:
-        """Write the consolidated metadata of all groups, last of all."""
-        if self._are_groups:
+            yield
             store.consolidate(self.location)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from numpy.testing import assert_array_equal
 from rasterio.vrt import WarpedVRT
 from scenes import EPSG, random_bands, scene, write_item
 
+from cloudgan import cube
 from cloudgan.clouds import SCL_MISSING
 from cloudgan.cube import (
     item_window,
@@ -195,6 +197,23 @@ def test_what_is_missing_is_marked_and_never_taken_for_clear_or_cloud(item, tmp_
     assert_array_equal(cube["scl"].values[0], np.where(inside, SCL_MISSING, 0))
     assert not cube["green"].values[0].any()
     assert_array_equal(cube["green"].values[1], warped(item.asset("green").href, grid))
+
+
+def test_with_something_missing_the_rest_is_read_once(item, tmp_path, monkeypatch):
+    lost = write_item(tmp_path, "lost", DAY, random_bands(np.random.default_rng(6), (600, 700)), ORIGIN)
+    Path(lost.asset("nir").href).unlink()
+    reads = Counter()
+    read = cube._READERS["odc"]
+
+    def counted(item, grid, names, chunks):
+        reads[item.id, tuple(names)] += 1
+        return read(item, grid, names, chunks)
+
+    monkeypatch.setitem(cube._READERS, "odc", counted)
+    _, missing = open_what_is_there([scene(item, lost)], grid_at(0, 0), BANDS)
+    assert missing == ("lost",)
+    assert {count for (name, _), count in reads.items() if name == item.id} == {1}
+    assert max(count for (name, _), count in reads.items() if name == "lost") == 2
 
 
 def test_where_all_can_be_read_nothing_is_missing(item):

@@ -14,8 +14,8 @@ ROOT = Path(cloudgan.__file__).parent
 # A module may import the modules of the lines above its own, and none beside it. A new one is entered here.
 LAYERS = """
 errors
-grid dates radiometry signing scores
-tiling clouds aoi items
+grid dates radiometry signing storage identity scores
+tiling clouds aoi items lease
 stac
 catalog
 cube generator
@@ -24,7 +24,7 @@ baselines cases
 evaluation
 units
 plan
-planning store
+planning store attempts
 job run zones
 selfscore
 demo training

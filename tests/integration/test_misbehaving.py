@@ -112,7 +112,8 @@ def test_a_fault_that_stays_fails_by_name_and_a_rerun_heals_it(
     job = job_of(demo, generator, server, out)
     server.misbehaves = every(fault, of=GREEN)
     report = execute(job, client)
-    (reason,) = report.failed.values()
+    (letter,) = report.failed.values()
+    reason = letter.reason
     ids = {item.id for scene in job.plan.scenes for item in scene.items}
     assert any(reason.startswith(f"item {name} could not be read: asset green, ") for name in ids), reason
     assert TELLS.get(fault, "") in reason
@@ -159,8 +160,8 @@ def test_the_command_ends_with_1_and_one_sentence(server, demo, network64, tmp_p
     assert done.returncode == 1, done.stderr
     assert "Traceback (most recent call last)" not in done.stderr
     assert "rasterio error" not in done.stderr  # said by a library, and again by us
-    (reason,) = json.loads(done.stdout)["report"]["failed"].values()
-    assert "asset green, HTTP response code: 403" in reason
+    (letter,) = json.loads(done.stdout)["report"]["failed"]
+    assert "asset green, HTTP response code: 403" in letter["reason"]
 
 
 # Secrets
@@ -242,5 +243,5 @@ def test_an_image_that_names_other_files_is_not_read(server, demo, generator, cl
 
     server.answers = answers
     for reader in ("odc", "stackstac"):
-        (reason,) = execute(replace(job, reader=reader), client).failed.values()
-        assert "not recognized as being in a supported file format" in reason
+        (letter,) = execute(replace(job, reader=reader), client).failed.values()
+        assert "not recognized as being in a supported file format" in letter.reason

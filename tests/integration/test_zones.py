@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import shapely
 import xarray as xr
+import zarr
 from scenes import write_border
 from shapely.geometry import box, mapping
 
 from cloudgan.aoi import Aoi
 from cloudgan.cli import batch_main
 from cloudgan.dates import DateRange
+from cloudgan.lease import held
 from cloudgan.planning import plan_zones
 from cloudgan.removal import Provenance
 from cloudgan.run import Job, process_unit
@@ -34,14 +36,14 @@ def border(tmp_path_factory) -> Path:
 def command(border, network, tmp_path, capsys):
     """Decloud an area of the border with the command; returns its exit code and JSON."""
 
-    def run(area, out="out.zarr", **options):
+    def run(area, out="out.zarr", retry_failed=False, **options):
         aoi = tmp_path / "aoi.geojson"
         aoi.write_text(json.dumps(mapping(area)))
         words = {"aoi": aoi, "dates": "2023-08", "stac": border, "model": network, "workers": 1}
         words |= {"out": tmp_path / out} | options
         arguments = [str(word) for name, value in words.items() for word in (f"--{name}", value)]
         with pytest.raises(SystemExit) as end:
-            batch_main([*arguments, "--json"])
+            batch_main([*arguments, *["--retry-failed"] * retry_failed, "--json"])
         said = capsys.readouterr()
         return int(end.value.code or 0), said.out and json.loads(said.out), said.err
 
@@ -86,8 +88,9 @@ def test_each_zone_gets_a_group_as_if_it_were_alone(command, border, generator, 
 
 def test_a_rerun_over_zones_has_nothing_to_do_and_other_settings_are_refused(command):
     assert command(ACROSS)[0] == 0
-    code, told, _ = command(ACROSS)
+    code, told, errors = command(ACROSS)
     assert code == 0
+    assert "dashboard" not in errors  # there is nothing to do, and nobody was started to do it
     assert [report["skipped"] for report in told["report"]["zones"].values()] == [1, 1]
     west = box(11.985, 45.992, 12, 46.006)
     code, _, errors = command(west)
@@ -95,6 +98,30 @@ def test_a_rerun_over_zones_has_nothing_to_do_and_other_settings_are_refused(com
     assert "was made with other settings" in errors
     assert "zones" in errors
     assert command(ACROSS, resolution=20)[0] == 2
+
+
+def test_failed_units_are_retried_in_each_zone(command, tmp_path):
+    code, _, errors = command(ACROSS, retry_failed=True)
+    assert (code, "utm32n has no failed units yet: run without --retry-failed first" in errors) == (2, True)
+    assert not (tmp_path / "out.zarr").exists()
+    assert command(ACROSS)[0] == 0
+    for name, failed in (("utm32n", []), ("utm33n", [{"unit": 0}])):
+        store = zarr.open_group(tmp_path / "out.zarr" / name, mode="r+", use_consolidated=False)
+        store.update_attributes({"cloudgan:run": {"failed": failed, "missing_items": []}})
+        store["ledger/units"][0] = 0
+    code, told, _ = command(ACROSS, retry_failed=True)
+    assert code == 0
+    assert [report["done"] for report in told["report"]["zones"].values()] == [0, 1]
+    assert [report["done"] for report in command(ACROSS)[1]["report"]["zones"].values()] == [1, 0]
+
+
+def test_a_second_run_over_the_same_zones_is_refused(command, tmp_path):
+    with held(str(tmp_path / "out.zarr")):
+        code, _, errors = command(ACROSS)
+    assert code == 2
+    assert f"another run is writing {tmp_path / 'out.zarr'} (process " in errors
+    assert command(ACROSS)[0] == 0
+    assert not list(tmp_path.rglob("*.lease"))
 
 
 @pytest.mark.parametrize("block", [64, 512])

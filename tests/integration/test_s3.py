@@ -1,0 +1,349 @@
+"""A real S3 server on loopback: what is written there is what a disk holds, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import distributed
+import obstore
+import pytest
+import xarray as xr
+import zarr
+from networks import write_network
+
+from cloudgan.aoi import read_aoi
+from cloudgan.dates import DateRange
+from cloudgan.errors import StoreError
+from cloudgan.generator import Generator
+from cloudgan.lease import Pace, held
+from cloudgan.planning import plan_run
+from cloudgan.run import Job, execute
+from cloudgan.storage import object_store
+from cloudgan.store import prepare
+
+SPAN = DateRange.parse("2020-05-01/2020-05-20")
+USERS = {"writer": ("writes", ["Admin", "Read", "Write", "List"]), "reader": ("reads", ["Read", "List"])}
+
+
+@dataclass(frozen=True)
+class S3:
+    """A bucket of a server."""
+
+    environment: dict[str, str]
+
+    def url(self, name: str) -> str:
+        return f"s3://bucket/{name}"
+
+    def objects(self, name: str) -> dict[str, bytes]:
+        """Every object of a store but what tells when it was run."""
+        store = object_store(self.url(name))
+        found = [entry["path"] for batch in obstore.list(store) for entry in batch]
+        return {key: bytes(store.get(key).bytes()) for key in sorted(found) if key != "zarr.json"}
+
+
+def free_port() -> int:
+    """A port of which the one 10,000 above is free too: the server's other half listens there."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            if port > 50_000:
+                continue
+            try:
+                other.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def seaweed(folder: Path):
+    """The server's address for S3, and the one that makes buckets, until the end of the block."""
+    identities = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
+        for name, (secret, actions) in USERS.items()
+    ]
+    (folder / "users.json").write_text(json.dumps({"identities": identities}))
+    (folder / "data").mkdir()
+    services = ("master", "volume", "filer", "s3", "metrics", "s3.port.iceberg", "s3.port.lance")
+    ports = {name: free_port() for name in services}
+    options = {f"{name}.port": ports[name] for name in ("master", "volume", "filer", "s3")}
+    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
+    options |= {"dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "volume.max": 8}
+    options |= {"master.volumeSizeLimitMB": 64, "s3.config": folder / "users.json"}
+    words = [f"-{name}={value}" for name, value in options.items()]
+    weed = Path(sys.executable).with_name("weed")
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen([weed, "server", "-filer", "-s3", *words], stdout=log, stderr=log) as server,
+    ):
+        try:
+            s3, filer = (f"http://127.0.0.1:{ports[name]}" for name in ("s3", "filer"))
+            deadline = time.monotonic() + 90
+            while not answers(f"{s3}/healthz") and server.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert answers(f"{s3}/healthz"), (folder / "log").read_text()[-2000:]
+            yield s3, filer
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """A bucket, and its credentials in the environment of this process and of all that it starts."""
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as (url, filer), pytest.MonkeyPatch.context() as patch:
+        make = urllib.request.Request(f"{filer}/buckets/bucket/", method="POST")
+        urllib.request.urlopen(make, timeout=30).close()
+        environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "writer",
+            "AWS_SECRET_ACCESS_KEY": USERS["writer"][0],
+        }
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield S3(environment)
+
+
+@pytest.fixture(scope="module")
+def network64(tmp_path_factory) -> Path:
+    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
+
+
+@pytest.fixture(scope="module")
+def generator(network64) -> Generator:
+    return Generator.load(network64)
+
+
+@pytest.fixture(scope="module")
+def plan(demo, generator):
+    plan, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac=str(demo.catalog))
+    return replace(plan, block=256)
+
+
+@contextmanager
+def workers(count: int):
+    with (
+        distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(s3):
+    """Two workers, started where the credentials are."""
+    with workers(2) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def local(plan, generator, client, tmp_path_factory) -> Path:
+    """The same job on a disk."""
+    out = tmp_path_factory.mktemp("local") / "out.zarr"
+    assert execute(Job(plan, generator, prepare(str(out), plan)), client).failed == {}
+    return out
+
+
+def on_disk(path: Path) -> dict[str, bytes]:
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file != path / "zarr.json"}
+
+
+def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
+    s3, local, plan, generator, tmp_path
+):
+    with workers(2) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+        report = execute(
+            Job(plan, generator, prepare(s3.url("killed.zarr"), plan)),
+            client,
+            lambda report: os.kill(victim, signal.SIGKILL) if report.done == 1 else None,
+        )
+    assert report.failed == {}
+    assert report.done == plan.unit_count
+    assert s3.objects("killed.zarr") == on_disk(local)
+    store = xr.open_zarr(zarr.storage.ObjectStore(object_store(s3.url("killed.zarr")), read_only=True))
+    xr.testing.assert_identical(store.load().drop_attrs(), xr.open_zarr(local).load().drop_attrs())
+    left = [entry["path"] for batch in obstore.list(object_store("s3://bucket")) for entry in batch]
+    assert not [name for name in left if ".lease" in name]
+
+
+def command(demo, network64, out: str) -> list[str]:
+    arguments = {
+        "--aoi": demo.aoi,
+        "--dates": str(SPAN),
+        "--stac": demo.catalog,
+        "--model": network64,
+        "--out": out,
+    }
+    words = [str(word) for pair in arguments.items() for word in pair]
+    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json"]
+
+
+def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
+    s3, local, plan, generator, client, tmp_path
+):
+    """Its lease is there still; here it is known that its process is not, and nobody waits."""
+    code = (
+        "import os, pickle, signal, sys, pathlib, distributed\n"
+        "from cloudgan.run import Job, execute\nfrom cloudgan.store import prepare\n"
+        "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with distributed.Client(sys.argv[2]) as client:\n"
+        "    execute(Job(plan, generator, prepare(sys.argv[3], plan)), client, kill)\n"
+    )
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps((plan, generator)))
+    out = s3.url("client.zarr")
+    words = [sys.executable, "-c", code, tmp_path / "job.pickle", client.scheduler.address, out]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert object_store("s3://bucket").head("client.zarr.lease")
+    report = execute(Job(plan, generator, prepare(out, plan)), client)
+    assert 0 < report.skipped < plan.unit_count
+    assert s3.objects("client.zarr") == on_disk(local)
+
+
+def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local, plan, generator, client):
+    """Whoever prepared the store may write; the workers may only read, at first."""
+    out = s3.url("refused.zarr")
+    job = Job(plan, generator, prepare(out, plan))
+
+    def log_in(name: str) -> None:
+        os.environ.update(AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY=USERS[name][0])
+
+    client.run(log_in, "reader")
+    try:
+        report = execute(job, client, only=[0, 1])
+    finally:
+        client.run(log_in, "writer")
+    assert sorted(report.failed) == [0, 1]
+    reason = report.failed[0].reason
+    assert reason.startswith(f"{out} refused a write (")
+    assert "AccessDenied" in reason
+    assert not [secret for secret, _ in USERS.values() if f"{secret}:" in reason]
+    assert not job.store.ledger().any()
+    assert job.store.dead_letters() == [0, 1]
+    assert execute(job, client, only=job.store.dead_letters()).done == 2
+    assert execute(job, client).failed == {}
+    assert s3.objects("refused.zarr") == on_disk(local)
+
+
+def test_a_bucket_that_one_may_not_write_is_named_before_any_worker_starts(s3, demo, network64):
+    reader = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": USERS["reader"][0]}
+    done = subprocess.run(
+        command(demo, network64, "s3://bucket/forbidden.zarr"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | reader,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "s3://bucket/forbidden.zarr cannot be used (" in done.stderr
+    assert "AccessDenied" in done.stderr
+    assert "dashboard" not in done.stderr
+
+
+def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, generator, client):
+    """The demonstration, uploaded; GDAL and obstore get along with the same environment."""
+    bucket = object_store("s3://bucket/demo")
+    for file in demo.catalog.parent.rglob("*"):
+        if file.is_file():
+            bucket.put(str(file.relative_to(demo.catalog.parent)), file.read_bytes())
+    found, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac="s3://bucket/demo/catalog.json")
+    assert found.scenes[0].items[0].asset("red").href.startswith("s3://bucket/demo/")
+    found = replace(found, block=256)
+    report = execute(Job(found, generator, prepare(s3.url("remote.zarr"), found)), client)
+    assert report.failed == {}
+    assert s3.objects("remote.zarr") == on_disk(local)
+
+
+# One run a store
+
+CONTEND = (
+    "import sys; from cloudgan.lease import held; from cloudgan.errors import StoreError\n"
+    "try:\n"
+    "    with held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
+    "except StoreError as error: print('refused', error, flush=True)\n"
+)
+
+
+@contextmanager
+def contenders(out: str, count: int):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", CONTEND, out], **pipes) for _ in range(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_one_of_many_gets_the_lease(s3):
+    with contenders(s3.url("many.zarr"), 4) as processes:
+        told = sorted(process.stdout.readline() for process in processes)
+    assert told[0] == "held\n"
+    assert all(line.startswith("refused another run is writing") for line in told[1:])
+
+
+def test_a_dead_run_of_this_machine_is_followed_at_once(s3):
+    out = s3.url("dead.zarr")
+    with contenders(out, 1) as (process,):
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match=rf"process {process.pid} on .*after 60 s of silence"), held(out):
+            pass
+        process.kill()
+        process.wait()
+        with held(out):
+            pass
+
+
+def test_a_silent_run_of_another_machine_is_followed_after_a_while(s3):
+    """It shows no sign of life: its beat is slower than the patience of whoever waits."""
+    out = s3.url("silent.zarr")
+    elsewhere = {"kernel": "of another machine"}
+    with held(out, Pace(beat=1000)) as silent:
+        text = json.loads(bytes(object_store("s3://bucket").get("silent.zarr.lease").bytes()))
+        object_store("s3://bucket").put("silent.zarr.lease", json.dumps(text | elsewhere).encode())
+        with pytest.raises(StoreError, match="another run is writing"), held(out, Pace(stale=60)):
+            pass
+        time.sleep(2.1)  # the server counts whole seconds
+        with held(out, Pace(stale=1)) as follower:
+            assert not follower.lost
+        assert not silent.lost  # it has not looked yet
+
+
+def test_a_run_that_was_taken_for_dead_learns_of_it(s3):
+    out = s3.url("woken.zarr")
+    with held(out, Pace(beat=0.2)) as lease:
+        time.sleep(1)
+        assert not lease.lost
+        object_store("s3://bucket").put("woken.zarr.lease", b"{}")
+        deadline = time.monotonic() + 30
+        while not lease.lost and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert lease.lost
+    assert bytes(object_store("s3://bucket").get("woken.zarr.lease").bytes()) == b"{}"

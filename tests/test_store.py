@@ -1,0 +1,295 @@
+"""The store: its template, what units write, the ledger, the lease; without Dask and without pixels read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import BANDS
+from shapely.geometry import box
+
+from cloudgan.catalog import Scene
+from cloudgan.errors import StoreError, WriteError
+from cloudgan.generator import Contract
+from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.identity import differences
+from cloudgan.items import Asset, SourceItem
+from cloudgan.lease import held
+from cloudgan.plan import Plan
+from cloudgan.removal import Declouded
+from cloudgan.signing import Signing
+from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, PENDING, Store, begun, check, identity_of, prepare
+from cloudgan.tiling import Tiling
+
+few = settings(max_examples=8)
+
+
+def scene(day: int, **changes) -> Scene:
+    """A solar day of one item, whose files need not be there."""
+    name = f"S2A_33TWM_202004{day:02d}_0_L2A"
+    item = SourceItem(
+        id=name,
+        collection="sentinel-2-l2a",
+        datetime=dt.datetime(2020, 4, day, 10, tzinfo=dt.UTC),
+        epsg=32633,
+        footprint=box(15, 46, 16, 47).wkt,
+        assets=tuple(Asset(band, f"/data/{name}/{band}.tif", None, None) for band in (*BANDS, "scl")),
+        offset=0,
+        processing_baseline="05.09",
+        sequence=0,
+        generated=None,
+        cloud_cover=10.0,
+        mgrs_tile="33TWM",
+        datatake=None,
+        datastrip=None,
+        signing=Signing.NONE,
+    )
+    return Scene(item.datetime.date(), 32633, (replace(item, **changes),))
+
+
+PLAN = Plan(
+    grid=Grid(Lattice(32633, 10.0), Window(0, 40_000, 40, 30)),
+    scenes=(scene(3), scene(8)),
+    written=(0, 1),
+    contract=Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 32),
+    model="0" * 64,
+    tiling=Tiling(32, 24),
+    reach=2,
+    block=16,
+)
+
+
+@contextmanager
+def store_of(plan: Plan = PLAN):
+    """A new store on a disk, and its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "out.zarr"
+        yield prepare(str(path), plan), path
+
+
+def made(index: int, at: int, window: Window) -> Declouded:
+    """What a unit would write of a date: numbers that tell where they belong."""
+    rng = np.random.default_rng((index, at))
+    numbers = rng.integers(1, 10_000, (len(BANDS), *window.shape)).astype(np.uint16)
+    return Declouded(numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0])
+
+
+def do(store: Store, index: int, state: int = DONE) -> None:
+    """A unit's whole work but reading and generating."""
+    unit = PLAN.unit(index)
+    write = store.writer(PLAN, unit)
+    for at in range(len(PLAN.written)):
+        write(at, made(index, at, unit.window))
+    store.mark(unit, state)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+
+
+# Units and the ledger
+
+orders = st.permutations(range(PLAN.unit_count))
+
+
+@few
+@given(orders, st.lists(st.integers(0, PLAN.unit_count - 1), max_size=4))
+def test_any_order_and_any_repetition_of_units_leaves_the_same_bytes(order, again):
+    with store_of() as (store, path), store_of() as (other, straight):
+        for index in (*order, *again):
+            do(store, index)
+        for index in range(PLAN.unit_count):
+            do(other, index)
+        for one in (store, other):
+            one.finish({"missing_items": [], "failed": []})
+        assert files(path) == files(straight)
+
+
+@few
+@given(st.dictionaries(st.integers(0, PLAN.unit_count - 1), st.sampled_from([DONE, DONE_WITHOUT_ASSETS])))
+def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(states):
+    with store_of() as (store, path):
+        for index, state in states.items():
+            do(store, index, state)
+        for one in (store, prepare(str(path), PLAN)):
+            found = {int(at): int(one.ledger()[at]) for at in np.flatnonzero(one.ledger() != PENDING)}
+            assert found == states
+
+
+def test_what_units_write_is_what_is_read(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    for index in range(PLAN.unit_count):
+        do(store, index)
+    store.finish({"missing_items": [], "failed": []})
+    read = xr.open_zarr(tmp_path / "out.zarr", mask_and_scale=False)
+    for unit in PLAN.units():
+        rows, cols = unit.window.slices_in(PLAN.grid.window)
+        for at in range(2):
+            for name, values in made(unit.index, at, unit.window).variables(BANDS).items():
+                np.testing.assert_array_equal(read[name].values[at, rows, cols], values)
+
+
+@few
+@given(st.data())
+def test_a_template_cut_off_anywhere_is_made_again(data):
+    """Whatever files of it are there, as long as the root is: the ledger comes last."""
+    with store_of() as (_, path), store_of() as (_, whole):
+        parts = sorted(p for p in path.iterdir() if p.is_dir() and p.name != "ledger")
+        for part in data.draw(st.sets(st.sampled_from(parts))):
+            shutil.rmtree(part)
+        shutil.rmtree(path / "ledger" / "units")
+        assert begun(str(path), PLAN) is None
+        prepare(str(path), PLAN)
+        assert files(path) == files(whole)
+
+
+def test_pieces_of_killed_writers_are_swept_away_in_the_end(tmp_path):
+    path = tmp_path / "out.zarr"
+    store = prepare(str(path), PLAN)
+    piece = path / "green" / "c" / "0" / "0.0123456789abcdef.partial"
+    piece.parent.mkdir(parents=True)
+    piece.write_bytes(b"half")
+    store.finish({"missing_items": [], "failed": []})
+    assert not piece.exists()
+
+
+def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    assert not store.is_finished()
+    for index in range(PLAN.unit_count):
+        do(store, index)
+    assert not store.is_finished()  # the run was cut off at its very end
+    store.finish({"missing_items": [], "failed": [{"unit": 1}]})
+    assert not store.is_finished()
+    store.finish({"missing_items": [], "failed": []})
+    assert store.is_finished()
+    store.mark(PLAN.unit(3), DONE_WITHOUT_ASSETS)
+    assert not store.is_finished()
+
+
+def test_dead_letters_are_the_failed_units_that_nobody_has_done_since(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    assert store.dead_letters() == []
+    do(store, 0)
+    store.finish({"missing_items": [], "failed": [{"unit": 1}, {"unit": 4}]})
+    assert store.dead_letters() == [1, 4]
+    do(store, 4)
+    assert store.dead_letters() == [1]
+
+
+def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    store.begin("gpu")
+    store.begin("cpu")  # nothing is done yet
+    do(store, 0)
+    store.begin("cpu")
+    with pytest.raises(StoreError, match=r"was begun on a CPU, and the workers generate on a GPU.*--out"):
+        store.begin("gpu")
+
+
+# Other plans
+
+
+def test_differences_show_the_old_before_the_new():
+    wanted = replace(PLAN, reach=3, scenes=(scene(3, offset=1000), scene(13)), model="1" * 64)
+    assert differences(PLAN.identity(), wanted.identity()) == [
+        "buffer: 2 -> 3",
+        "dates: 1 more (2020-04-13); 1 fewer (2020-04-08)",
+        "items: 1 more (S2A_33TWM_20200413_0_L2A); 1 fewer (S2A_33TWM_20200408_0_L2A); "
+        "1 with other files or another offset (S2A_33TWM_20200403_0_L2A)",
+        f"model: {'0' * 37}... -> {'1' * 37}...",
+    ]
+
+
+def test_another_plan_is_refused_with_the_difference(tmp_path):
+    path = str(tmp_path / "out.zarr")
+    prepare(path, PLAN)
+    with pytest.raises(StoreError, match=r"^.*out\.zarr was made with other settings.*\n  buffer: 2 -> 9$"):
+        check(path, replace(PLAN, reach=9))
+
+
+# Nobody is let down silently
+
+
+def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_path):
+    """In a process that may write files of no more than 300 bytes: a shard is larger."""
+    path = tmp_path / "out.zarr"
+    prepare(str(path), PLAN)
+    code = (
+        "import resource, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_store import *\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        f"store = Store({str(path)!r})\n"
+        "try:\n    do(store, 0)\n"
+        "except WriteError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "out.zarr refused a write (File too large); make room or give it rights" in done.stdout
+    store = Store(str(path))
+    assert not store.ledger().any()
+    assert not list(path.rglob("*.partial"))
+    do(store, 0)
+    assert store.ledger()[0] == DONE
+
+
+def test_only_failed_writes_are_named_so(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    wrong = replace(made(0, 0, PLAN.unit(0).window), provenance=np.zeros((3, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"."):
+        store.writer(PLAN, PLAN.unit(0))(0, wrong)
+    shutil.rmtree(tmp_path / "out.zarr")
+    with pytest.raises(WriteError, match="refused a write"):
+        store.mark(PLAN.unit(0), DONE)
+
+
+def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
+    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    with held(store.location):
+        names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
+    assert {"green", "provenance", "ledger", "time"} <= names
+
+
+# One run a store
+
+HOLD = (
+    "import sys, time; from cloudgan.lease import held\n"
+    "with held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+)
+
+
+@contextmanager
+def another_run(path: Path):
+    """A process that holds the lease of a store."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path):
+    path = tmp_path / "out.zarr"
+    with another_run(path) as process:
+        told = rf"another run is writing .*out\.zarr \(process {process.pid} on .*\); let it end, or give"
+        with pytest.raises(StoreError, match=told):
+            prepare(str(path), PLAN)
+        assert not path.exists()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        prepare(str(path), PLAN)  # at once
+    assert identity_of(str(path)) == PLAN.identity()
