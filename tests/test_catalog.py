@@ -384,7 +384,7 @@ def test_a_missing_file_is_told_with_the_remedy(tmp_path):
 
 def test_other_protocols_are_refused():
     with pytest.raises(CatalogError, match="neither http"):
-        walk("s3://bucket/catalog.json")
+        walk("ftp://host/catalog.json")
 
 
 @pytest.mark.parametrize(
