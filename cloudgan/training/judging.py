@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from cloudgan.scores import correlations, score
 from cloudgan.training import scores
 from cloudgan.training.data import Floats, Mask
 from cloudgan.training.samples import Sample
@@ -57,13 +58,5 @@ def row(group: str, samples: Sequence[Sample], product: Product, bands: Sequence
 
 
 def _scored(image: Floats, truth: Floats, mask: Mask, bands: Sequence[str]) -> dict[str, float]:
-    columns = scores.score(image, truth, mask).as_dict()
-    for i, band in enumerate(bands):
-        columns[f"pc {band}"] = _correlation(image[mask][:, i], truth[mask][:, i])
-    return columns
-
-
-def _correlation(a: Floats, b: Floats) -> float:
-    if a.std() == 0 or b.std() == 0:
-        return 0.0  # a flat image follows nothing
-    return float(np.corrcoef(a.astype(np.float64), b.astype(np.float64))[0, 1])
+    by_band = dict(zip(bands, correlations(image, truth, mask), strict=True))
+    return score(image, truth, mask).as_dict() | {f"pc {band}": pc for band, pc in by_band.items()}

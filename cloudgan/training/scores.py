@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cloudgan.errors import InputError
-from cloudgan.scores import DATA_RANGE, Floats, Mask, Scores, score
+from cloudgan.scores import Floats, Mask, Scores, score
 from cloudgan.training.samples import Sample
-
-__all__ = ["DATA_RANGE", "Declouder", "Scores", "as_it_is", "mean_colour", "mean_scores", "score"]
 
 Declouder = Callable[[Floats, Mask], Floats]
 """From a cloudy image, (height, width, bands), and what is hidden, to a declouded one."""

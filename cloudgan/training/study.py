@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from cloudgan.scores import correlations
 from cloudgan.training import simulation
 from cloudgan.training.data import Floats
 
@@ -48,10 +49,8 @@ def row(name: str, image: Floats, target: Floats, bands: Sequence[str]) -> dict[
     """
     ours, truth = _scaled(image), _scaled(target)
     error = float(np.mean((ours - truth) ** 2))
-    columns = {
-        f"PC_{name}_{_NAMES.get(band, band)}": _correlation(ours[..., i], truth[..., i])
-        for i, band in enumerate(bands)
-    }
+    by_band = correlations(image, target, np.ones(image.shape[:2], bool))  # scaling leaves them as they are
+    columns = {f"PC_{name}_{_NAMES.get(band, band)}": pc for band, pc in zip(bands, by_band, strict=True)}
     columns[f"PSNR_{name}"] = float(-10 * np.log10(max(error, 1e-12)))
     columns[f"SSIM_{name}"] = _ssim(ours, truth)
     return columns
@@ -61,12 +60,6 @@ def _scaled(image: Floats) -> NDArray[np.float64]:
     values = image.astype(np.float64)
     scaled: NDArray[np.float64] = (values / max(values.max(), 1e-6) + 1) / 2
     return scaled
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    if a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
 def _ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from cloudgan.errors import CloudganError, InputError
-from cloudgan.training import scores, temporal
+from cloudgan.scores import DATA_RANGE
+from cloudgan.training import temporal
 from cloudgan.training.data import BANDS, Floats
 from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.networks import TILE, discriminator
@@ -142,7 +143,7 @@ def _similarity(made: Any, truth: Any) -> Any:
     def mean(values: Any) -> Any:
         return tf.nn.avg_pool2d(values, 7, 2, "VALID")
 
-    c1, c2 = (0.01 * scores.DATA_RANGE) ** 2, (0.03 * scores.DATA_RANGE) ** 2
+    c1, c2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
     a, b = mean(made), mean(truth)
     aa, bb, ab = mean(made * made) - a * a, mean(truth * truth) - b * b, mean(made * truth) - a * b
     ssim = (2 * a * b + c1) * (2 * ab + c2) / ((a * a + b * b + c1) * (aa + bb + c2))
@@ -244,7 +245,7 @@ def train(
             "validation": _dates(validation),
         },
         "scores": {},
-        "scores_data_range": scores.DATA_RANGE,
+        "scores_data_range": DATA_RANGE,
         "seed": seed,
         "versions": {name: version(name) for name in ("keras", "tensorflow")}
         | {"python": platform.python_version()},

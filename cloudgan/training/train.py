@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from cloudgan.errors import InputError
+from cloudgan.scores import DATA_RANGE
 from cloudgan.training import judging, networks, pictures, scores, study
 from cloudgan.training.data import Floats, Imagery
 from cloudgan.training.export import contract, export_onnx
@@ -256,7 +257,7 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
         tiles = self._panel.validation
         self._product.load_weights(self._folder.best)
         per_group = judging.evaluate(tiles, judging.declouder(self._generate))
-        self._card |= {"steps": best["step"], "scores": per_group, "scores_data_range": scores.DATA_RANGE}
+        self._card |= {"steps": best["step"], "scores": per_group, "scores_data_range": DATA_RANGE}
         terms = contract(self._card, self._version, self._recipe.name, self._recipe.bands)
         checked = np.stack([samples[0].cloudy for samples in tiles.values()])
         export_onnx(self._product, self._folder.model, terms, checked)

@@ -280,24 +280,6 @@ def test_the_studys_validation_is_its_target_under_noise(fields):
     np.testing.assert_array_equal(noisy, study.validation_image(fields, ("green", "red", "nir"), seed=0))
 
 
-def test_scores_by_hand(rng):
-    truth = rng.uniform(0.05, 0.4, (40, 40, 3)).astype(np.float32)
-    mask = np.zeros((40, 40), bool)
-    mask[10:30, 10:30] = True
-    same = scores.score(truth, truth, mask)
-    assert (same.mae, same.ssim, same.sam) == pytest.approx((0, 1, 0), abs=0.05)
-    off = truth.copy()
-    off[mask] += 0.1
-    off[~mask] = 9  # outside the mask nothing counts but to the window of SSIM
-    found = scores.score(off, truth, mask)
-    assert found.mae == pytest.approx(0.1, abs=1e-6)
-    assert found.psnr == pytest.approx(20, abs=1e-3)
-    doubled = scores.score(2 * truth, truth, mask)
-    assert doubled.sam == pytest.approx(0, abs=0.05), "brightness is no angle"
-    with pytest.raises(InputError, match="no pixel"):
-        scores.score(truth, truth, np.zeros_like(mask))
-
-
 def test_the_trivial_baselines(rng):
     cloudy = rng.uniform(0.1, 0.2, (32, 32, 3)).astype(np.float32)
     hidden = np.zeros((32, 32), bool)

@@ -1,6 +1,6 @@
 """Draw `docs/images/clouds.png`: simulated and transplanted clouds over real fields, and real clouds below.
 
-    python docs/gallery.py ../shared/data docs/images/clouds.png
+    python benchmarks/clouds_gallery.py ../shared/data docs/images/clouds.png
 
 The imagery is read where it lies. Seeds are fixed: the same library draws the same picture.
 """
