@@ -7,7 +7,8 @@ from geotiff import write
 
 from cloudgan.errors import InputError
 from cloudgan.training import data
-from cloudgan.training.train import HELD_OUT
+
+HELD_OUT = ("33UUB", "MGRS-33TWM-east", "summer_102")  # by pipelines/train-single.toml
 
 
 @pytest.fixture
