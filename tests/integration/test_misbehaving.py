@@ -36,7 +36,7 @@ TELLS = {
     Fault.BUSY: "HTTP response code: 429",
     Fault.UNAVAILABLE: "HTTP response code: 503",
     Fault.HANG: "Operation too slow",
-    Fault.IGNORED_RANGE: "Range downloading not supported by this server",
+    # Fault.IGNORED_RANGE: at the second try GDAL only says that it does not recognise the file.
     Fault.EXPIRED: "HTTP response code: 403",
     Fault.REDIRECT: "Maximum (10) redirects followed",
 }
