@@ -65,11 +65,11 @@ def test_clouds_are_removed_without_a_store(demo):
 
 def test_a_generator_is_trained_on_a_folder_and_used(demo, tmp_path):
     rng = np.random.default_rng(0)
-    for name in ("here", "there"):
+    for name, west in (("here", 5e5), ("there", 6e5)):
         (tmp_path / name).mkdir()
         fields = np.kron(rng.integers(500, 4000, (3, 20, 20)), np.ones((1, 16, 16))).astype(np.uint16)
         profile = {"driver": "GTiff", "count": 3, "height": 320, "width": 320, "dtype": "uint16"}
-        frame = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 10, 10)}
+        frame = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(west, 5e6, 10, 10)}
         with rasterio.open(tmp_path / name / "clear.tif", "w", **profile, **frame) as file:
             file.write(fields)
             file.descriptions = ("B03", "B04", "B08")
