@@ -403,10 +403,12 @@ def test_a_killed_worker_costs_nothing(written, plan, generator, tmp_path):
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_goes_leaves_a_store_that_a_rerun_completes(demo, network64, tmp_path, blow):
     out = tmp_path / "out.zarr"
-    # Finer pixels make more of them, and little memory many units: some are left when the blow falls.
-    call = command(demo, network64, out, "--resolution", "2.5", "--memory", "0.7GB")
+    # Finer pixels make more of them, and little memory many units.
+    call = command(demo, network64, out, "--resolution", "4", "--memory", "0.7GB")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(call, **pipes, start_new_session=True) as process:
+    # Tests that run in the background of a shell are deaf to Ctrl-C, and so would their children be.
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(call, **pipes, **hears, start_new_session=True) as process:
         ledger = out / "ledger" / "units" / "c"
         deadline = time.monotonic() + 120
         while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
