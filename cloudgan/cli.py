@@ -265,12 +265,8 @@ def _executed(
         job = run.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
             with _progress(plan) as show:
-                report = run.execute(job, client, show, only=only)
-            if options.score:
-                with err.status("judging the generator on the cube itself"):
-                    report.score = selfscore.score(job, client)
-                target.finish(report.as_json())
-            return report
+                judge = selfscore.score if options.score else None
+                return run.execute(job, client, show, only=only, judge=judge)
         except KeyboardInterrupt:
             err.print("interrupted: what is done is kept; run the same command again to do the rest")
             raise typer.Exit(INTERRUPTED) from None
@@ -330,8 +326,10 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
             yield client
         return
     # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
-    dask.config.set({f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")})
-    with _workers_deaf_to_ctrl_c():
+    fuse = dask.config.set(
+        dict.fromkeys((f"distributed.worker.memory.{name}" for name in ("target", "spill", "pause")), False)
+    )
+    with fuse, _workers_deaf_to_ctrl_c():
         cluster = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -85,7 +85,7 @@ def evaluate(
 def print_score(score: Mapping[str, Any]) -> None:
     """Print what `selfscore.score` found, on stderr."""
     for reason in score["failed"]:
-        err.print(f"a block could not be scored: {reason}", style="yellow")
+        err.print(f"a piece could not be scored: {reason}", style="yellow")
     if score["methods"]:
         title = f"on clear ground of this cube under its own clouds: {score['pixels']:,} pixels"
         table = Table(title=f"{title}, {score['cases']} cases", title_justify="left")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import distributed
@@ -22,13 +22,15 @@ from cloudgan.attempts import Failed, outcomes
 from cloudgan.cube import Reader, foreign_drivers, open_cube, open_what_is_there
 from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
 from cloudgan.generator import Generator
-from cloudgan.grid import Grid
+from cloudgan.grid import Grid, Window
 from cloudgan.lease import Lease, held
 from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.signing import forget_signatures
 from cloudgan.storage import reason
 from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, Store, check
+
+T = TypeVar("T")
 
 GDAL_OPTIONS = {
     # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
@@ -83,6 +85,26 @@ class UnitDone:
     """Time spent reading, generating (with the rest of the array work) and writing."""
 
 
+def read_scenes(job: Job, target: Window, which: range) -> tuple[Scenes, tuple[str, ...]]:
+    """What generating a window takes: the window and what lies around it, in some of the plan's scenes.
+
+    Returns:
+        The scenes, and the ids of items that could not be read where the job allows for that.
+
+    Raises:
+        ReadError: An asset could not be read, and the job does not allow for it.
+    """
+    plan = job.plan
+    grid, sources = plan.read_grid(target), plan.scenes[which.start : which.stop]
+    missing: tuple[str, ...] = ()
+    if job.allow_missing:
+        cube, missing = open_what_is_there(sources, grid, plan.bands, reader=job.reader)
+    else:
+        cube = open_cube(sources, grid, plan.bands, reader=job.reader)
+    bands = tuple(cube[name].values for name in plan.bands)
+    return Scenes(grid.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube)), missing
+
+
 def process_unit(job: Job, index: int) -> UnitDone:
     """Read, decloud and write one unit, then enter it in the ledger; repeating it changes nothing.
 
@@ -92,16 +114,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
     """
     plan, unit = job.plan, job.plan.unit(index)
     started = time.perf_counter()
-    read = plan.read_grid(unit.target)
-    sources = plan.scenes[unit.scenes.start : unit.scenes.stop]
-    missing: tuple[str, ...] = ()
-    if job.allow_missing:
-        cube, missing = open_what_is_there(sources, read, plan.bands, reader=job.reader)
-    else:
-        cube = open_cube(sources, read, plan.bands, reader=job.reader)
-    bands = tuple(cube[name].values for name in plan.bands)
-    scenes = Scenes(read.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube))
-    del cube
+    scenes, missing = read_scenes(job, unit.target, unit.scenes)
     seconds = {"read": time.perf_counter() - started, "generate": 0.0, "write": 0.0}
     outside = plan.outside(unit.target)
     counts = np.zeros(len(Provenance), np.int64)
@@ -235,10 +248,18 @@ class _JobPlugin(WorkerPlugin):
         self.name = name
         self.job = job
         self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
+        self.added: list[str] = []
 
     def setup(self, worker: Any) -> None:
         for option, value in (self.options | _gdal_endpoint(os.environ)).items():
-            os.environ.setdefault(option, value)
+            if option not in os.environ:
+                os.environ[option] = value
+                self.added.append(option)
+
+    def teardown(self, worker: Any) -> None:
+        """A worker may be a thread of somebody's own process: leave its environment as it was."""
+        while self.added:
+            os.environ.pop(self.added.pop(), None)
 
 
 def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
@@ -261,17 +282,43 @@ def _device(plugin: str, dask_worker: Any) -> str:
     return brought.job.generator.runs_on
 
 
-def _on_worker(plugin: str, device: str, index: int) -> UnitDone | Failed:
+def _on_worker(work: Callable[[Job, int], T], plugin: str, device: str, index: int) -> T | Failed:
     try:
         job = _job(plugin)
         if job.generator.runs_on != device:
             raise ClusterError(
                 f"this worker generates on a {job.generator.runs_on}, the others on a {device}"
             )
-        return process_unit(job, index)
+        return work(job, index)
     except Exception as error:  # told as plain data: GDAL's own errors do not survive the way to the client
         forget_signatures()  # one of them may have been refused: the next try signs anew
         return Failed.of(error, distributed.get_worker().address)
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Workers that have been told of a job, all of one kind."""
+
+    client: distributed.Client
+    """Where they are."""
+    plugin: str
+    """The name under which they have the job."""
+    device: str
+    """What they generate on."""
+    check: Callable[[], None]
+    """Called every now and then while they work; what it raises ends the work."""
+
+    def outcomes(
+        self, work: Callable[[Job, int], T], indices: Iterable[int]
+    ) -> Iterator[tuple[int, T | Failed]]:
+        """What comes of numbered parts of the job, in the order of their ends; see `attempts.outcomes`.
+
+        Args:
+            work: From the job and a number to what came of it; a function of a module.
+            indices: The numbers.
+        """
+        task = partial(_on_worker, work, self.plugin, self.device)
+        return outcomes(self.client, task, indices, f"{self.plugin}-{work.__name__}", self.check)
 
 
 def execute(
@@ -280,6 +327,7 @@ def execute(
     on_progress: Callable[[Report], None] | None = None,
     *,
     only: Collection[int] | None = None,
+    judge: Callable[[Job, Workers], dict[str, Any]] | None = None,
 ) -> Report:
     """Do the units of a job that are not done yet.
 
@@ -291,6 +339,7 @@ def execute(
         client: Where the workers are.
         on_progress: Called with the report so far after every unit.
         only: Numbers of the units to do, if not all.
+        judge: Called at the end, while the workers are still there; what it finds is the report's score.
 
     Returns:
         The report; units that failed are named in it, and a rerun does just them.
@@ -306,12 +355,11 @@ def execute(
         report = Report.of_ledger(ledger)
         wanted = range(len(ledger)) if only is None else set(only)
         todo = [index for index in map(int, np.flatnonzero(ledger != DONE)) if index in wanted]
-        if todo:
-            with _brought(job, client) as plugin:
-                device = _device_of(client, plugin)
-                job.store.begin(device)
-                task = partial(_on_worker, plugin, device)
-                for index, outcome in outcomes(client, task, todo, plugin, partial(_check_lease, lease)):
+        if todo or judge:
+            with brought(job, client, partial(_check_lease, lease)) as workers:
+                if todo:
+                    job.store.begin(workers.device)
+                for index, outcome in workers.outcomes(process_unit, todo):
                     if isinstance(outcome, Failed):
                         report.failed[index] = DeadLetter.of(job.plan, index, outcome)
                     else:
@@ -319,6 +367,8 @@ def execute(
                     report.seconds = time.perf_counter() - started
                     if on_progress:
                         on_progress(report)
+                if judge:
+                    report.score = judge(job, workers)
         report.seconds = time.perf_counter() - started
         try:
             job.store.finish(report.as_json())
@@ -328,8 +378,20 @@ def execute(
 
 
 @contextmanager
-def _brought(job: Job, client: distributed.Client) -> Iterator[str]:
-    """Bring the job to the workers; the name under which they have it."""
+def brought(
+    job: Job, client: distributed.Client, check: Callable[[], None] = lambda: None
+) -> Iterator[Workers]:
+    """Bring a job to the workers of a client, for as long as the context lasts.
+
+    Args:
+        job: What they are to know.
+        client: Where they are.
+        check: See `Workers.check`.
+
+    Raises:
+        InputError: They are of different kinds.
+        ClusterError: They went away.
+    """
     # A name of this run alone: the scheduler may still hold a failed task of a run before.
     plugin = _JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
     for last in (False, False, True):
@@ -342,7 +404,7 @@ def _brought(job: Job, client: distributed.Client) -> Iterator[str]:
                     f"the workers cannot be told of the job ({reason(error)}); run the same command again"
                 ) from error
     try:
-        yield plugin.name
+        yield Workers(client, plugin.name, _device_of(client, plugin.name), check)
     finally:
         if client.status == "running":  # the scheduler may be gone, and with it the plugin
             with suppress(OSError):

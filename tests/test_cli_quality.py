@@ -29,7 +29,7 @@ def test_info_prints_the_card_of_a_model_that_ships(ask):
     for word in (
         "temporal",
         "cloudy:green",
-        "before:age",
+        "earlier:age",
         "256 pixels",
         "33TWM-west",
         "flanders-b",

@@ -38,6 +38,7 @@ def generator(
     normalisation: Normalisation = "batch",
     upsampling: Upsampling = "transposed",
     dropout: float = 0.5,
+    residual: bool = False,
     size: int | None = TILE,
 ) -> keras.Model:
     """The U-Net: cloudy planes to declouded bands.
@@ -50,10 +51,13 @@ def generator(
         upsampling: "transposed" convolutions are documented; "resize" (nearest neighbour, then a convolution)
             leaves no checkerboard.
         dropout: Share of features dropped in the first three decoder blocks while training.
+        residual: Whether what it makes is added to the first `bands` planes, not put in their place: what is
+            seen clearly then stays as it is from the first step on. Not as documented.
         size: Edge of the images in pixels, a multiple of 256, or None for any; the weights are the same.
 
     Returns:
-        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1].
+        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1]; a residual one
+        may reach beyond.
 
     Raises:
         InputError: An argument is out of range.
@@ -75,9 +79,13 @@ def generator(
         if level < _DROPPED and dropout > 0:
             x = layers.Dropout(dropout)(x)
         x = layers.ReLU()(layers.Concatenate()([x, skip]))
-    x = _doubled(x, bands, upsampling, normalisation)
+    x = _doubled(x, bands, upsampling, normalisation, "zeros" if residual else None)
     # In full precision, also where the rest is mixed.
-    outputs = layers.Activation("tanh", dtype="float32", name="scaled_bands")(x)
+    if residual:
+        # No tanh: a white cloud lies at its end, where no gradient would come through.
+        outputs = layers.Add(dtype="float32", name="scaled_bands")([inputs[..., :bands], x])
+    else:
+        outputs = layers.Activation("tanh", dtype="float32", name="scaled_bands")(x)
     return keras.Model(inputs, outputs, name="generator")
 
 
@@ -167,23 +175,23 @@ def _initial(normalisation: str) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-def _convolution(filters: int, strides: int, normalisation: str, size: int = 4) -> keras.layers.Layer:
-    return layers.Conv2D(
-        filters, size, strides=strides, padding="same", kernel_initializer=_initial(normalisation)
-    )
+def _convolution(
+    filters: int, strides: int, normalisation: str, size: int = 4, initial: str | None = None
+) -> keras.layers.Layer:
+    start = initial or _initial(normalisation)
+    return layers.Conv2D(filters, size, strides=strides, padding="same", kernel_initializer=start)
 
 
 def _halved(x: Any, filters: int, normalisation: str) -> Any:
     return _convolution(filters, 2, normalisation)(x)
 
 
-def _doubled(x: Any, filters: int, upsampling: str, normalisation: str) -> Any:
+def _doubled(x: Any, filters: int, upsampling: str, normalisation: str, initial: str | None = None) -> Any:
     if upsampling == "resize":
         x = layers.UpSampling2D(2, interpolation="nearest")(x)
-        return _convolution(filters, 1, normalisation, size=3)(x)
-    return layers.Conv2DTranspose(
-        filters, 4, strides=2, padding="same", kernel_initializer=_initial(normalisation)
-    )(x)
+        return _convolution(filters, 1, normalisation, 3, initial)(x)
+    start = initial or _initial(normalisation)
+    return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", kernel_initializer=start)(x)
 
 
 def _normalised(x: Any, normalisation: str) -> Any:

@@ -36,6 +36,8 @@ class Networks:
     """In the generator's decoder."""
     dropout: float = 0.5
     """In the first three decoder blocks, while training."""
+    residual: bool = False
+    """Whether the generator makes what is to be added to the cloudy image."""
     precision: Precision = "float32"
     """Of the arithmetic while training; last activations and losses are float32 in any case."""
 

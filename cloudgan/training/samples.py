@@ -9,10 +9,9 @@ from typing import cast
 import keras
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from cloudgan.errors import InputError
-from cloudgan.training import simulation
+from cloudgan.training import cloudscapes, simulation
 from cloudgan.training.augmentation import plain_stack, random_gain, random_transform, skewed_stack
 from cloudgan.training.data import BANDS, Floats, Imagery, Mask, Pair, Scene, enlarged
 from cloudgan.training.networks import TILE
@@ -99,17 +98,17 @@ class Sampler:
     def _under_sky(self, ground: Floats, rng: Generator) -> simulation.Clouded:
         shape = cast("tuple[int, int]", ground.shape[:2])
         if not self._skies or rng.random() < 0.65:
-            return simulation.clouded(ground, self.bands, simulation.random_sky(rng, shape))
+            return simulation.clouded(ground, self.bands, cloudscapes.random_sky(rng, shape))
         scene = self._skies[rng.integers(len(self._skies))]
         cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         cloud, shadow, look = (
             cut(np.zeros_like(scene.valid) if layer is None else layer)
             for layer in (scene.cloud, scene.shadow, scene.image)
         )
-        sky = simulation.transplanted(rng, cast("Mask", cloud), cast("Mask", shadow))
+        sky = cloudscapes.transplanted(rng, cast("Mask", cloud), cast("Mask", shadow))
         # Half the time with the real cloud's own pixels where it is thick enough to show nothing else.
         own = rng.random() < 0.5
-        real = _cloud_look(cast("Floats", look), cast("Mask", cloud)) if own else None
+        real = simulation.cloud_look(cast("Floats", look), cast("Mask", cloud)) if own else None
         return simulation.clouded(ground, self.bands, sky, real)
 
 
@@ -185,7 +184,7 @@ def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
     elif imagery.clear:
         scene = imagery.clear[0]
         name, ground, valid = scene.name, scene.image[cut], scene.valid[cut]
-        sky = simulation.random_sky(np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape))
+        sky = cloudscapes.random_sky(np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape))
         made = simulation.clouded(ground, recipe.bands, sky)
         images, hidden = (made.cloudy, ground), made.mask
     else:
@@ -232,10 +231,3 @@ def _covered(sampler: Sampler, scene: Scene, rng: Generator) -> Sample:
         if 0.05 < sample.hidden.mean() < 0.7:
             return sample
     return sample
-
-
-def _cloud_look(look: Floats, cloud: NDArray[np.bool_]) -> Floats:
-    """Real cloud everywhere: its own pixels inside, the mean of the cloud around its edge."""
-    if not cloud.any():
-        return look
-    return np.where(cloud[..., None], look, look[cloud].mean(axis=0)).astype(np.float32)

@@ -216,34 +216,6 @@ def cast(cloud: Floats, height: float, sun: tuple[float, float]) -> Floats:
     return np.clip(softened, 0, 1)
 
 
-def transplanted(
-    rng: Generator,
-    cloud: NDArray[np.bool_],
-    shadow: NDArray[np.bool_],
-    soften: float = 1.5,
-) -> Sky:
-    """A sky of real shapes: the cloud and the shadow class of a scene classification, with soft edges.
-
-    Args:
-        rng: Source of chance.
-        cloud: True under cloud, shape (height, width).
-        shadow: True in shadow, same shape.
-        soften: Standard deviation of the edge, in pixels.
-
-    Raises:
-        InputError: The masks differ in shape.
-    """
-    if cloud.shape != shadow.shape:
-        raise InputError(f"masks of cloud {cloud.shape} and shadow {shadow.shape} differ in shape")
-    # Grown by the blur first, so that what was classified as cloud stays opaque.
-    opacity = np.clip(1.6 * gaussian_filter(cloud.astype(np.float32), soften), 0, 1)
-    shade = rng.uniform(0.5, 0.95) * np.clip(1.6 * gaussian_filter(shadow.astype(np.float32), soften), 0, 1)
-    texture = fractal(rng, (cloud.shape[0], cloud.shape[1]), 6 * min(cloud.shape) / 256, 5)
-    thick = gaussian_filter(opacity, 4 * soften)
-    brightness = rng.uniform(0.4, 0.9) * (0.55 + 0.45 * thick) + 0.2 * (texture - 0.5)
-    return _trimmed(rng.uniform(0.9, 1.0) * opacity, shade, brightness, thin=False)
-
-
 def cloud_look(image: Floats, cloud: NDArray[np.bool_]) -> Floats:
     """What real cloud looks like everywhere, for `clouded`: its own pixels in its core, its mean around it.
 
@@ -316,14 +288,6 @@ def _moved(field: Floats, drift: tuple[float, float], seconds: float) -> Floats:
         return field
     moved: Floats = shift(field, offset, order=1, mode="nearest", prefilter=False)
     return moved
-
-
-def random_sky(rng: Generator, shape: tuple[int, int]) -> Sky:
-    """A sky of any kind, cover and sun, as they come over a year."""
-    kind = KINDS[rng.choice(len(KINDS), p=(0.3, 0.2, 0.5))]
-    cover = rng.beta(1.5, 2.5) if kind != "thin" else rng.uniform(0.3, 1.0)
-    sun = (rng.uniform(120, 200), rng.uniform(22, 65))
-    return sky(rng, shape, kind, float(cover), sun)
 
 
 def _ranked(noise: Floats) -> Floats:

@@ -120,9 +120,7 @@ def build(recipe: Recipe) -> Pix2Pix:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(how.precision)
     try:
-        unet = networks.generator(
-            bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, how.size
-        )
+        unet = _generator(recipe, how.size)
         judge = networks.discriminator(bands, bands, how.width, how.judge_normalisation, how.size)
         model = Pix2Pix(
             seeing_reflectance(unet, recipe.scaling),
@@ -140,9 +138,15 @@ def build(recipe: Recipe) -> Pix2Pix:
 
 def product_of(recipe: Recipe) -> keras.Model:
     """The generator to judge and to ship, in float32: reflectance to reflectance, for images of any size."""
-    bands, how = len(recipe.bands), recipe.networks
-    unet = networks.generator(bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, None)
+    unet = _generator(recipe, size=None)
     return giving_reflectance(seeing_reflectance(unet, recipe.scaling), recipe.scaling)
+
+
+def _generator(recipe: Recipe, size: int | None) -> keras.Model:
+    bands, how = len(recipe.bands), recipe.networks
+    return networks.generator(
+        bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, how.residual, size
+    )
 
 
 def _panel(recipe: Recipe, training: Imagery, held_out: Imagery) -> Panel:

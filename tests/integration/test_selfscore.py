@@ -18,7 +18,7 @@ from cloudgan.dates import DateRange
 from cloudgan.evaluation import Unit
 from cloudgan.generator import Generator
 from cloudgan.planning import plan_run
-from cloudgan.run import Job
+from cloudgan.run import Job, brought
 from cloudgan.store import Store
 
 SPAN = DateRange.parse("2020-05")
@@ -45,18 +45,19 @@ def job(demo, network) -> Job:
 
 
 def test_a_rerun_judges_the_same_blocks_and_gets_the_same_numbers(job, client):
-    found = selfscore.score(job, client)
-    assert found == selfscore.score(job, client)
-    assert found["blocks"] == selfscore.BLOCKS
+    with brought(job, client) as workers:
+        found = selfscore.score(job, workers)
+        assert found == selfscore.score(job, workers)
+    assert found["pieces"] == selfscore.PIECES
     assert found["failed"] == []
     assert set(found["methods"]) == {*PLAIN, *ALIGNED, "mean"}
     assert found["pixels"] > 1000
 
 
 def test_the_sample_lies_in_the_store_and_follows_the_plan(job):
-    blocks = selfscore.sample(job.plan)
-    assert 1 <= len(blocks) <= selfscore.BLOCKS
-    assert all(job.plan.grid.window.contains(block) for block in blocks)
+    pieces = selfscore.sample(job.plan)
+    assert 1 <= len(pieces) <= selfscore.PIECES
+    assert all(job.plan.grid.window.contains(piece.window) for piece in pieces)
     others = {selfscore.sample(replace(job.plan, reach=reach)) for reach in range(1, 6)}
     assert len(others) > 1
 
@@ -72,8 +73,10 @@ def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, clien
         )
         for scene in job.plan.scenes
     )
-    found = selfscore.score(replace(job, plan=replace(job.plan, scenes=scenes)), client)
-    assert len(found["failed"]) == found["blocks"]
+    lost = replace(job, plan=replace(job.plan, scenes=scenes))
+    with brought(lost, client) as workers:
+        found = selfscore.score(lost, workers)
+    assert len(found["failed"]) == found["pieces"]
     assert "/no/such.tif" in found["failed"][0]
     assert found["verdict"].startswith("mean could not be scored: ")
     assert found["methods"] == {}
