@@ -56,7 +56,7 @@ def generator(
         size: Edge of the images in pixels, a multiple of 256, or None for any; the weights are the same.
 
     Returns:
-        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1]; a residual one
+        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1]; residual ones
         may reach beyond.
 
     Raises:
