@@ -54,6 +54,8 @@ class Contract:
     """Output bands in order, reflectance."""
     tile: int
     """Edge of a tile in pixels."""
+    foretells: bool = False
+    """Whether a last output plane foretells the absolute error of the bands, reflectance, mean over them."""
     training: dict[str, Any] = field(default_factory=dict)
     """How the model was trained and what it scored: the model card."""
 
@@ -83,6 +85,7 @@ class Contract:
                 planes=tuple(raw["planes"]),
                 bands=tuple(raw["bands"]),
                 tile=int(raw["tile"]),
+                foretells=bool(raw.get("foretells", False)),
                 training=dict(raw.get("training", {})),
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -97,6 +100,11 @@ class Contract:
                 f"{list(contract.bands)}, which cloudgan cannot supply; {remedy}"
             )
         return contract
+
+    @property
+    def outputs(self) -> int:
+        """Planes that come out."""
+        return len(self.bands) + self.foretells
 
     @property
     def input_bands(self) -> tuple[str, ...]:
@@ -177,7 +185,8 @@ class Generator:
             planes: Shape (batch, planes, tile, tile), float32, in the contract's order and units.
 
         Returns:
-            Reflectance, shape (batch, bands, tile, tile), float32.
+            Reflectance, shape (batch, bands, tile, tile), float32; where the contract `foretells`, with
+            one plane more.
         """
         session = _session(self)
         size = self.batch
@@ -194,7 +203,7 @@ class Generator:
             (result,) = session.run(None, {session.get_inputs()[0].name: planes})
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise GeneratorError(f"the model {name} failed ({_first_line(error)}); is it sound?") from error
-        wanted = (len(planes), len(self.contract.bands), tile, tile)
+        wanted = (len(planes), self.contract.outputs, tile, tile)
         if result.shape != wanted:
             raise GeneratorError(
                 f"the model {name} gave an array of shape {result.shape}, where {wanted} was promised; "
@@ -250,7 +259,7 @@ def _check_shapes(session: ort.InferenceSession, contract: Contract, path: Path)
     tile = contract.tile
     for kind, values, depth in (
         ("input", session.get_inputs(), len(contract.planes)),
-        ("output", session.get_outputs(), len(contract.bands)),
+        ("output", session.get_outputs(), contract.outputs),
     ):
         wanted = [depth, tile, tile]
         if len(values) != 1 or list(values[0].shape[1:]) != wanted or values[0].type != "tensor(float)":

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
 NO_SPREAD = 65535
-"""Spread where no two tiles overlap, or nothing was generated."""
+"""Spread where nothing was generated, or where nothing is known of it."""
 QUALITY_DTYPES: dict[str, np.dtype[Any]] = {
     "provenance": np.dtype(np.uint8),
     "days_before": np.dtype(np.uint16),
@@ -109,8 +109,9 @@ class Declouded:
     days_after: NDArray[np.uint16]
     """Days to the nearest clear look after, likewise."""
     spread: NDArray[np.uint16]
-    """Largest minus smallest prediction of the overlapping tiles, mean over bands, x 10000; `NO_SPREAD` where
-    observed or seen by one tile alone; shape (y, x)."""
+    """How far off a generated pixel is likely to be, mean over bands, x 10000; `NO_SPREAD` where observed;
+    shape (y, x). It is the error that the generator foretells; of one that does not, the largest minus the
+    smallest prediction of overlapping tiles, and `NO_SPREAD` where a tile is alone."""
 
     def clipped(self, outside: NDArray[np.bool_]) -> Declouded:
         """The same date without data where `outside`, shape (y, x)."""
@@ -311,9 +312,9 @@ def _declouded_date(
     provenance[hidden] = Provenance.GENERATED
     spread = np.full(target.shape, NO_SPREAD, np.uint16)
     if hidden.any():
-        generated, disagreement = _generate(date, target, hidden, generator, tiling, pool)
+        generated, doubt = _generate(date, target, hidden, generator, tiling, pool)
         bands = feathered(bands, generated, weight)
-        np.copyto(spread, disagreement, where=hidden)
+        np.copyto(spread, doubt, where=hidden)
     generated_pixels = provenance == Provenance.GENERATED
     ages = [
         np.where(
@@ -338,8 +339,10 @@ def _generate(
         Reflectance of shape (band, y, x), meaningful where hidden, and the spread of shape (y, x).
     """
     contract = generator.contract
-    total = np.zeros((len(contract.bands), *target.shape), np.float32)
-    lowest, highest = np.full_like(total, np.inf), np.full_like(total, -np.inf)
+    total = np.zeros((contract.outputs, *target.shape), np.float32)
+    lowest, highest = (
+        np.full((len(contract.bands), *target.shape), limit, np.float32) for limit in (np.inf, -np.inf)
+    )
     tiles_over = np.zeros(target.shape, np.uint8)
     weights = tiling.weights()
 
@@ -360,14 +363,21 @@ def _generate(
         there, here = inner.slices_in(target), inner.slices_in(tile)
         part = prediction[:, *here]
         total[:, *there] += weights[here] * part
-        np.minimum(lowest[:, *there], part, out=lowest[:, *there])
-        np.maximum(highest[:, *there], part, out=highest[:, *there])
-        tiles_over[there] += 1
+        if not contract.foretells:
+            np.minimum(lowest[:, *there], part, out=lowest[:, *there])
+            np.maximum(highest[:, *there], part, out=highest[:, *there])
+            tiles_over[there] += 1
+    if contract.foretells:
+        return total[:-1], _as_spread(total[-1])
     overlapping = tiles_over > 1
     spread = np.full(target.shape, NO_SPREAD, np.uint16)
-    disagreement = (highest - lowest)[:, overlapping].mean(axis=0) / REFLECTANCE_SCALE
-    spread[overlapping] = np.clip(np.rint(disagreement), 0, NO_SPREAD - 1)
+    spread[overlapping] = _as_spread((highest - lowest)[:, overlapping].mean(axis=0))
     return total, spread
+
+
+def _as_spread(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
+    numbers: NDArray[np.float32] = np.clip(np.rint(reflectance / REFLECTANCE_SCALE), 0, NO_SPREAD - 1)
+    return numbers.astype(np.uint16)
 
 
 def remove_clouds(

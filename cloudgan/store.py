@@ -472,6 +472,11 @@ def _variables(plan: Plan) -> dict[str, dict[str, Any]]:
         | ({"wavelength_nm": _COMMON_NAMES[name]} if name in _COMMON_NAMES else {})
         for name in plan.contract.bands
     }
+    doubt = (
+        "absolute error that the generator foretells, mean over bands"
+        if plan.contract.foretells
+        else "largest minus smallest prediction of overlapping tiles, mean over bands"
+    )
     days = "days from this date to the nearest clear look {} it, 0 where observed, {} where there is none"
     return bands | {
         "provenance": {
@@ -495,7 +500,7 @@ def _variables(plan: Plan) -> dict[str, dict[str, Any]]:
             "units": "1",
             "scale_factor": REFLECTANCE_SCALE,
             "add_offset": 0.0,
-            "long_name": "largest minus smallest prediction of overlapping tiles, mean over bands",
+            "long_name": doubt,
         },
     }
 

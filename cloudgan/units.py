@@ -200,7 +200,7 @@ def memory_of_unit(shape: tuple[int, int], times: int, contract: Contract, tilin
     bands = len(contract.input_bands)
     held = 2 * bands + 1 + 1 + 2 + 4
     passing = 4 + 16  # indices while the looks are found, of all dates; distances of one date
-    one_date = 4 * 5 * len(contract.bands) + 32
+    one_date = 4 * 5 * contract.outputs + 32
     return _SESSION_BYTES + read * (times * (held + 4) + passing + one_date)
 
 

@@ -205,6 +205,7 @@ def test_a_model_whose_contract_is_no_json_is_refused(tmp_path):
         ({"planes": ["cloudy:green"] * 4}, "input", 4, 32),
         ({"bands": ["green", "red"]}, "output", 2, 32),
         ({"tile": 64}, "input", 3, 64),
+        ({"foretells": True}, "output", 4, 32),
     ],
 )
 def test_shapes_that_belie_the_contract_are_refused(tmp_path, change, kind, depth, tile):

@@ -339,6 +339,19 @@ def test_a_band_without_data_is_not_feathered_with_its_zero(pointwise):
     assert date.bands[:, 12, 7] == pytest.approx([*observed_and_generated, mean * 1.5], abs=1)
 
 
+def test_a_generator_may_foretell_its_error(tmp_path, pointwise):
+    path = write_network(tmp_path / "foretelling.onnx", reach=0, foretells=True)
+    scenes, target = scenes_for(AREA, 24), AREA
+    plain, told = (decloud(scenes, target, one) for one in (pointwise, Generator.load(path)))
+    rows, cols = target.slices_in(scenes.window)
+    for at, (date, without) in enumerate(zip(told, plain, strict=True)):
+        np.testing.assert_array_equal(date.bands, without.bands)
+        generated = date.provenance == Provenance.GENERATED
+        own = np.mean([band[at, rows, cols] for band in scenes.bands], axis=0) / 10
+        assert date.spread[generated] == pytest.approx(own[generated], abs=1)
+        assert (date.spread[~generated] == NO_SPREAD).all()
+
+
 def test_the_darkest_generated_value_is_not_no_data(tmp_path):
     zero = Generator.load(write_network(tmp_path / "zero.onnx", planes=["before:age"], reach=0))
     target = Window(0, 0, 8, 8)

@@ -77,7 +77,8 @@ def export_onnx(
         GeneratorError: The exported model strays from Keras by more than `TOLERANCE`.
     """
     depth = model.input_shape[-1], model.output_shape[-1]
-    if depth != (len(contract["planes"]), len(contract["bands"])):
+    outputs = len(contract["bands"]) + bool(contract.get("foretells"))
+    if depth != (len(contract["planes"]), outputs):
         raise InputError(
             f"the contract names {contract['planes']} and {contract['bands']}, the model takes {depth}"
         )

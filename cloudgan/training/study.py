@@ -3,6 +3,9 @@
 Each image is divided by its own maximum and carried into [0.5, 1], which halves every difference (6 dB of
 PSNR); SSIM takes the range 2, as scikit-image does for floats that come without one; and the validation image
 is the training target itself under Perlin noise. What this flatters, `judging` tells straight.
+
+Its targets are clear throughout. Where ours has a cloud of its own there is no truth, and nothing is
+measured: one such pixel would set the maximum by which all others are divided.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from scipy.ndimage import uniform_filter
 
 from cloudgan.scores import correlations
 from cloudgan.training import simulation
-from cloudgan.training.data import Floats
+from cloudgan.training.data import Floats, Mask
 
 _NAMES = {"green": "Green", "red": "Red", "nir": "NIR", "blue": "Blue"}
 _SSIM_RANGE = 2.0
@@ -38,32 +41,33 @@ def validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
     return simulation.clouded(clear, bands, sky).cloudy
 
 
-def row(name: str, image: Floats, target: Floats, bands: Sequence[str]) -> dict[str, float]:
+def row(name: str, image: Floats, target: Floats, valid: Mask, bands: Sequence[str]) -> dict[str, float]:
     """The study's columns for one image, such as `PC_train_NIR`, `PSNR_train` and `SSIM_train`.
 
     Args:
         name: "train" or "val".
         image: Generated reflectance, shape (height, width, bands).
         target: The truth, same shape.
+        valid: Where it is one, shape (height, width).
         bands: Their names.
     """
-    ours, truth = _scaled(image), _scaled(target)
-    error = float(np.mean((ours - truth) ** 2))
-    by_band = correlations(image, target, np.ones(image.shape[:2], bool))  # scaling leaves them as they are
+    ours, truth = _scaled(image, valid), _scaled(target, valid)
+    error = float(np.mean((ours - truth)[valid] ** 2))
+    by_band = correlations(image, target, valid)  # scaling leaves them as they are
     columns = {f"PC_{name}_{_NAMES.get(band, band)}": pc for band, pc in zip(bands, by_band, strict=True)}
     columns[f"PSNR_{name}"] = float(-10 * np.log10(max(error, 1e-12)))
-    columns[f"SSIM_{name}"] = _ssim(ours, truth)
+    columns[f"SSIM_{name}"] = _ssim(ours, truth, valid)
     return columns
 
 
-def _scaled(image: Floats) -> NDArray[np.float64]:
-    values = image.astype(np.float64)
+def _scaled(image: Floats, valid: Mask) -> NDArray[np.float64]:
+    values = np.where(valid[..., None], image, 0).astype(np.float64)  # alike in both where there is no truth
     scaled: NDArray[np.float64] = (values / max(values.max(), 1e-6) + 1) / 2
     return scaled
 
 
-def _ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """As scikit-image's default: square window, sample covariance, no borders, mean over bands."""
+def _ssim(a: NDArray[np.float64], b: NDArray[np.float64], valid: Mask) -> float:
+    """As scikit-image's default: square window, sample covariance, no borders, mean over bands and pixels."""
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         averaged: NDArray[np.float64] = uniform_filter(values, (_SSIM_WINDOW, _SSIM_WINDOW, 0))
@@ -79,4 +83,5 @@ def _ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
     )
     edge = _SSIM_WINDOW // 2
-    return float(ssim[edge:-edge, edge:-edge].mean())
+    inner = np.s_[edge:-edge, edge:-edge]
+    return float(ssim[inner][valid[inner]].mean())

@@ -329,7 +329,8 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
         size: Edge of the tile, or None for any multiple of 16.
 
     Returns:
-        A model from planes, NHWC, in the units of the contract, to reflectance.
+        A model from planes, NHWC, in the units of the contract, to reflectance, and in a last plane the mean
+        absolute error that it foretells of it.
     """
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
     # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
@@ -340,9 +341,37 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
     slopes = Regress(name="regress")(half, trusted, agreed, terms)
     p = Prepare(name="prepare")(inputs)
     aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, known[:, :1], slopes)
-    change = _unet(fine, wide, width)
-    outputs = Combine(name="combine")(p, aligned, share, colour, change)
+    x = _unet(fine, wide, width)
+    change = layers.Conv2D(_BANDS + LOOKS, 3, padding="same", kernel_initializer="zeros", name="change")(x)
+    made = Combine(name="combine")(p, aligned, share, colour, change)
+    doubt = Doubt(name="doubt")(p, aligned, share, made, x)
+    doubt = layers.Conv2D(width, 1, activation="relu", name="doubt_features")(doubt)
+    # What is foretold is never nothing: a thousandth at the least.
+    doubt = layers.Conv2D(1, 1, name="doubt_size", bias_initializer=keras.initializers.Constant(-1.0))(doubt)
+    outputs = layers.Concatenate(name="declouded")([made, Foretold(name="foretold")(doubt)])
     return keras.Model(inputs, outputs, name="temporal")
+
+
+@register
+class Doubt(keras.layers.Layer):  # type: ignore[misc]
+    """Why a pixel may be wrong: looks that differ, looks far away in time, and ground unlike others."""
+
+    def call(self, p: dict[str, Any], aligned: Any, share: Any, made: Any, x: Any) -> Any:
+        """Features, those of the U-Net among them, bands last; no gradient goes back through them."""
+        mean = ops.sum(share * aligned, axis=1, keepdims=True)
+        apart = ops.sum(share * ops.abs(aligned - mean), axis=1)
+        age = ops.sum(share * p["age"], axis=1) / 30
+        parts = [20 * apart, age, p["some"], p["mask"], 4 * _first(made), _first(x)]
+        return ops.stop_gradient(_last(ops.concatenate(parts, axis=1)))
+
+
+@register
+class Foretold(keras.layers.Layer):  # type: ignore[misc]
+    """An error of about a hundredth, and above a thousandth."""
+
+    def call(self, x: Any) -> Any:
+        """Of a tensor of any shape."""
+        return 0.001 + 0.02 * ops.softplus(x)
 
 
 def _conv(x: Any, filters: int, size: int = 3, strides: int = 1, active: bool = True, **kwargs: Any) -> Any:
@@ -389,7 +418,7 @@ def _kinds_and_trust(half: dict[str, Any], classes: int) -> tuple[Any, Any]:
 
 
 def _unet(fine: Any, wide: Any, width: int) -> Any:
-    """The residual U-Net; `wide` are features at half resolution."""
+    """The body of the residual U-Net; `wide` are features at half resolution."""
     widths = (width, 2 * width, 3 * width, 4 * width, 6 * width)
     skips = []
     x = _conv(_conv(fine, widths[0], 1), widths[0])
@@ -402,4 +431,4 @@ def _unet(fine: Any, wide: Any, width: int) -> Any:
         x = _conv(x, filters)  # thinned before it grows: half the work
         x = layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _conv(layers.Concatenate()([x, skip]), filters)
-    return layers.Conv2D(_BANDS + LOOKS, 3, padding="same", kernel_initializer="zeros", name="change")(x)
+    return x

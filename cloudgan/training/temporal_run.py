@@ -30,6 +30,7 @@ from cloudgan.training.series import DEPTH, HELD_OUT, PLANES, Sampler, Series, b
 log = logging.getLogger(__name__)
 
 _CONDITIONS = 7  # planes that the discriminator sees beside the image
+_DOUBT = 0.01  # weight of what is foretold: its own layers alone learn from it, and no gradient is clipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Trainer:
         """One step on a batch; returns the loss and the weighted absolute error."""
         recipe = self.recipe
         with tf.GradientTape() as tape:
-            made = self.model(planes, training=True)
+            made, foretold = tf.split(self.model(planes, training=True), [len(BANDS), 1], axis=-1)
             loss, error = losses(recipe, made, truth, weight)
+            loss = loss + _DOUBT * unforeseen(foretold, made, truth, weight)
             if self.judge is not None:
                 # What has no truth is alike in both.
                 shown = tf.where(weight >= 1, made, truth)
@@ -135,6 +137,14 @@ def losses(recipe: Recipe, made: Any, truth: Any, weight: Any) -> tuple[Any, Any
         + recipe.angle * turned
     )
     return loss, tf.reduce_sum(tf.abs(error) * hidden) / (3 * tf.reduce_sum(hidden) + 1e-3)
+
+
+def unforeseen(foretold: Any, made: Any, truth: Any, weight: Any) -> Any:
+    """How badly a foretold error tells the real one of hidden pixels: Laplace's negative log-likelihood."""
+    hidden = tf.cast(weight >= 1, tf.float32)
+    error = tf.stop_gradient(tf.reduce_mean(tf.abs(made - truth), axis=-1, keepdims=True))
+    surprise = tf.math.log(foretold) + error / foretold
+    return tf.reduce_sum(surprise * hidden) / (tf.reduce_sum(hidden) + 1e-3)
 
 
 def _similarity(made: Any, truth: Any) -> Any:
@@ -233,8 +243,8 @@ def train(
     training, validation = split(every or read_all(data_dir), held_out)
     trainer = Trainer(recipe)
     if start is not None:
-        trainer.model.load_weights(start)
-        trainer.averaged.load_weights(start)
+        for model in (trainer.model, trainer.averaged):
+            model.load_weights(start)
     held = validation_batches(validation, seed)
     card: dict[str, Any] = {
         "recipe": {"name": "temporal", **asdict(recipe)},
@@ -303,7 +313,8 @@ def _watch(
 
 
 def _apply(model: keras.Model, planes: Floats) -> Floats:
-    return np.concatenate([np.asarray(model(part[None], training=False)) for part in planes])
+    made = [np.asarray(model(part[None], training=False)) for part in planes]
+    return np.concatenate(made)[..., : len(BANDS)]
 
 
 def _export(
@@ -327,7 +338,7 @@ def export(weights: list[Any], path: Path, card: dict[str, Any], samples: Floats
     fixed.set_weights(weights)
     grow = TILE - samples.shape[1]
     tiles = np.pad(samples, ((0, 0), (0, grow), (0, grow), (0, 0)), mode="wrap")
-    terms = contract(card, model_version, "temporal") | {"planes": list(PLANES)}
+    terms = contract(card, model_version, "temporal") | {"planes": list(PLANES), "foretells": True}
     export_onnx(fixed, path, terms, tiles)
 
 

@@ -62,10 +62,10 @@ class Panel:
         held_out = [sample for samples in self.validation.values() for sample in samples]
         columns |= judging.row("validation", held_out, product, recipe.bands)
         if self.study is not None:
-            clear = self.study.clear
+            clear, valid = self.study.clear, self.study.hidden | self.study.observed
             noisy = study.validation_image(clear, recipe.bands, recipe.seed)
             for name, image in (("train", self.study.cloudy), ("val", noisy)):
-                columns |= study.row(name, product(image[None])[0], clear, recipe.bands)
+                columns |= study.row(name, product(image[None])[0], clear, valid, recipe.bands)
         return columns
 
 

@@ -106,7 +106,7 @@ def inputs(rng, size=128):
 def test_it_starts_at_the_aligned_looks(rng, untrained):
     x, target = inputs(rng)
     hidden = x[0, :, :, 3] == 1
-    error = np.abs(np.asarray(untrained(x))[0] - target)[hidden]
+    error = np.abs(np.asarray(untrained(x))[0, ..., :3] - target)[hidden]
     assert error.mean() < 0.006  # the looks themselves are 0.01 and 0.02 away
 
 
@@ -114,7 +114,7 @@ def test_clouds_under_the_mask_do_not_move_the_alignment(rng, untrained):
     x, _ = inputs(rng)
     first = np.asarray(untrained(x))
     x[0, 40:80, 40:80, :3] = 0.2
-    np.testing.assert_allclose(first, np.asarray(untrained(x)), atol=1e-5)
+    np.testing.assert_allclose(first[..., :3], np.asarray(untrained(x))[..., :3], atol=1e-5)
 
 
 @pytest.mark.parametrize("gone", [slice(4, 8), slice(AFTER, AFTER + 4), slice(4, None)])
@@ -157,8 +157,9 @@ def test_a_run_exports_a_model_that_serving_loads(tmp_path, rng):
     generator = Generator.load(path)
     assert generator.contract.planes == PLANES
     assert generator.contract.name == "temporal"
+    assert generator.contract.foretells
     x, _ = inputs(rng, 256)
-    assert generator(np.ascontiguousarray(np.moveaxis(x, -1, 1))).shape == (1, 3, 256, 256)
+    assert generator(np.ascontiguousarray(np.moveaxis(x, -1, 1))).shape == (1, 4, 256, 256)
     with pytest.raises(InputError, match="already"):
         temporal_run.train(tmp_path, tmp_path / "run", 0.001, recipe, held_out=["there"], every=every)
 
@@ -172,6 +173,34 @@ def test_a_step_lowers_the_error_on_what_it_sees(rng):
     first = float(trainer.step(x, truth, weight)[0])
     later = [float(trainer.step(x, truth, weight)[0]) for _ in range(40)]
     assert min(later) < 0.9 * first
+
+
+def test_what_is_foretold_is_best_where_it_is_the_error_of_hidden_pixels():
+    truth = np.full((1, 8, 8, 3), 0.2, np.float32)
+    made = truth + np.array([0.01, 0.02, 0.03], np.float32)  # 0.02 in the mean
+    weight = np.zeros((1, 8, 8, 1), np.float32)
+    weight[:, :4] = 1
+    made[:, 4:] += 0.5  # seen, and of no concern
+
+    def surprise(size):
+        return float(temporal_run.unforeseen(np.full((1, 8, 8, 1), size, np.float32), made, truth, weight))
+
+    assert surprise(0.02) < min(surprise(0.017), surprise(0.023))
+
+
+def test_what_is_foretold_teaches_the_bands_nothing(rng, untrained):
+    x, target = inputs(rng, 64)
+    with tf.GradientTape() as tape:
+        made, foretold = tf.split(untrained(x), [3, 1], axis=-1)
+        loss = temporal_run.unforeseen(foretold, made, target[None].astype(np.float32), x[..., 3:4])
+    learning = {
+        variable.path.split("/")[0]
+        for variable, gradient in zip(
+            untrained.trainable_variables, tape.gradient(loss, untrained.trainable_variables), strict=True
+        )
+        if gradient is not None and np.abs(gradient).max() > 0
+    }
+    assert learning == {"doubt_features", "doubt_size"}
 
 
 def test_regions_are_held_out_whole(rng):

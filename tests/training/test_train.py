@@ -260,17 +260,26 @@ def write_geotiff(path, image):
 
 
 def test_the_studys_measure_by_hand(fields):
-    image = fields[:64, :64]
-    same = study.row("val", image, image, ("green", "red", "nir"))
+    image, bands, valid = fields[:64, :64], ("green", "red", "nir"), np.ones((64, 64), bool)
+    same = study.row("val", image, image, valid, bands)
     assert same["SSIM_val"] == pytest.approx(1)
     assert same["PC_val_NIR"] == pytest.approx(1)
     # Twice as bright is the same to it, since each image is divided by its own maximum.
-    assert study.row("val", 2 * image, image, ("green", "red", "nir"))["PSNR_val"] == pytest.approx(120)
+    assert study.row("val", 2 * image, image, valid, bands)["PSNR_val"] == pytest.approx(120)
     # An error of a tenth of the maximum counts half: 26 dB instead of 20.
     flat = np.ones((64, 64, 3), np.float32)
     off = 0.9 * flat
     off[0, 0] = 1.0
-    assert study.row("val", off, flat, ("green", "red", "nir"))["PSNR_val"] == pytest.approx(26.02, abs=0.01)
+    assert study.row("val", off, flat, valid, bands)["PSNR_val"] == pytest.approx(26.02, abs=0.01)
+
+
+def test_a_cloud_in_the_studys_target_is_not_measured(fields, rng):
+    target, image = fields[:64, :64].copy(), rng.uniform(0, 0.5, (64, 64, 3)).astype(np.float32)
+    valid, bands = np.ones((64, 64), bool), ("green", "red", "nir")
+    valid[10:20, 30:40] = False
+    wanted = study.row("val", np.where(valid[..., None], image, 0), target, valid, bands)
+    target[~valid] = 1.8
+    assert study.row("val", image, target, valid, bands) == wanted
 
 
 def test_the_studys_validation_is_its_target_under_noise(fields):
