@@ -101,12 +101,14 @@ class Samples:
     """Share of real pairs, where there are any; the others are simulated."""
     jitter: float = 0.1
     """Spread of the random gain on clear ground, see `augmentation.random_gain`."""
+    glints: int = 0
+    """Bright pixels put on the observed ground of each image, see `samples.glinting`."""
     observed_weight: float = 1.0
     """How much a pixel under clear sky counts in the error, against 1 for a hidden one."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.real <= 1 and self.jitter >= 0 and self.observed_weight >= 0):
-            raise InputError("real lies in [0, 1], jitter and observed_weight are not negative")
+        if not (0 <= self.real <= 1 and min(self.jitter, self.glints, self.observed_weight) >= 0):
+            raise InputError("real lies in [0, 1], jitter, glints and observed_weight are not negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import keras
@@ -45,7 +45,12 @@ class Sampler:
     """Draws samples from imagery; what it draws depends on the imagery and the generator given alone."""
 
     def __init__(
-        self, imagery: Imagery, bands: tuple[str, ...] = BANDS, jitter: float = 0.1, size: int = TILE
+        self,
+        imagery: Imagery,
+        bands: tuple[str, ...] = BANDS,
+        jitter: float = 0.1,
+        size: int = TILE,
+        glints: int = 0,
     ) -> None:
         """Prepare to draw.
 
@@ -54,13 +59,14 @@ class Sampler:
             bands: Their bands.
             jitter: Spread of the random gain on clear ground.
             size: Edge of a sample in pixels.
+            glints: See `glinting`.
 
         Raises:
             InputError: There is no clear ground.
         """
         if not imagery.clear:
             raise InputError("no clear scenes to train on or to validate on")
-        self.bands, self.jitter, self.size = bands, jitter, size
+        self.bands, self.jitter, self.size, self.glints = bands, jitter, size, glints
         self._clear = [enlarged(scene, size) for scene in imagery.clear]
         # A region with many dates or pixels counts for more, but not in proportion.
         counts = dict.fromkeys(imagery.regions(), 0.0)
@@ -76,8 +82,11 @@ class Sampler:
     def draw(self, rng: Generator, real: float = 0.15) -> Sample:
         """One sample: a real pair with probability `real`, where there are any, else a simulated sky."""
         if self._pairs and rng.random() < real:
-            return self.of_pair(self._pairs[rng.integers(len(self._pairs))], rng)
-        return self.of_clear(self._clear[rng.choice(len(self._clear), p=self._shares)], rng, self.jitter)
+            sample = self.of_pair(self._pairs[rng.integers(len(self._pairs))], rng)
+        else:
+            scene = self._clear[rng.choice(len(self._clear), p=self._shares)]
+            sample = self.of_clear(scene, rng, self.jitter)
+        return glinting(sample, rng, self.glints) if self.glints else sample
 
     def of_clear(self, scene: Scene, rng: Generator, jitter: float = 0.0) -> Sample:
         """A tile of clear ground under a simulated or transplanted sky."""
@@ -112,6 +121,28 @@ class Sampler:
         return simulation.clouded(ground, self.bands, sky, real)
 
 
+def glinting(sample: Sample, rng: Generator, number: int) -> Sample:
+    """A sample whose observed ground glints: pixels as bright as cloud that are to stay.
+
+    Roofs, greenhouses and water throw the sun back on some dates; real imagery has too few of them for a
+    network to tell them from small clouds.
+
+    Args:
+        sample: Is left as it is.
+        rng: Source of chance.
+        number: Glints to draw, of one to four pixels; what falls on hidden ground is left out.
+    """
+    cloudy, clear = sample.cloudy.copy(), sample.clear.copy()
+    rows, cols = (rng.integers(0, edge, number) for edge in sample.observed.shape)
+    bright = rng.uniform(0.4, 1.1, (number, 1)) * rng.uniform(0.9, 1.1, (number, clear.shape[-1]))
+    heights, widths = rng.integers(1, 3, (2, number))
+    for row, col, height, width, value in zip(rows, cols, heights, widths, bright, strict=True):
+        area = np.s_[row : row + height, col : col + width]
+        seen = sample.observed[area]
+        cloudy[area][seen] = clear[area][seen] = value
+    return replace(sample, cloudy=cloudy, clear=clear)
+
+
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Training batches; batch number i of a seed is always the same."""
 
@@ -144,7 +175,7 @@ def drawn(recipe: Recipe, imagery: Imagery) -> Draw:
 
 
 def _sample_draw(recipe: Recipe, how: Samples, imagery: Imagery) -> Draw:
-    sampler = Sampler(imagery, recipe.bands, how.jitter, recipe.networks.size)
+    sampler = Sampler(imagery, recipe.bands, how.jitter, recipe.networks.size, how.glints)
 
     def draw(step: int) -> Batch:
         rng = np.random.default_rng((recipe.seed, step))

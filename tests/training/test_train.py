@@ -15,7 +15,7 @@ from cloudgan.training import train as training
 from cloudgan.training.augmentation import plain_stack, skewed_stack
 from cloudgan.training.data import Imagery, Pair, Scene
 from cloudgan.training.recipes import Networks, Objective, Recipe, Samples, Stack
-from cloudgan.training.samples import Batches, Sampler, drawn, stack_sample, validation_tiles
+from cloudgan.training.samples import Batches, Sampler, drawn, glinting, stack_sample, validation_tiles
 from cloudgan.training.sources import Source
 from cloudgan.training.train import train
 
@@ -109,6 +109,17 @@ def test_samples_teach_the_truth_and_only_it(imagery, rng):
         assert (weights[~sample.hidden & ~sample.observed] == 0).all()
     with pytest.raises(InputError, match="no clear scenes"):
         Sampler(Imagery())
+
+
+def test_glints_lie_on_what_is_observed_and_in_both_images(imagery, rng):
+    plain = Sampler(imagery).of_pair(imagery.pairs[0], np.random.default_rng(1))
+    made = glinting(plain, rng, 40)
+    changed = np.any(made.clear != plain.clear, axis=-1)
+    assert 20 < changed.sum() <= 160
+    assert plain.observed[changed].all()
+    assert (made.clear[changed] > 0.3).all()
+    np.testing.assert_array_equal(made.cloudy[changed], made.clear[changed])
+    np.testing.assert_array_equal(made.cloudy[~changed], plain.cloudy[~changed])
 
 
 def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
