@@ -5,6 +5,7 @@ Credentials come from the environment alone, by the names that each provider's o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,19 +30,24 @@ def object_store(url: str) -> ObjectStore:
     """The object store that a URL names, everything below the URL's path.
 
     Args:
-        url: `s3://bucket/key`, `gs://bucket/key` or `az://account/container/key`.
+        url: `s3://bucket/key`, `gs://bucket/key` or `az://container/key`, the account from the
+            environment.
 
     Raises:
         StoreError: The URL names none, or the package that speaks to it is not installed.
     """
     try:
-        from obstore.store import from_url
+        from obstore.store import AzureStore, from_url
     except ImportError as error:
         raise StoreError(
             f"{url} is an object store, and the package that writes there is not installed; "
             "pip install 'cloudgan[s3]', or give a directory"
         ) from error
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     try:
+        if account and url.startswith("az://"):
+            # One that is not told its account itself cannot be printed: obstore panics.
+            return AzureStore.from_url(url, account_name=account, retry_config=PATIENCE)
         return from_url(url, retry_config=PATIENCE)
     except Exception as error:  # obstore's own types, one for each way of being wrong
         raise unusable(url, error) from error
