@@ -30,12 +30,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cog_server import CogServer, serving
+from misbehaving import Fault, Server, behaved, files, now_and_then, serving
 from networks import write_network
 
 from cloudgan.demo import Demo, write_catalog
 
-HTTP_FAULTS = ("429", "503", "reset", "truncate")
+HTTP_FAULTS = (Fault.BUSY, Fault.UNAVAILABLE, Fault.RESET, Fault.TRUNCATED)
 BLOWS = ("worker killed", "client killed", "client terminated", "one disk full", "all disks full")
 PATIENCE = 280
 """Seconds after which a command that does not end is a defect."""
@@ -64,7 +64,7 @@ class Stage:
     """What all runs share: the sources behind a server, a cluster, a generator."""
 
     demo: Demo
-    server: CogServer
+    server: Server
     model: Path
     scheduler_file: Path
     nannies: int
@@ -148,7 +148,7 @@ def stage(folder: Path) -> Iterator[Stage]:
         ["dask_scheduler", "--host", "127.0.0.1", "--port", "0"],
         ["dask_worker", "--nworkers", "2", "--nthreads", "1", "--memory-limit", "0"],
     ]
-    with serving(demo.catalog.parent) as server, (folder / "cluster.log").open("w") as log:
+    with serving(files(demo.catalog.parent)) as server, (folder / "cluster.log").open("w") as log:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{name}", *words, *common],
@@ -173,17 +173,6 @@ def bytes_of(store: Path) -> dict[str, bytes]:
     """Every byte of a store but what tells when it was run."""
     files = (file for file in sorted(store.rglob("*")) if file.is_file())
     return {str(f.relative_to(store)): f.read_bytes() for f in files if f != store / "zarr.json"}
-
-
-def http_manners(dice: random.Random, share: float) -> Callable[[str, str], str | None]:
-    """A server on a bad day: a share of the requests goes wrong."""
-    lock = threading.Lock()
-
-    def manners(path: str, query: str) -> str | None:
-        with lock:
-            return dice.choice(HTTP_FAULTS) if dice.random() < share else None
-
-    return manners
 
 
 def strike(stage: Stage, blow: str, client: Client, dice: random.Random) -> bool:
@@ -218,8 +207,8 @@ def _refuse_writes(pids: list[int], seconds: float) -> None:
 def disturbed(stage: Stage, out: Path, seed: str, tally: Tally) -> int:
     """One run under misfortunes: its exit code; its own words must name what failed."""
     dice = random.Random(seed)
-    stage.server.manners = http_manners(random.Random(seed), dice.choice([0.0, 0.02, 0.08]))
-    stage.server.faults.clear()
+    stage.server.misbehaves = now_and_then(seed, dice.choice([0.0, 0.02, 0.08]), HTTP_FAULTS)
+    stage.server.done.clear()
     blows = dice.sample(BLOWS, dice.choice([1, 1, 2, 2]))
     moments = sorted(dice.randrange(4) for _ in blows)
     client = Client(stage.arguments(out), out.parent)
@@ -227,8 +216,8 @@ def disturbed(stage: Stage, out: Path, seed: str, tally: Tally) -> int:
     watch.start()
     code, printed, errors = client.end()
     watch.join()
-    stage.server.manners = lambda path, query: None
-    tally.faults.update({f"HTTP {name}": count for name, count in stage.server.faults.items()})
+    stage.server.misbehaves = behaved
+    tally.faults.update({f"HTTP: {fault}": count for fault, count in stage.server.done.items()})
     if "Traceback" in errors:
         tally.losses.append(f"{seed}: a traceback\n{errors[-2000:]}")
     if code == 1 and not all(letter["reason"] for letter in _letters(printed)):

@@ -147,7 +147,7 @@ def every(fault: Fault, *, of: str = "", times: int | None = None) -> Misbehaves
     return misbehave
 
 
-def now_and_then(seed: int, share: float, faults: Sequence[Fault], *, in_a_row: int = 2) -> Misbehaves:
+def now_and_then(seed: int | str, share: float, faults: Sequence[Fault], *, in_a_row: int = 2) -> Misbehaves:
     """A share of the requests fails, which and how drawn from a seed; none more than so often in a row.
 
     Whether the n-th request for some bytes of a path fails depends on the seed and on these alone, not on the

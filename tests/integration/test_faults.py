@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 import dask
 import distributed
 import pytest
-from cog_server import serving
+from misbehaving import Answer, Fault, files, serving
 from networks import write_network
 
 from cloudgan.aoi import read_aoi
@@ -197,19 +198,21 @@ def test_a_signature_that_is_refused_is_made_anew(undisturbed, demo, plan, gener
     given = iter(range(1, 1000))
     lock = threading.Lock()
 
-    def manners(path: str, query: str) -> str | None:
-        if path.startswith("/token/"):
-            with lock:
-                token = {"msft:expiry": "2999-01-01T00:00:00Z", "token": f"sig={next(given)}"}
-            served = root / path.lstrip("/")
-            served.parent.mkdir(parents=True, exist_ok=True)
-            served.write_text(json.dumps(token))
-            return None
-        return None if int(query.removeprefix("sig=") or 0) > 2 else "403"
+    def answers(request):
+        if "/token/" not in request.path:
+            return images(request)
+        with lock:
+            token = {"msft:expiry": "2999-01-01T00:00:00Z", "token": f"sig={next(given)}"}
+        return Answer(200, "application/json", json.dumps(token).encode())
+
+    def misbehaves(request):
+        signature = re.search(r"sig=(\d+)", request.path)
+        return Fault.EXPIRED if signature and int(signature[1]) <= 2 else None
 
     root = tmp_path / "served"
     shutil.copytree(demo.catalog.parent, root / "container")
-    with serving(root, manners) as server:
+    images = files(root)
+    with serving(answers, misbehaves) as server:
         environment = {"PC_SDK_SAS_URL": f"{server.url}/token", "GDAL_HTTP_PROXY": server.url}
         client.run(lambda: os.environ.update(environment))
         signed = behind(
@@ -220,7 +223,7 @@ def test_a_signature_that_is_refused_is_made_anew(undisturbed, demo, plan, gener
         )
         report = execute(job_of(signed, generator, tmp_path / "out.zarr"), client)
         client.run(lambda: [os.environ.pop(name) for name in environment])
-    assert server.faults["403"] > 0
+    assert server.done[Fault.EXPIRED] > 0
     assert report.failed == {}
     assert_same(undisturbed, tmp_path / "out.zarr")
 
