@@ -59,6 +59,8 @@ class Recipe:
     """Weight of one minus the cosine of the spectral angle."""
     adversarial: float = 0.0
     """Weight of the PatchGAN's cross entropy; 0 trains without a discriminator."""
+    doubt_alone: bool = False
+    """Whether only what foretells the error learns, and the bands stay as they are."""
 
 
 class Trainer:
@@ -69,6 +71,9 @@ class Trainer:
         self.model = temporal.generator(recipe.width, recipe.classes)
         self.averaged = temporal.generator(recipe.width, recipe.classes)
         self.averaged.set_weights(self.model.get_weights())
+        if recipe.doubt_alone:
+            for layer in self.model.layers:
+                layer.trainable = layer.name.startswith("doubt")
         self.optimizer = keras.optimizers.Adam(recipe.rate, global_clipnorm=1.0)
         self.optimizer.build(self.model.trainable_variables)
         self.steps = tf.Variable(0.0)
@@ -355,6 +360,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--plain", type=float, default=0.0, help="share of samples without simulated change")
     parser.add_argument("--width", type=int, default=Recipe().width, help="filters at full resolution")
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminator")
+    parser.add_argument("--doubt-alone", action="store_true", help="train what foretells the error, no more")
     parser.add_argument("--hold-out", nargs="+", default=list(HELD_OUT), metavar="REGION")
     parser.add_argument("--model-version", default="0.1.0", help="written into the model's contract")
     options = parser.parse_args(arguments)
@@ -362,7 +368,11 @@ def main(arguments: list[str]) -> int:
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     recipe = Recipe(
-        width=options.width, rate=options.rate, plain=options.plain, adversarial=options.adversarial
+        width=options.width,
+        rate=options.rate,
+        plain=options.plain,
+        adversarial=options.adversarial,
+        doubt_alone=options.doubt_alone,
     )
     try:
         model = train(

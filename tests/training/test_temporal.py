@@ -203,6 +203,19 @@ def test_what_is_foretold_teaches_the_bands_nothing(rng, untrained):
     assert learning == {"doubt_features", "doubt_size"}
 
 
+def test_doubt_may_be_learned_alone(rng):
+    trainer = temporal_run.Trainer(temporal_run.Recipe(width=4, classes=2, doubt_alone=True))
+    x, target = inputs(rng, 64)
+    before = [weight.numpy() for weight in trainer.model.weights]
+    trainer.step(x, target[None].astype(np.float32), x[..., 3:4])
+    moved = {
+        weight.path.split("/")[0]
+        for weight, old in zip(trainer.model.weights, before, strict=True)
+        if not np.array_equal(weight, old)
+    }
+    assert moved == {"doubt_features", "doubt_size"}
+
+
 def test_regions_are_held_out_whole(rng):
     every = [some_series(rng), some_series(rng, region="there")]
     training, held = training_series.split(every, ["there"])
