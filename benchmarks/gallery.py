@@ -27,7 +27,8 @@ from cloudgan.evaluation import served
 from cloudgan.generator import Generator
 from cloudgan.removal import REFLECTANCE_SCALE, Provenance
 from cloudgan.training.places import place_of
-from cloudgan.training.series import read_all, split
+from cloudgan.training.records import read_all
+from cloudgan.training.series import split
 
 REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 EDGE = 128  # pixels of a part at most

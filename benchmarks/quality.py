@@ -24,7 +24,8 @@ from cloudgan.cases import Case, Sky, hidden, real, transplanted
 from cloudgan.clouds import State
 from cloudgan.generator import Generator
 from cloudgan.training.places import Place, place_of
-from cloudgan.training.series import HELD_OUT, read_all, split
+from cloudgan.training.records import read_all
+from cloudgan.training.series import HELD_OUT, split
 
 
 def cases(places: Sequence[Place], quick: bool) -> Iterator[Case]:

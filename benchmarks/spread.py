@@ -37,7 +37,8 @@ from cloudgan.evaluation import reliability, served
 from cloudgan.generator import Generator
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Provenance
 from cloudgan.training.places import place_of
-from cloudgan.training.series import read_all, split
+from cloudgan.training.records import read_all
+from cloudgan.training.series import split
 
 REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 MIDDLING = 0.02  # difference of two looks where there is but one

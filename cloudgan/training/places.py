@@ -1,4 +1,4 @@
-"""Places to judge generators on: the series of `series`, or any static STAC catalogue."""
+"""Places to judge generators on: the series of `records`, or any static STAC catalogue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cloudgan.dates import DateRange
 from cloudgan.errors import InputError
 from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.removal import Scenes, day_numbers
-from cloudgan.training import series
+from cloudgan.training import records
 from cloudgan.training.data import BANDS
 from cloudgan.training.series import Series
 
@@ -40,7 +40,7 @@ def read_places(source: Path) -> list[Place]:
     """Read what there is to be judged on.
 
     Args:
-        source: The folder of all samples (`series.read_all`; its places of one date alone are left out), a
+        source: The folder of all samples (`records.read_all`; its places of one date alone are left out), a
             netCDF series, a folder of pairs with its `index.csv`, or a static STAC catalogue or its folder.
 
     Raises:
@@ -52,15 +52,15 @@ def read_places(source: Path) -> list[Place]:
         )
     if source.suffix == ".nc":
         name = source.stem.removeprefix("series-").removesuffix("-l2a-10m")
-        return [place_of(series.read_netcdf(source, name))]
+        return [place_of(records.read_netcdf(source, name))]
     if (source / "index.csv").exists():
-        return [place_of(pair) for pair in series.read_pairs(source)]
+        return [place_of(pair) for pair in records.read_pairs(source)]
     if source.suffix == ".json" or any(
         (source / f"{kind}.json").exists() for kind in ("catalog", "collection")
     ):
         return [read_catalog(str(source))]
     if any(source.glob("series-*.nc")):
-        return [place_of(one) for one in series.read_all(source) if not one.invented and len(one.days) > 1]
+        return [place_of(one) for one in records.read_all(source) if not one.invented and len(one.days) > 1]
     raise InputError(
         f"{source} holds neither series-*.nc, nor pairs with an index.csv, nor a STAC catalogue; "
         "give a folder that does"

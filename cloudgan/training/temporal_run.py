@@ -25,7 +25,9 @@ from cloudgan.training import temporal
 from cloudgan.training.data import BANDS, Floats
 from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.networks import TILE, discriminator
-from cloudgan.training.series import DEPTH, HELD_OUT, PLANES, Sampler, Series, batches, read_all, split
+from cloudgan.training.records import read_all
+from cloudgan.training.series import DEPTH, HELD_OUT, PLANES, Series, split
+from cloudgan.training.series_samples import Sampler, batches
 
 log = logging.getLogger(__name__)
 
