@@ -30,6 +30,7 @@ def test_info_prints_the_card_of_a_model_that_ships(ask):
         "temporal",
         "cloudy:green",
         "earlier:age",
+        "green, red, nir, its own error",
         "256 pixels",
         "33TWM-west",
         "flanders-b",
