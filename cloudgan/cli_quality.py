@@ -232,6 +232,7 @@ def info(
         "planes": list(contract.planes),
         "bands": list(contract.bands),
         "tile": contract.tile,
+        "foretells": contract.foretells,
         "bytes": len(generator.model),
         "sha256": generator.digest,
         "training": contract.training,
