@@ -1,9 +1,11 @@
-"""The peak memory of a worker against what the plan says, over scenes that are made as they are read.
+"""The peak memory of workers against what the plan says, over scenes that are made as they are read.
 
-    python benchmarks/memory.py [--size PIXELS] [--dates N] [--memory SIZE] [--units N] [--model MODEL]
+    python benchmarks/memory.py [--size PIXELS] [--dates N] [--memory SIZE] [--workers N] [--units N]
+        [--model MODEL]
 
-One process does the first units of a square store, one after the other, as a worker would: reading goes the
-way of the real one, but a reader makes the pixels. Without `--units` it does them all.
+Processes beside each other do the first units of a square store, each its share, one after the other, as
+workers would: reading goes the way of the real one, but a reader makes the pixels. Without `--units` they do
+them all.
 """
 
 from __future__ import annotations
@@ -95,20 +97,12 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
     )
 
 
-def work(plan: Plan, generator: Generator, units: int, told: Any) -> None:
-    """Do the first units; tells the most memory that this process held, and its seconds."""
+def work(job: run.Job, units: range, told: Any) -> None:
+    """Do some units; tells the most memory that this process held, and its pixels, all and generated."""
     cube._READERS["odc"] = made_layer  # it stands in for the files, and nothing else
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        job = run.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
-        done = [run.process_unit(job, index) for index in range(units)]
-    told.put(
-        {
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "seconds": round(time.perf_counter() - started),
-            "generated share": round(sum(u.generated for u in done) / sum(u.pixels for u in done), 3),
-        }
-    )
+    done = [run.process_unit(job, index) for index in units]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    told.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))
 
 
 def main() -> None:
@@ -120,6 +114,7 @@ def main() -> None:
     parser.add_argument("--dates", type=int, default=20)
     parser.add_argument("--memory", default="8GB")
     parser.add_argument("--units", type=int)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--model")
     options = parser.parse_args()
     generator = Generator.load(options.model)
@@ -127,19 +122,28 @@ def main() -> None:
     units = min(options.units or plan.unit_count, plan.unit_count)
     context = multiprocessing.get_context("spawn")
     told = context.SimpleQueue()
-    worker = context.Process(target=work, args=(plan, generator, units, told))
-    worker.start()
-    measured = told.get()
-    worker.join()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        job = run.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
+        workers = [
+            context.Process(target=work, args=(job, range(first, units, options.workers), told))
+            for first in range(options.workers)
+        ]
+        for worker in workers:
+            worker.start()
+        peaks, pixels, generated = zip(*(told.get() for _ in workers), strict=True)
+        for worker in workers:
+            worker.join()
     print(
         json.dumps(
             {
                 "units done": f"{units} of {plan.unit_count}",
                 "unit": [plan.block, plan.span],
                 "bound, GB": round(plan.memory / 1e9, 2),
-                "peak, GB": round(measured.pop("peak") / 1e9, 2),
-            }
-            | measured,
+                "peaks, GB": [round(peak / 1e9, 2) for peak in peaks],
+                "seconds": round(time.perf_counter() - started),
+                "generated share": round(sum(generated) / sum(pixels), 3),
+            },
             indent=2,
         )
     )
