@@ -11,12 +11,35 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from clusters import workers
+from networks import write_network
 from shapely.geometry import box, shape
+
+from cloudgan.generator import Generator
 
 CORE = "https://api.stacspec.org/v1.0.0/core"
 SEARCH = "https://api.stacspec.org/v1.0.0/item-search"
 QUERY = f"{SEARCH}#query"
 CQL2 = (f"{SEARCH}#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json")
+
+
+@pytest.fixture(scope="session")
+def network64(tmp_path_factory) -> Path:
+    """A quick generator on tiles of 64, as a file."""
+    return write_network(tmp_path_factory.mktemp("network64") / "mean64.onnx", tile=64)
+
+
+@pytest.fixture(scope="session")
+def generator(network64) -> Generator:
+    """The same, loaded."""
+    return Generator.load(network64)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers."""
+    with workers(2) as client:
+        yield client
 
 
 LOOPBACK = pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])

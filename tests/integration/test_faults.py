@@ -19,13 +19,12 @@ from pathlib import Path
 import dask
 import distributed
 import pytest
+from clusters import workers
 from misbehaving import Answer, Fault, files, serving
-from networks import write_network
 
 from cloudgan.aoi import read_aoi
 from cloudgan.dates import DateRange
 from cloudgan.errors import ClusterError
-from cloudgan.generator import Generator
 from cloudgan.lease import held
 from cloudgan.planning import plan_run
 from cloudgan.run import Job, execute
@@ -33,36 +32,6 @@ from cloudgan.signing import Signing
 from cloudgan.store import prepare
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
-
-
-@contextmanager
-def workers(count: int, memory: str = "3GB"):
-    """A client of so many worker processes."""
-    with (
-        distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=memory
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(scope="module")
-def client():
-    """Two workers."""
-    with workers(2) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def network64(tmp_path_factory) -> Path:
-    """A quick generator on tiles of 64."""
-    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
-
-
-@pytest.fixture(scope="module")
-def generator(network64) -> Generator:
-    return Generator.load(network64)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import distributed
 import pytest
+from clusters import workers
 from misbehaving import Fault, every, files, now_and_then, ranged, serving
-from networks import write_network
 
 from cloudgan import cube
 from cloudgan.aoi import read_aoi
 from cloudgan.dates import DateRange
-from cloudgan.generator import Generator
 from cloudgan.planning import plan_run
 from cloudgan.run import Job, execute
 from cloudgan.store import DONE, prepare
@@ -44,27 +43,12 @@ TELLS = {
 
 
 @pytest.fixture(scope="module")
-def network64(tmp_path_factory) -> Path:
-    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
-
-
-@pytest.fixture(scope="module")
-def generator(network64) -> Generator:
-    return Generator.load(network64)
-
-
-@pytest.fixture(scope="module")
 def client():
     """One impatient worker."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in HURRY.items():
             patch.setenv(name, value)
-        with (
-            distributed.LocalCluster(
-                n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
+        with workers(1) as client:
             yield client
 
 

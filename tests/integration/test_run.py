@@ -8,19 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import dask
-import distributed
 import numpy as np
 import pytest
 import rasterio
 import rioxarray  # noqa: F401 - the accessor
 import shapely
 import xarray as xr
-from networks import write_network
+from clusters import workers
 from shapely.geometry import box, mapping
 
 from cloudgan.aoi import Aoi, read_aoi
@@ -28,7 +26,6 @@ from cloudgan.clouds import classify, opacity
 from cloudgan.cube import open_cube
 from cloudgan.dates import DateRange
 from cloudgan.errors import StoreError
-from cloudgan.generator import Generator
 from cloudgan.plan import Plan
 from cloudgan.planning import plan_run
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, remove_clouds
@@ -37,36 +34,6 @@ from cloudgan.store import DONE, identity_of, prepare
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
-
-
-@contextmanager
-def workers(count: int):
-    """A client of so many worker processes."""
-    with (
-        distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(scope="module")
-def client():
-    """Two workers."""
-    with workers(2) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def network64(tmp_path_factory) -> Path:
-    """A quick generator on tiles of 64."""
-    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
-
-
-@pytest.fixture(scope="module")
-def generator(network64) -> Generator:
-    return Generator.load(network64)
 
 
 @pytest.fixture(scope="module")

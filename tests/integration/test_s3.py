@@ -15,17 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import distributed
 import obstore
 import pytest
 import xarray as xr
 import zarr
-from networks import write_network
+from clusters import workers
 
 from cloudgan.aoi import read_aoi
 from cloudgan.dates import DateRange
 from cloudgan.errors import StoreError
-from cloudgan.generator import Generator
 from cloudgan.lease import Pace, held
 from cloudgan.planning import plan_run
 from cloudgan.run import Job, execute
@@ -126,30 +124,9 @@ def s3(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def network64(tmp_path_factory) -> Path:
-    return write_network(tmp_path_factory.mktemp("network") / "mean64.onnx", tile=64)
-
-
-@pytest.fixture(scope="module")
-def generator(network64) -> Generator:
-    return Generator.load(network64)
-
-
-@pytest.fixture(scope="module")
 def plan(demo, generator):
     plan, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac=str(demo.catalog))
     return replace(plan, block=256)
-
-
-@contextmanager
-def workers(count: int):
-    with (
-        distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit="3GB"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.fixture(scope="module")

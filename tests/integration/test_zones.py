@@ -17,6 +17,7 @@ from shapely.geometry import box, mapping
 from cloudgan.aoi import Aoi
 from cloudgan.cli import batch_main
 from cloudgan.dates import DateRange
+from cloudgan.generator import Generator
 from cloudgan.lease import held
 from cloudgan.planning import plan_zones
 from cloudgan.removal import Provenance
@@ -25,6 +26,12 @@ from cloudgan.store import prepare
 
 VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
 ACROSS = box(11.985, 45.992, 12.012, 46.006)
+
+
+@pytest.fixture(scope="module")
+def generator(network) -> Generator:
+    """That of the command below."""
+    return Generator.load(network)
 
 
 @pytest.fixture(scope="module")

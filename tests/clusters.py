@@ -1,0 +1,20 @@
+"""Clusters of worker processes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import distributed
+
+
+@contextmanager
+def workers(count: int, memory: str = "3GB") -> Iterator[distributed.Client]:
+    """A client of so many worker processes."""
+    with (
+        distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=memory
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
