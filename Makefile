@@ -44,9 +44,9 @@ clean:
 .tools/azurite/.done: Makefile
 	mkdir -p $(@D)
 	if command -v npm > /dev/null; then \
-		npm install --silent --no-audit --no-fund --prefix $(@D) azurite@3.35.0 || echo "Azurite cannot be installed"; \
+		npm install --silent --no-audit --no-fund --prefix $(@D) azurite@3.35.0 && touch $@ || \
+			echo "Azurite cannot be installed"; \
 	fi
-	touch $@
 
 .venv/.cpu: pyproject.toml uv.lock | .tools/bin/uv
 	$(SYNC) --no-dev --extra cpu

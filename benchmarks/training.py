@@ -65,8 +65,14 @@ def measure(width: int, size: int, steps: int, rounds: int) -> tuple[float, floa
         "bench", (Source("clear", "-", region="-"),), (), stack=Stack(), networks=Networks(width=width)
     )
     model, step = build(recipe), bare_step(width)
-    ours = lambda: model.fit(Batches(lambda _: batch, range(steps)), verbose=0, shuffle=False)  # noqa: E731
-    bare = lambda: [step(batch) for _ in range(steps)]  # noqa: E731
+
+    def ours() -> None:
+        model.fit(Batches(lambda _: batch, range(steps)), verbose=0, shuffle=False)
+
+    def bare() -> None:
+        for _ in range(steps):
+            step(batch)
+
     ours(), bare()
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
     for _ in range(rounds):

@@ -326,10 +326,8 @@ def _client(options: BatchJob, workers: int, budget: int | None) -> Iterator[dis
             yield client
         return
     # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
-    fuse = dask.config.set(
-        dict.fromkeys((f"distributed.worker.memory.{name}" for name in ("target", "spill", "pause")), False)
-    )
-    with fuse, _workers_deaf_to_ctrl_c():
+    fuse = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
+    with dask.config.set(fuse), _workers_deaf_to_ctrl_c():
         cluster = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

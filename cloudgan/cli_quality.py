@@ -253,7 +253,7 @@ def _card_rows(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("model", f"{card['name']} {card['version']}"),
         ("asks for", ", ".join(card["planes"])),
-        ("gives", ", ".join([*card["bands"], *["its own error"] * card["foretells"]])),
+        ("gives", ", ".join(card["bands"]) + (", its own error" if card["foretells"] else "")),
         ("tile", f"{card['tile']} pixels"),
         ("size", f"{card['bytes'] / 1e6:.1f} MB"),
         ("sha256", card["sha256"]),

@@ -340,10 +340,7 @@ def _generate(
     """
     contract = generator.contract
     total = np.zeros((contract.outputs, *target.shape), np.float32)
-    lowest, highest = (
-        np.full((len(contract.bands), *target.shape), limit, np.float32) for limit in (np.inf, -np.inf)
-    )
-    tiles_over = np.zeros(target.shape, np.uint8)
+    overlaps = None if contract.foretells else _Overlaps(len(contract.bands), target.shape)
     weights = tiling.weights()
 
     def predict(tiles: Sequence[Window]) -> NDArray[np.float32]:
@@ -363,16 +360,34 @@ def _generate(
         there, here = inner.slices_in(target), inner.slices_in(tile)
         part = prediction[:, *here]
         total[:, *there] += weights[here] * part
-        if not contract.foretells:
-            np.minimum(lowest[:, *there], part, out=lowest[:, *there])
-            np.maximum(highest[:, *there], part, out=highest[:, *there])
-            tiles_over[there] += 1
-    if contract.foretells:
-        return total[:-1], _as_spread(total[-1])
-    overlapping = tiles_over > 1
-    spread = np.full(target.shape, NO_SPREAD, np.uint16)
-    spread[overlapping] = _as_spread((highest - lowest)[:, overlapping].mean(axis=0))
-    return total, spread
+        if overlaps is not None:
+            overlaps.add(there, part)
+    if overlaps is not None:
+        return total, overlaps.spread()
+    return total[:-1], _as_spread(total[-1])
+
+
+class _Overlaps:
+    """How far the predictions of overlapping tiles lie apart."""
+
+    def __init__(self, bands: int, shape: tuple[int, int]) -> None:
+        self.lowest, self.highest = (
+            np.full((bands, *shape), limit, np.float32) for limit in (np.inf, -np.inf)
+        )
+        self.tiles = np.zeros(shape, np.uint8)
+
+    def add(self, there: tuple[slice, slice], part: NDArray[np.float32]) -> None:
+        """Take in the prediction of a tile, shape (band, y, x)."""
+        np.minimum(self.lowest[:, *there], part, out=self.lowest[:, *there])
+        np.maximum(self.highest[:, *there], part, out=self.highest[:, *there])
+        self.tiles[there] += 1
+
+    def spread(self) -> NDArray[np.uint16]:
+        """See `Declouded.spread`, shape (y, x)."""
+        several = self.tiles > 1
+        spread = np.full(several.shape, NO_SPREAD, np.uint16)
+        spread[several] = _as_spread((self.highest - self.lowest)[:, several].mean(axis=0))
+        return spread
 
 
 def _as_spread(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:

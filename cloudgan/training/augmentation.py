@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -87,8 +88,8 @@ def _stack(pair: Pair, order: Sequence[str], shear: tuple[float, float]) -> list
     skewed = both(lambda image: sheared(image, *shear), pair) if any("'" in name for name in order) else pair
     made = {}
     for number, degrees in enumerate(ROTATIONS, start=1):
-        made[f"{number}"] = both(lambda image, by=degrees: rotated(image, by), pair)  # type: ignore[misc]
-        made[f"{number}'"] = both(lambda image, by=degrees: rotated(image, by), skewed)  # type: ignore[misc]
+        turned = partial(rotated, degrees=degrees)
+        made[f"{number}"], made[f"{number}'"] = both(turned, pair), both(turned, skewed)
     return [made[name] for name in order]
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cloudgan.errors import GeneratorError, InputError
+from cloudgan.generator import FORMAT, METADATA_KEY, Contract
 from cloudgan.training.data import BANDS
 from cloudgan.training.networks import TILE
 
@@ -28,8 +29,6 @@ INPUT, OUTPUT = "planes", "declouded"
 TOLERANCE = 1e-3
 """Largest difference from Keras that passes, in reflectance."""
 
-_METADATA_KEY = "cloudgan"
-_FORMAT = 1
 _LARGE = 1024  # values: smaller weights gain nothing from fp16
 
 
@@ -45,7 +44,7 @@ def contract(
         bands: Of its input and its output.
     """
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "name": name,
         "version": version,
         "planes": [f"cloudy:{band}" for band in bands],
@@ -77,8 +76,8 @@ def export_onnx(
         GeneratorError: The exported model strays from Keras by more than `TOLERANCE`.
     """
     depth = model.input_shape[-1], model.output_shape[-1]
-    outputs = len(contract["bands"]) + bool(contract.get("foretells"))
-    if depth != (len(contract["planes"]), outputs):
+    promised = Contract.parse(json.dumps(contract), path.name)
+    if depth != (len(promised.planes), promised.outputs):
         raise InputError(
             f"the contract names {contract['planes']} and {contract['bands']}, the model takes {depth}"
         )
@@ -87,7 +86,7 @@ def export_onnx(
     onnx_model = _converted(model)
     if half:
         _store_half(onnx_model.graph)
-    helper.set_model_props(onnx_model, {_METADATA_KEY: json.dumps(contract)})
+    helper.set_model_props(onnx_model, {METADATA_KEY: json.dumps(contract)})
     onnx.checker.check_model(onnx_model, full_check=True)
     content = onnx_model.SerializeToString()
     _check(content, model, tiles)
