@@ -52,7 +52,7 @@ def foreign_drivers() -> str:
         return ",".join(sorted(set(env.drivers()) - {*DRIVERS, "MEM"}))  # it warps in memory
 
 
-def _opened(href: str) -> rasterio.DatasetReader:
+def opened(href: str) -> rasterio.DatasetReader:
     """A file in one of the formats that are read, by its name; others are refused."""
     tiff, jpeg2000 = DRIVERS
     return rasterio.open(href, driver=jpeg2000 if unsigned(href).lower().endswith(".jp2") else tiff)
@@ -199,12 +199,17 @@ def _band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int |
     try:
         return _READERS[reader](item, grid, (name,), chunks)[name]
     except (RasterioError, RuntimeError, OSError, ValueError, MemoryError) as error:
-        raise ReadError(
-            f"item {item.id} could not be read: asset {name}, {_reason(error)}; run the same command "
-            "again, or give --allow-missing",
-            item.id,
-            redacted(unsigned(item.asset(name).href)),
-        ) from error
+        raise unread(item, name, error) from error
+
+
+def unread(item: SourceItem, name: str, error: BaseException) -> ReadError:
+    """What to tell of an asset that could not be read, and why."""
+    return ReadError(
+        f"item {item.id} could not be read: asset {name}, {_reason(error)}; run the same command "
+        "again, or give --allow-missing",
+        item.id,
+        redacted(unsigned(item.asset(name).href)),
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -242,7 +247,7 @@ def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: 
     body = stac_item(item, names)
     for asset in body["assets"].values():
         # GDAL brings its VRT driver back for stackstac's own use, so `foreign_drivers` does not keep it out.
-        _opened(asset["href"]).close()
+        opened(asset["href"]).close()
     # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
     # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and dtype
     # and fill_value must be numpy's own types.
@@ -375,7 +380,7 @@ def _first_transform(item: SourceItem) -> Affine:
     if asset.transform:
         return Affine(*asset.transform)
     try:
-        with _opened(sign(asset.href, item.signing)) as source:
+        with opened(sign(asset.href, item.signing)) as source:
             return Affine(*source.transform[:6])
     except RasterioError as error:
         raise ReadError(

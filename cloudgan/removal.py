@@ -6,7 +6,7 @@ same code behind a lazy xarray cube.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
@@ -24,6 +24,7 @@ from cloudgan.clouds import State
 from cloudgan.cube import lattice_window
 from cloudgan.errors import InputError
 from cloudgan.grid import Window
+from cloudgan.normalisation import Shifts, shifts_at
 from cloudgan.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
 NO_SPREAD = 65535
 """Spread where nothing was generated, or where nothing is known of it."""
+_ENOUGH = 0.02  # share of a tile that tells its date's radiometry
+_DARKEST = np.float32(0.0001)  # reflectance that is not yet no data
 QUALITY_DTYPES: dict[str, np.dtype[Any]] = {
     "provenance": np.dtype(np.uint8),
     "days_before": np.dtype(np.uint16),
@@ -170,6 +173,7 @@ def declouded(
     dates: Sequence[int] | None = None,
     max_age: int = clouds.MAX_AGE,
     threads: int = 1,
+    elsewhere: Callable[[], Sequence[Shifts]] = tuple,
 ) -> Iterator[Declouded]:
     """Decloud the dates of a window, one after the other.
 
@@ -186,6 +190,8 @@ def declouded(
         dates: Indices of the dates that are wanted; all by default. The others show the ground around them.
         max_age: Days beyond which a clear look does not count; the scenes should reach so far around `dates`.
         threads: Tiles that are generated at once.
+        elsewhere: What the dates, those of `scenes`, show of their radiometry beyond the window; asked for
+            where a tile itself shows next to nothing.
 
     Yields:
         The output of each wanted date, in order, over `target`.
@@ -203,7 +209,8 @@ def declouded(
     with ThreadPoolExecutor(threads) as pool:
         for at in range(len(scenes.days)) if dates is None else dates:
             near = clouds.dates_within(scenes.days, at, max_age)
-            date = _Date(scenes, opacity[at], clear, clouds.nearest_looks(clear, at, near), at, near)
+            looks = clouds.nearest_looks(clear, at, near)
+            date = _Date(scenes, opacity[at], clear, looks, at, near, elsewhere)
             yield _declouded_date(date, target, generator, tiling, pool)
 
 
@@ -217,6 +224,7 @@ class _Date:
     looks: clouds.Looks
     at: int
     near: range
+    elsewhere: Callable[[], Sequence[Shifts]]
 
     def weight(self, window: Window, *, sees_time: bool) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
@@ -227,7 +235,7 @@ class _Date:
             self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & sees_time
         )
 
-    def planes(self, contract: Contract, window: Window) -> NDArray[np.float32]:
+    def planes(self, contract: Contract, window: Window, shifts: NDArray[np.float32]) -> NDArray[np.float32]:
         """The input planes of the generator over a tile, shape (plane, y, x), in the contract's units."""
         rows, cols = window.slices_in(self.scenes.window)
         clear = self.clear[:, rows, cols]
@@ -236,6 +244,7 @@ class _Date:
             dated = clouds.dated_looks(clear, self.at, contract.depth, self.near)
             looks |= {"earlier": dated.before, "later": dated.after}
         bands = dict(zip(contract.input_bands, self.scenes.bands, strict=False))
+        of_band = dict(zip(contract.input_bands, shifts.T, strict=False))
 
         def plane(name: str) -> NDArray[np.float32]:
             kind, _, what = name.partition(":")
@@ -250,10 +259,23 @@ class _Date:
                 ages = clouds.days_between(look, self.scenes.days, self.at)
                 return np.where(ages == clouds.NEVER, 0, ages).astype(np.float32)
             series = bands[what][:, rows, cols]
-            values = np.take_along_axis(series, np.maximum(look, 0)[None].astype(np.intp), axis=0)[0]
-            return np.where(look < 0, np.float32(0), _reflectance(values))
+            of_date = np.maximum(look, 0).astype(np.intp)
+            values = _reflectance(np.take_along_axis(series, of_date[None], axis=0)[0])
+            if of_band[what].any():
+                values = np.maximum(values + of_band[what][of_date], _DARKEST)
+            return np.where(look < 0, np.float32(0), values)
 
         return np.stack([plane(name) for name in contract.planes])
+
+    def shifts(self, tile: Window, *, sees_time: bool) -> NDArray[np.float32]:
+        """What to add to the dates where a tile shows nothing of its own, shape (time, band)."""
+        rows, cols = tile.slices_in(self.scenes.window)
+        hidden = (self.opacity[rows, cols] > 0) | _is_empty(self.scenes.states[self.at, rows, cols])
+        lacking = np.float32(max(0.0, 1 - (1 - hidden.mean()) / _ENOUGH))
+        nothing = np.zeros((len(self.scenes.days), len(self.scenes.bands)), np.float32)
+        if not (lacking and sees_time):
+            return nothing
+        return nothing + lacking * shifts_at(self.elsewhere(), tile, self.at)
 
 
 def share_generated(
@@ -343,8 +365,8 @@ def _generate(
     overlaps = None if contract.foretells else _Overlaps(len(contract.bands), target.shape)
     weights = tiling.weights()
 
-    def predict(tiles: Sequence[Window]) -> NDArray[np.float32]:
-        planes = [date.planes(contract, tile) for tile in tiles]
+    def predict(tiles: Sequence[tuple[Window, NDArray[np.float32]]]) -> NDArray[np.float32]:
+        planes = [date.planes(contract, tile, shifts) for tile, shifts in tiles]
         return generator(np.stack(planes))
 
     needed = [
@@ -353,7 +375,8 @@ def _generate(
         if (inner := tile.intersection(target)) and hidden[inner.slices_in(target)].any()
     ]
     size = generator.batch
-    batches = [[tile for tile, _ in needed[at : at + size]] for at in range(0, len(needed), size)]
+    tiles = [(tile, date.shifts(tile, sees_time=contract.sees_time)) for tile, _ in needed]
+    batches = [tiles[at : at + size] for at in range(0, len(needed), size)]
     predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
     # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.
     for (tile, inner), prediction in zip(needed, predictions, strict=True):

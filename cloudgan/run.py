@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from cloudgan import __version__, clouds
 from cloudgan.attempts import Failed, outcomes
 from cloudgan.cube import Reader, foreign_drivers, open_cube, open_what_is_there
-from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
+from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError, StoreError, WriteError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid, Window
 from cloudgan.lease import Lease, held
+from cloudgan.normalisation import Shifts
+from cloudgan.overviews import frames, measured
 from cloudgan.plan import Plan
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded
 from cloudgan.signing import forget_signatures
@@ -105,6 +107,35 @@ def read_scenes(job: Job, target: Window, which: range) -> tuple[Scenes, tuple[s
     return Scenes(grid.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube)), missing
 
 
+def shifts_around(job: Job, target: Window, which: range) -> list[Shifts]:
+    """How some of the plan's scenes differ over the MGRS tiles that show a window, for its hidden tiles.
+
+    Measured once in a run, from all scenes of the plan, and kept in the store: a unit that comes later, or
+    again, finds the same. Where the job allows for what cannot be read, nothing is known and nothing kept.
+
+    Raises:
+        ReadError: An image could not be read, and the job does not allow for it.
+        WriteError: The store refused them.
+    """
+    plan, lattice = job.plan, job.plan.grid.lattice
+    around = plan.read_grid(target).window
+    found = []
+    for number, frame in enumerate(frames(plan.scenes, lattice, plan.read_grid().window)):
+        if frame.intersection(around) is None:
+            continue
+        shifts = job.store.shifts(number)
+        if shifts is None:
+            try:
+                shifts = measured(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
+            except ReadError:
+                if job.allow_missing:
+                    continue
+                raise
+            job.store.keep_shifts(number, shifts)
+        found.append(Shifts(frame, shifts).only(which))
+    return found
+
+
 def process_unit(job: Job, index: int) -> UnitDone:
     """Read, decloud and write one unit, then enter it in the ledger; repeating it changes nothing.
 
@@ -127,6 +158,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
         dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
         max_age=plan.max_age,
         threads=job.threads,
+        elsewhere=cache(partial(shifts_around, job, unit.target, unit.scenes)),
     )
     write = job.store.writer(plan, unit)
     mark = time.perf_counter()

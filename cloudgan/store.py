@@ -39,6 +39,7 @@ _IDENTITY = "cloudgan:plan"  # attribute of the root: the plan's identity, and t
 _RUN = "cloudgan:run"  # attribute of the root: the report of the last run
 _DEVICE = "cloudgan:device"  # attribute of the root: what the generator ran on
 _LEDGER = "ledger/units"
+_SHIFTS = "ledger/shifts-{}"
 _COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
 
 PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
@@ -89,6 +90,39 @@ class Store:
                     arrays[name][at, rows, cols] = values
 
         return write
+
+    def shifts(self, place: int) -> NDArray[np.float32] | None:
+        """See `keep_shifts`; None where nothing was kept yet."""
+        try:
+            with _naming_damage(self.location):
+                kept = zarr.open_array(_zarr_store(self.location), path=_SHIFTS.format(place), mode="r")
+                values: NDArray[np.float32] = np.asarray(kept[:])
+        except FileNotFoundError:
+            return None
+        # Between its metadata and its values an array is all unknown, which no date is to itself.
+        return None if np.isnan(values).all() else values
+
+    def keep_shifts(self, place: int, shifts: NDArray[np.float32]) -> None:
+        """Keep how the dates of an MGRS tile differ, for all other units: whoever measures it finds the same.
+
+        Args:
+            place: Number of the MGRS tile.
+            shifts: See `normalisation.Shifts.values`.
+
+        Raises:
+            WriteError: The place refused it.
+        """
+        with naming_failed_writes(self.location):
+            array = zarr.create_array(
+                _zarr_store(self.location),
+                name=_SHIFTS.format(place),
+                shape=shifts.shape,
+                chunks=shifts.shape,
+                dtype=shifts.dtype,
+                fill_value=np.nan,
+                overwrite=True,
+            )
+            array[:] = shifts
 
     def mark(self, unit: Unit, state: int) -> None:
         """Enter a unit in the ledger, after its data is there.

@@ -15,11 +15,11 @@ ROOT = Path(cloudgan.__file__).parent
 LAYERS = """
 errors
 grid dates radiometry signing storage identity scores
-tiling clouds aoi items lease
+tiling clouds aoi items lease normalisation
 stac
 catalog
 cube generator
-removal
+overviews removal
 baselines cases
 evaluation
 units

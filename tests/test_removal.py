@@ -14,6 +14,7 @@ from cloudgan.clouds import NEVER, SCL_MISSING, State, dated_looks
 from cloudgan.errors import InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.normalisation import Shifts
 from cloudgan.removal import (
     NO_SPREAD,
     Declouded,
@@ -527,6 +528,48 @@ def test_the_dates_of_a_tile_are_looked_up_over_the_tile(tmp_path, plane):
             np.testing.assert_allclose(date.bands[0, here, there][shown], expected[shown], atol=0.51)
             checked += shown.sum()
     assert checked > 500
+
+
+def under_cloud(target, visible=0.0, value=2000):
+    """A clear date, and one of which a share of each column shows."""
+    window = read_window(target, Tiling(TILE, 24), REACH)
+    shape = (2, *window.shape)
+    states = np.full(shape, State.CLEAR, np.uint8)
+    states[1, round(visible * window.height) :] = State.CLOUDY
+    return Scenes(window, (np.full(shape, value, np.uint16),), states, np.array([0, 5], np.int64))
+
+
+def elsewhere(shift):
+    """What the whole of an MGRS tile shows: the second date is brighter than the first."""
+    values = np.zeros((2, 2, 1), np.float32)
+    values[1, 0], values[0, 1] = shift, -shift
+    return [Shifts(Window(-5000, -5000, 10_000, 10_000), values)]
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.01, 1050), (-0.01, 950), (-0.3, 1), (np.nan, 1000)])
+def test_a_tile_that_shows_nothing_takes_its_radiometry_from_elsewhere(tmp_path, shift, expected):
+    echo = Generator.load(
+        write_network(tmp_path / "echo.onnx", planes=["before:green"], bands=["green"], reach=0)
+    )
+    target = Window(-9, 1000, 30, 34)
+    scenes = under_cloud(target)
+    before, under = decloud(scenes, target, echo, elsewhere=lambda: elsewhere(shift))
+    assert (under.bands == expected).all()
+    assert (before.bands == 2000).all()
+    part = Window(0, 1010, 5, 7)
+    _, crop_of_it = decloud(scenes, part, echo, elsewhere=lambda: elsewhere(shift))
+    assert_same(crop_of_it, crop(under, target, part))
+
+
+def test_elsewhere_is_not_asked_where_a_tile_shows_its_date_nor_by_one_that_sees_no_time(
+    tmp_path, generator, seer
+):
+    def asked():
+        raise AssertionError("nobody needs this")
+
+    target = Window(-9, 1000, 30, 34)
+    decloud(under_cloud(target, visible=0.9), Window(15, 1000, 8, 8), seer, elsewhere=asked)
+    decloud(random_scenes(target.buffered(40)), target, generator, elsewhere=asked)
 
 
 def test_the_planes_go_in_in_the_order_of_the_contract(tmp_path, monkeypatch):

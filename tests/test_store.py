@@ -293,3 +293,23 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
         process.wait()
         prepare(str(path), PLAN)  # at once
     assert identity_of(str(path)) == PLAN.identity()
+
+
+def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
+    values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    with store_of() as (store, path):
+        assert store.shifts(1) is None
+        store.keep_shifts(1, values)
+        kept = files(path)
+        store.keep_shifts(1, values)
+        assert files(path) == kept
+        np.testing.assert_array_equal(store.shifts(1), values)
+        assert store.shifts(0) is None
+
+
+def test_what_another_unit_is_just_writing_of_it_is_not_there_yet():
+    values = np.ones((2, 2, 3), np.float32)
+    with store_of() as (store, path):
+        store.keep_shifts(0, values)
+        shutil.rmtree(path / "ledger" / "shifts-0" / "c")
+        assert store.shifts(0) is None
