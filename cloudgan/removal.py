@@ -423,8 +423,10 @@ def remove_clouds(
 ) -> xr.Dataset:
     """Decloud an xarray cube, lazily where it is lazy.
 
-    The result is the same whatever the cube's chunks are. Near the edge of the cube the generator sees no
-    data beyond it: open the cube with a margin (`read_window`) and crop the result where that matters.
+    The result is the same whatever the cube's chunks are, and that of a batch run but for tiles wholly under
+    cloud, where the run looks beyond the cube (`elsewhere` of `declouded`). Near the edge of the cube the
+    generator sees no data beyond it: open the cube with a margin (`read_window`) and crop the result where
+    that matters.
 
     Args:
         cube: As `open_cube` makes it: the bands that the generator asks for, uint16, and `scl`, uint8, each

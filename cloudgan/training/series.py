@@ -13,7 +13,7 @@ from cloudgan.clouds import State
 from cloudgan.errors import InputError
 from cloudgan.training.imagery import BANDS, Floats, Mask
 
-DEPTH = 3
+DEPTH = 4
 """Dates before, and as many after, that the temporal generator asks for."""
 PLANES = (
     *(f"cloudy:{band}" for band in BANDS),

@@ -21,8 +21,8 @@ from cloudgan.training.imagery import Floats, Mask
 from cloudgan.training.series import DEPTH, Series, mask_of, planes
 from cloudgan.training.weather import drifted, jittered, spoiled, veiled
 
-_DATES = 5  # on each side of a sample's own: more than are asked for, as some are cloudy here and there
-_REAL = 0.25  # share of samples under the clouds of their own date, where there is a clear date to judge by
+_DATES = 6  # on each side of a sample's own: more than are asked for, as some are cloudy here and there
+_REAL = 0.2  # share of samples under the clouds of their own date, where there is a clear date to judge by
 _CLOUD_EDGE = 2  # pixels around a cloud's classification that keep its haze
 
 
@@ -144,7 +144,7 @@ class Sampler:
             images = jittered(rng, images, strong=series.invented)
         truth = images[here]
         cloudy, own = self._under_clouds(rng, images[here], states[here], size)
-        if not plain and rng.random() < 0.4:
+        if not plain and rng.random() < 0.2:
             cloudy = veiled(rng, cloudy, own)
         reach = series.reach if plain or rng.random() < 0.8 else int(rng.integers(1, 7))
         mask = mask_of(own, reach) | hidden[here]
@@ -152,7 +152,7 @@ class Sampler:
         for date in range(len(dates)):  # looks that are cloudy too, more often than in the record
             if date != here and not plain and rng.random() < 0.12:
                 clear[date] &= ~mask_of(self._sky(rng, size).states, series.reach)
-            if date != here and not plain and rng.random() < 0.15:
+            if date != here and not plain and rng.random() < 0.06:
                 sky = self._sky(rng, size)
                 images[date] = spoiled(rng, images[date], sky.states == State.CLOUDY, sky.image)
         x = planes(cloudy, mask, images, clear, days, here)
@@ -206,12 +206,12 @@ class Sampler:
     ) -> tuple[Floats, NDArray[np.uint8]]:
         sky = self._sky(rng, size)
         kind = rng.random()
-        if kind < 0.08:  # wholly hidden
+        if kind < 0.12:  # wholly hidden
             bright = np.where(sky.states[..., None] == State.CLOUDY, sky.image, rng.uniform(0.2, 0.8))
             return np.where(image > 0, bright, 0).astype(np.float32), np.where(
                 states == State.NO_DATA, states, State.CLOUDY
             ).astype(np.uint8)
-        if kind < 0.12:  # a gap without data, as at the edge of the swath
+        if kind < 0.16:  # a gap without data, as at the edge of the swath
             edge = int(rng.integers(size // 8, size - 8))
             image, states = image.copy(), states.copy()
             image[:edge], states[:edge] = 0, State.NO_DATA

@@ -2,13 +2,16 @@
 
 One graph from the planes of `series.PLANES` to reflectance, any size that 16 divides:
 
-1. Each of the six looks is aligned to the clear pixels of the target. The difference between target and look
-   is averaged around each place over ground of like colour (soft classes that the network learns; the mean of
-   a class that is not in sight leans on the mean of all ground, and that on zero), and added to the look. A
-   learned trust keeps unmasked haze and shadow out of the averages, and a learned gate says how far to follow
-   them, for a hazy target should not make the ground hazy. Averages are taken in cells of 8 pixels.
-2. The aligned looks are averaged, the sooner the heavier, and the lighter the further a look strays from the
-   others: a cloud or shadow that the classification missed is seen by one look alone.
+1. Each look is aligned to the clear pixels of the target. The difference between target and look is
+   averaged around each place over ground of like colour (soft classes that the network learns; the mean of
+   a class that is not in sight leans on the mean of all ground, and that on zero, the more the noisier it
+   is), and added to the look. A learned trust leaves out clear pixels that stray from those around: haze
+   and shadow that nothing masks. A learned gate says how far the target is followed at all, and hardly lets
+   through what sets it apart from the dates before and after alike: a hazy target should not make the
+   ground hazy. Averages are taken in cells of 8 pixels.
+2. The aligned looks are averaged, the sooner the heavier, and the lighter the further a look strays from
+   the others: a cloud or shadow that the classification missed is seen by one look alone. A ridge
+   regression of the target's clear pixels on the looks corrects the mean.
 3. A residual U-Net corrects the mean and its weights. Its last layer starts at zero: the network starts at
    the robust mean of aligned looks.
 4. Where there is no look, the mean colour of the clear pixels around takes its place.
@@ -62,7 +65,7 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
             "has": has,
             "some": ops.max(has, axis=1),
             "age": ops.log(1 + ages) / 4,
-            "weight": has / (ages + 1.5),
+            "weight": has / ops.sqrt(ages + 1.5),
         }
 
 
@@ -77,67 +80,80 @@ class Edge(keras.layers.Layer):  # type: ignore[misc]
 
 
 @register
+class Differ(keras.layers.Layer):  # type: ignore[misc]
+    """How the target's clear pixels differ from the looks, and which of them stray from those around."""
+
+    def call(self, p: dict[str, Any], edge: Any) -> tuple[Any, Any, Any]:
+        """The pixels that may be compared, (batch, 1, y, x); what classes and what trust are told by."""
+        total = ops.sum(p["weight"], axis=1)
+        mean = ops.sum(p["weight"] * p["looks"], axis=1) / (total + 1e-6)
+        compared = p["clear"] * (1.001 - edge)
+        counted = compared * p["some"]
+        gap = ops.clip(p["cloudy"] - mean, -0.3, 0.3)
+        (near, _, whole) = _averaged([gap * counted, counted])
+        usual = whole[0] / (whole[1] + 0.01)
+        usual = _enlarged((near[0] + 0.01 * usual) / (near[1] + 0.01), CELL // 2)
+        around = _first(ops.average_pool(_last(p["mask"]), 5, strides=1, padding="same"))
+        ground = ops.concatenate([5 * mean, p["some"]], axis=1)
+        signs = [ground, 10 * (gap - usual) * p["clear"], p["mask"], around, p["clear"]]
+        return compared, _last(ground), _last(ops.concatenate(signs, axis=1))
+
+
+@register
 class Align(keras.layers.Layer):  # type: ignore[misc]
     """Means of the differences between target and looks, around each pixel, over ground of its class."""
 
     def __init__(self, classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes = classes
-        self.hidden = layers.Dense(16, activation="leaky_relu")
-        self.follow = layers.Dense(1, activation="sigmoid", bias_initializer=keras.initializers.Constant(3.0))
+        self.hidden = layers.Dense(32, activation="leaky_relu")
+        self.deeper = layers.Dense(16, activation="leaky_relu")
+        self.follow = layers.Dense(2, activation="sigmoid", bias_initializer=keras.initializers.Constant(2.0))
+        self.lean = layers.Dense(3, kernel_initializer="zeros")
 
-    def build(self, shapes: Any) -> None:
+    def build(self, *shapes: Any) -> None:
         """Make the learned strengths of the leanings."""
-
-        def strength(name: str, value: float) -> Any:
-            return self.add_weight(
-                shape=(), initializer=keras.initializers.Constant(np.log(value)), name=name
-            )
-
-        self.lean_fine = strength("lean_fine", 0.06)
-        self.lean_class = strength("lean_class", 0.04)
-        self.lean_all = strength("lean_all", 0.03)
-        self.lean_tile = strength("lean_tile", 0.01)
-        self.hidden.build((None, None, None, 3 * _BANDS + 6))
+        strengths = np.log([0.15, 0.05, 0.02, 0.005])
+        self.strengths = self.add_weight(
+            shape=(4,), initializer=keras.initializers.Constant(strengths), name="strengths"
+        )
+        limits = np.log([0.05, 0.05, 0.1])
+        self.limit = self.add_weight(
+            shape=(_BANDS,), initializer=keras.initializers.Constant(limits), name="limit"
+        )
+        self.hidden.build((None, None, None, 6 * _BANDS + 6))
+        self.deeper.build((None, None, None, 32))
         self.follow.build((None, None, None, 16))
+        self.lean.build((None, None, None, 16))
 
-    def call(self, p: dict[str, Any], edge: Any, kinds: Any, trust: Any) -> tuple[Any, ...]:
+    def call(self, p: dict[str, Any], compared: Any, kinds: Any, trust: Any) -> tuple[Any, ...]:
         """The shift of each look, the mean colour around, how much is known of it, and what to believe.
 
         Returns:
-            Shapes (batch, looks, bands, y, x), (batch, bands, y, x), (batch, 1 + looks, y, x): how far the
-            target is followed, and the weight of what each look shows around; and (batch, 1, y, x): the
-            weight of each of the target's own pixels.
+            Shapes (batch, looks, bands, y, x), (batch, bands, y, x), (batch, 2 + looks, y, x): how far the
+            target is followed by the shift and by the regression, and the weight of what each look shows
+            around; and (batch, 1, y, x): the weight of each of the target's own pixels.
         """
-        trusted = (p["clear"] * (1.001 - edge) * trust)[:, None]
+        trusted = (compared * trust)[:, None]
         counted = trusted * p["has"]
         gaps = (p["cloudy"][:, None] - p["looks"]) * counted
-        square = ops.sum(gaps * gaps, axis=(1, 2))[:, None]
         sums = _folded(ops.concatenate([gaps, counted], axis=2))
         shares = ops.split(kinds, self.classes, axis=1)
         parts = [sums, *(sums * share for share in shares)]
-        parts += [p["cloudy"] * trusted[:, 0], trusted[:, 0], p["mask"], _folded(p["weight"]), square]
-        depths = [part.shape[1] for part in parts]
-        cells = _first(ops.average_pool(_last(ops.concatenate(parts, axis=1)), CELL // 2, padding="same"))
-        cuts = [int(at) for at in np.cumsum(depths)[:-1]]
-        near = ops.split(_blurred(cells, _FINE), cuts, axis=1)
-        wide = ops.split(_blurred(cells, _COARSE), cuts, axis=1)
-        whole = ops.split(ops.mean(cells, axis=(2, 3), keepdims=True), cuts, axis=1)
-        lean = {name: ops.exp(getattr(self, f"lean_{name}")) for name in ("fine", "class", "all", "tile")}
+        parts += [p["cloudy"] * trusted[:, 0], trusted[:, 0], p["mask"], _folded(p["weight"])]
+        parts.append(_products(p, trusted[:, 0]))
+        near, wide, whole = _averaged(parts)
+        fine, coarse, every, tile = ops.unstack(ops.exp(self.strengths))
 
         def leaning(sums: Any, on: Any, by: Any) -> Any:
             sums = _unfolded(sums)
             return (sums[:, :, :_BANDS] + by * on) / (sums[:, :, _BANDS:] + by)
 
-        zero = leaning(whole[0], 0.0, lean["tile"])
-        around = leaning(wide[0], zero, lean["all"])
-        place = leaning(near[0], around, lean["fine"])
-        of_class = [
-            leaning(fine, leaning(coarse, around, lean["class"]), lean["fine"])
-            for fine, coarse in zip(near[1 : self.classes + 1], wide[1 : self.classes + 1], strict=True)
-        ]
+        zero = leaning(whole[0], 0.0, tile)
+        around = leaning(wide[0], zero, every)
+        place = leaning(near[0], around, fine)
         near_colour, near_known, near_mask, weight, _ = near[self.classes + 1 :]
-        wide_colour, wide_known, wide_mask, _, wide_square = wide[self.classes + 1 :]
+        wide_colour, wide_known, wide_mask, _, products = wide[self.classes + 1 :]
         whole_colour, whole_known, whole_mask, _, _ = whole[self.classes + 1 :]
         weight = weight[:, :, None] / (ops.sum(weight[:, :, None], axis=1, keepdims=True) + 1e-6)
 
@@ -146,16 +162,28 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
 
         known = _unfolded(near[0])[:, :, _BANDS:]
         counted = _unfolded(wide[0])[:, :, _BANDS:]
-        rough = ops.sqrt(wide_square / (ops.sum(counted, axis=1) + 1e-3) + 1e-6)
-        signs = [20 * common(place), 20 * common(around), 20 * common(zero), common(known), common(counted)]
-        signs += [near_mask, wide_mask, ops.ones_like(near_mask) * whole_mask, 10 * rough]
-        follow = _first(self.follow(self.hidden(_last(ops.concatenate(signs, axis=1)))))
+        apart = ops.sum(weight * ops.abs(around - common(around)[:, None]), axis=1)
+        signs = [20 * common(place), 20 * common(around), 20 * common(zero), 20 * apart]
+        signs += [*_contrast(products, wide_known), common(known), common(counted), 20 * wide_known]
+        signs += [near_mask, wide_mask, ops.ones_like(near_mask) * whole_mask]
+        told = self.deeper(self.hidden(_last(ops.concatenate(signs, axis=1))))
+        follow = _first(self.follow(told)) * self._usual(around, weight)
+        # Noisy ground leans further, which the residuals tell.
+        more = ops.split(ops.exp(2 * ops.tanh(_first(self.lean(told)))), 3, axis=1)
+        fine, coarse, every = (
+            by * times[:, None] for by, times in zip((fine, coarse, every), more, strict=True)
+        )
+        around = leaning(wide[0], zero, every)
+        of_class = [
+            leaning(close, leaning(far, around, coarse), fine)
+            for close, far in zip(near[1 : self.classes + 1], wide[1 : self.classes + 1], strict=True)
+        ]
         usual = ops.reshape(ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32)), (1, 3, 1, 1))
         colour = (whole_colour + 0.003 * usual) / (whole_known + 0.003)
         colour = (wide_colour + 0.01 * colour) / (wide_known + 0.01)
         colour = (near_colour + 0.01 * colour) / (near_known + 0.01)
         # Followed in part, the looks still agree with each other.
-        kept = [shift - (1 - follow[:, None]) * common(shift)[:, None] for shift in of_class]
+        kept = [shift - (1 - follow[:, None, :1]) * common(shift)[:, None] for shift in of_class]
         maps = [*(_folded(shift) for shift in kept), colour, follow, known[:, :, 0]]
         cuts = [int(at) for at in np.cumsum([part.shape[1] for part in maps])[:-1]]
         *by_class, colour, follow, known = ops.split(
@@ -164,9 +192,53 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         shift = sum(share * part for share, part in zip(shares, by_class, strict=True))
         return _unfolded(shift), colour, ops.concatenate([follow, known], axis=1), trusted[:, 0]
 
+    def _usual(self, shift: Any, weight: Any) -> Any:
+        """Near one, and near zero where the target is unlike the dates before and after it alike.
+
+        Ground changes from before to after; what is brighter or darker than both is the air.
+        """
+        sides = []
+        for part, shares in zip(ops.split(shift, 2, axis=1), ops.split(weight, 2, axis=1), strict=True):
+            share = ops.sum(shares, axis=1)
+            sides.append((ops.sum(shares * part, axis=1) / (share + 1e-6), share / (share + 0.05)))
+        (before, has_before), (after, has_after) = sides
+        before = has_before * before + (1 - has_before) * after
+        after = has_after * after + (1 - has_after) * before
+        alike = ops.relu(ops.minimum(before, after)) + ops.relu(ops.minimum(-before, -after))
+        limit = ops.reshape(ops.exp(self.limit), (1, _BANDS, 1, 1))
+        return ops.prod(1 / (1 + (alike / limit) ** 4), axis=1, keepdims=True)
+
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build it again."""
         return {**super().get_config(), "classes": self.classes}
+
+
+def _averaged(parts: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Planes averaged in cells, then around each cell closely, widely, and all over."""
+    cuts = [int(at) for at in np.cumsum([part.shape[1] for part in parts])[:-1]]
+    cells = _first(ops.average_pool(_last(ops.concatenate(parts, axis=1)), CELL // 2, padding="same"))
+    whole = ops.mean(cells, axis=(2, 3), keepdims=True)
+    near, wide = (_blurred(cells, sigma) for sigma in (_FINE, _COARSE))
+    return tuple(ops.split(means, cuts, axis=1) for means in (near, wide, whole))
+
+
+def _products(p: dict[str, Any], trusted: Any) -> Any:
+    """What contrast is reckoned from: target, mean look, and their products, band by band."""
+    usual = ops.reshape(ops.convert_to_tensor(np.array([0.1, 0.1, 0.25], np.float32)), (1, 3, 1, 1))
+    mean = ops.sum(p["weight"] * p["looks"], axis=1) / (ops.sum(p["weight"], axis=1) + 1e-6)
+    x, y, counted = mean - usual, p["cloudy"] - usual, trusted * p["some"]
+    return ops.concatenate([part * counted for part in (x, y, x * x, x * y, y * y)] + [counted], axis=1)
+
+
+def _contrast(products: Any, known: Any) -> tuple[Any, Any]:
+    """Slope of the target on the mean look less one, which haze lowers, and how much is left of it."""
+    x, y, xx, xy, yy, counted = ops.split(products, [3, 6, 9, 12, 15], axis=1)
+    count = counted + 1e-3
+    x, y = x / count, y / count
+    spread, shared = ops.relu(xx / count - x * x), xy / count - x * y
+    slope = (shared + 1e-4) / (spread + 1e-4)
+    left = ops.sqrt(ops.relu(yy / count - y * y - slope * shared) + 1e-6)
+    return ops.clip(slope, 0.0, 2.0) - 1, 10 * left
 
 
 def _first(x: Any) -> Any:
@@ -221,18 +293,23 @@ class Agree(keras.layers.Layer):  # type: ignore[misc]
         self.scale = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(np.log(0.01)), name="scale"
         )
+        self.even = self.add_weight(shape=(2,), initializer="zeros", name="even")
 
     def call(self, p: dict[str, Any], shift: Any, known: Any) -> tuple[Any, Any, Any]:
         """Factors on the weights, (batch, looks, y, x), features for the U-Net, bands last, and the terms."""
         aligned, scale = p["looks"] + shift, ops.exp(self.scale)
-        weight = p["weight"]
+        # How little the age of a look says depends on how much of the target can be seen.
+        seen = ops.max(known[:, 2:], axis=1, keepdims=True)
+        even = self.even[0] + self.even[1] * seen / (seen + 0.02)
+        older = ops.exp(4 * even * p["age"][:, :, 0])
+        weight = p["weight"] * older[:, :, None]
         for _ in range(_ROUNDS):
             agreed = ops.sum(weight * aligned, axis=1) / (ops.sum(weight, axis=1) + 1e-6)
             apart = ops.mean(ops.abs(aligned - agreed[:, None]) * p["has"], axis=2)
             # What a look alone shows, a cloud or its shadow, is wider than a pixel.
             around = _first(ops.average_pool(_last(apart), 3, strides=1, padding="same"))
             apart = 0.4 * apart + 0.6 * around
-            factor = ops.power(scale / (apart + scale), self.power)
+            factor = older * ops.power(scale / (apart + scale), self.power)
             weight = p["weight"] * factor[:, :, None]
         share = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
         features = [20 * ops.sum(share * shift, axis=1), known, 20 * apart]
@@ -256,7 +333,7 @@ class Regress(keras.layers.Layer):  # type: ignore[misc]
     def build(self, *shapes: Any) -> None:
         """Make the learned strength of the ridge, in pixels."""
         self.ridge = self.add_weight(
-            shape=(), initializer=keras.initializers.Constant(np.log(5)), name="ridge"
+            shape=(), initializer=keras.initializers.Constant(np.log(1.5)), name="ridge"
         )
 
     def call(self, p: dict[str, Any], trusted: Any, agreed: Any, terms: Any) -> Any:
@@ -313,7 +390,7 @@ class Combine(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, p: dict[str, Any], aligned: Any, share: Any, colour: Any, change: Any) -> Any:
         """From the U-Net's maps to reflectance, bands last."""
-        change = _first(change)
+        change = 0.3 * _first(change)
         odds = p["has"] * (share + 1e-3) * ops.exp(ops.clip(change[:, _BANDS:], -6, 6))[:, :, None]
         mean = ops.sum(odds * aligned, axis=1) / (ops.sum(odds, axis=1) + 1e-6)
         mean = mean + (1 - p["some"]) * colour
@@ -335,12 +412,13 @@ def generator(width: int = 16, classes: int = 4, size: int | None = None) -> ker
     inputs = keras.Input((size, size, len(PLANES)), name="planes_nhwc")
     # Alignment and agreement are smooth: every other pixel will do, at a quarter of the cost.
     half = Prepare(name="prepare_half")(inputs[:, ::2, ::2])
-    edge = Edge(name="edge")(inputs)
-    shift, colour, known, trusted = Align(classes, name="align")(half, edge, *_kinds_and_trust(half, classes))
+    compared, ground, signs = Differ(name="differ")(half, Edge(name="edge")(inputs))
+    kinds, trust = _kinds_and_trust(ground, signs, classes)
+    shift, colour, known, trusted = Align(classes, name="align")(half, compared, kinds, trust)
     factor, wide, (agreed, terms) = Agree(name="agree")(half, shift, known)
     slopes = Regress(name="regress")(half, trusted, agreed, terms)
     p = Prepare(name="prepare")(inputs)
-    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, known[:, :1], slopes)
+    aligned, share, colour, fine = Mean(name="mean")(p, shift, factor, colour, known[:, 1:2], slopes)
     x = _unet(fine, wide, width)
     change = layers.Conv2D(_BANDS + LOOKS, 3, padding="same", kernel_initializer="zeros", name="change")(x)
     made = Combine(name="combine")(p, aligned, share, colour, change)
@@ -360,7 +438,7 @@ class Doubt(keras.layers.Layer):  # type: ignore[misc]
         """Features, those of the U-Net among them, bands last; no gradient goes back through them."""
         mean = ops.sum(share * aligned, axis=1, keepdims=True)
         apart = ops.sum(share * ops.abs(aligned - mean), axis=1)
-        age = ops.sum(share * p["age"], axis=1) / 30
+        age = ops.sum(share * p["age"], axis=1)
         parts = [20 * apart, age, p["some"], p["mask"], 4 * _first(made), _first(x)]
         return ops.stop_gradient(_last(ops.concatenate(parts, axis=1)))
 
@@ -382,22 +460,6 @@ def _conv(x: Any, filters: int, size: int = 3, strides: int = 1, active: bool = 
 
 
 @register
-class Overview(keras.layers.Layer):  # type: ignore[misc]
-    """What classes of ground and trust are told by."""
-
-    def call(self, p: dict[str, Any]) -> tuple[Any, Any]:
-        """For classes the looks alone, so that they are known under cloud; for the trust all; bands last."""
-        total = ops.sum(p["weight"], axis=1)
-        mean = ops.sum(p["weight"] * p["looks"], axis=1) / (total + 1e-6)
-        around = ops.average_pool(_last(p["mask"]), 5, strides=1, padding="same")
-        gap = 10 * ops.clip(p["cloudy"] - mean, -0.3, 0.3)
-        ground = ops.concatenate([5 * mean, p["some"]], axis=1)
-        return _last(ground), ops.concatenate(
-            [_last(ops.concatenate([ground, gap, p["mask"]], axis=1)), around], axis=-1
-        )
-
-
-@register
 class First(keras.layers.Layer):  # type: ignore[misc]
     """Bands first."""
 
@@ -406,11 +468,10 @@ class First(keras.layers.Layer):  # type: ignore[misc]
         return _first(x)
 
 
-def _kinds_and_trust(half: dict[str, Any], classes: int) -> tuple[Any, Any]:
-    """Soft classes of the ground, and how far a clear pixel is free of haze and shadow."""
-    ground, every = Overview(name="overview")(half)
+def _kinds_and_trust(ground: Any, signs: Any, classes: int) -> tuple[Any, Any]:
+    """Soft classes of the ground, and how far a clear pixel is free of haze and shadow of its own."""
     kinds = _conv(_conv(ground, 12), classes, 1, active=False)
-    trust = _conv(_conv(every, 8), 8, dilation_rate=2)
+    trust = _conv(_conv(signs, 8), 8, dilation_rate=2)
     trust = _conv(
         trust, 1, 1, active=False, bias_initializer=keras.initializers.Constant(2.0), activation="sigmoid"
     )

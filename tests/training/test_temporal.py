@@ -111,6 +111,33 @@ def test_it_starts_at_the_aligned_looks(rng, untrained):
     assert error.mean() < 0.006  # the looks themselves are 0.01 and 0.02 away
 
 
+def test_a_date_a_little_brighter_than_its_looks_is_imitated_and_one_far_brighter_is_not(rng, untrained):
+    def followed(brighter):
+        """How much of it the hidden middle takes over, its looks being alike."""
+        x, target = inputs(rng)
+        x[0, :, :, 4:7] = x[0, :, :, AFTER : AFTER + 3] = target
+        x[0, :, :, :3] += brighter * (x[0, :, :, 3:4] == 0)
+        made = np.asarray(untrained(x))[0, 50:70, 50:70, :3]
+        return float((made - target[50:70, 50:70]).mean() / brighter)
+
+    assert followed(0.01) > 0.6
+    assert followed(0.2) < 0.1
+
+
+def test_every_sample_counts_by_its_own_measure(rng):
+    truth = rng.uniform(0.1, 0.3, (2, 32, 32, 3)).astype(np.float32)
+    weight = np.ones((2, 32, 32, 1), np.float32)
+    recipe = temporal_run.Recipe(gradient=0, structure=0, angle=0)
+
+    def loss(*errors):
+        made = truth + np.reshape(errors, (2, 1, 1, 1)).astype(np.float32)
+        return float(temporal_run.losses(recipe, made, truth, weight)[0])
+
+    both = loss(0.2, 0.05)
+    assert loss(0.1, 0.05) == pytest.approx(loss(0.2, 0.025), abs=0.001)
+    assert loss(0.1, 0.05) < both - 0.01
+
+
 def test_clouds_under_the_mask_do_not_move_the_alignment(rng, untrained):
     x, _ = inputs(rng)
     first = np.asarray(untrained(x))
