@@ -107,11 +107,14 @@ def read_scenes(job: Job, target: Window, which: range) -> tuple[Scenes, tuple[s
     return Scenes(grid.window, bands, clouds.classify(cube["scl"].values, bands), day_numbers(cube)), missing
 
 
-def shifts_around(job: Job, target: Window, which: range) -> list[Shifts]:
+def shifts_around(job: Job, target: Window, which: range) -> tuple[list[Shifts], set[str]]:
     """How some of the plan's scenes differ over the MGRS tiles that show a window, for its hidden tiles.
 
     Measured once in a run, from all scenes of the plan, and kept in the store: a unit that comes later, or
     again, finds the same. Where the job allows for what cannot be read, nothing is known and nothing kept.
+
+    Returns:
+        What is known, and the ids of items that could not be read.
 
     Raises:
         ReadError: An image could not be read, and the job does not allow for it.
@@ -119,7 +122,7 @@ def shifts_around(job: Job, target: Window, which: range) -> list[Shifts]:
     """
     plan, lattice = job.plan, job.plan.grid.lattice
     around = plan.read_grid(target).window
-    found = []
+    found, missing = [], set()
     for number, frame in enumerate(frames(plan.scenes, lattice, plan.read_grid().window)):
         if frame.intersection(around) is None:
             continue
@@ -127,13 +130,14 @@ def shifts_around(job: Job, target: Window, which: range) -> list[Shifts]:
         if shifts is None:
             try:
                 shifts = measured(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
-            except ReadError:
-                if job.allow_missing:
-                    continue
-                raise
+            except ReadError as error:
+                if not job.allow_missing:
+                    raise
+                missing |= {error.item} if error.item else set()
+                continue
             job.store.keep_shifts(number, shifts)
         found.append(Shifts(frame, shifts).only(which))
-    return found
+    return found, missing
 
 
 def process_unit(job: Job, index: int) -> UnitDone:
@@ -149,6 +153,14 @@ def process_unit(job: Job, index: int) -> UnitDone:
     seconds = {"read": time.perf_counter() - started, "generate": 0.0, "write": 0.0}
     outside = plan.outside(unit.target)
     counts = np.zeros(len(Provenance), np.int64)
+    unread: set[str] = set()
+
+    @cache
+    def elsewhere() -> list[Shifts]:
+        found, lacking = shifts_around(job, unit.target, unit.scenes)
+        unread.update(lacking)
+        return found
+
     dates = declouded(
         scenes,
         unit.target,
@@ -158,7 +170,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
         dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
         max_age=plan.max_age,
         threads=job.threads,
-        elsewhere=cache(partial(shifts_around, job, unit.target, unit.scenes)),
+        elsewhere=elsewhere,
     )
     write = job.store.writer(plan, unit)
     mark = time.perf_counter()
@@ -171,6 +183,7 @@ def process_unit(job: Job, index: int) -> UnitDone:
         seconds["generate"] += generated_at - mark
         mark = time.perf_counter()
         seconds["write"] += mark - generated_at
+    missing = tuple(sorted({*missing, *unread}))
     job.store.mark(unit, DONE_WITHOUT_ASSETS if missing else DONE)
     return UnitDone(
         index,

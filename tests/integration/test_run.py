@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -18,19 +19,25 @@ import rasterio
 import rioxarray  # noqa: F401 - the accessor
 import shapely
 import xarray as xr
+from affine import Affine
 from clusters import workers
+from networks import write_network
+from scenes import scene, write_item
 from shapely.geometry import box, mapping
 
 from cloudgan.aoi import Aoi, read_aoi
 from cloudgan.clouds import classify, opacity
 from cloudgan.cube import open_cube
 from cloudgan.dates import DateRange
-from cloudgan.errors import StoreError
+from cloudgan.errors import ReadError, StoreError
+from cloudgan.generator import Generator
+from cloudgan.grid import Grid, Lattice, Window
 from cloudgan.plan import Plan
 from cloudgan.planning import plan_run
 from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, remove_clouds
 from cloudgan.run import Job, execute, process_unit
-from cloudgan.store import DONE, identity_of, prepare
+from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, PENDING, identity_of, prepare
+from cloudgan.tiling import Tiling
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
@@ -126,11 +133,11 @@ def test_observed_pixels_are_the_sources_own(written, plan, demo):
     """Straight from the COGs with rasterio, each with the offset that its item states."""
     store = stored(written[0])
     west, south, east, north = plan.grid.bounds
-    for at, scene in enumerate(plan.scenes):
+    for at, day in enumerate(plan.scenes):
         observed = store["provenance"].values[at] == Provenance.OBSERVED
         for band in ("green", "red", "nir"):
             mosaic = np.zeros(plan.grid.shape, np.int64)
-            for item in reversed(scene.items):
+            for item in reversed(day.items):
                 with rasterio.open(item.asset(band).href) as file:
                     window = rasterio.windows.from_bounds(west, south, east, north, file.transform)
                     values = file.read(1, window=window.round(), boundless=True).astype(int)
@@ -444,3 +451,74 @@ def test_the_real_scenes(real_scenes, tmp_path):
             (generated & with_data)[inner], ((opacity(states, 1) > 0) & with_data)[inner]
         )
         assert observed[inner].sum() == (with_data & ~generated)[inner].sum()
+
+
+# What the rest of the image tells of a tile wholly under cloud
+
+DAYS = (dt.date(2023, 8, 5), dt.date(2023, 8, 10))
+BRIGHTER = 100  # digital numbers by which the second date is brighter
+
+
+@pytest.fixture
+def under_a_bank(tmp_path):
+    """A unit in the corner of two images, all of it under cloud on the second date."""
+    rng = np.random.default_rng(7)
+    ground = rng.integers(800, 3000, (16, 16)).repeat(32, 0).repeat(32, 1)
+    frame = Affine(10, 0, 500_000, 0, -10, 5_200_000)
+    items = []
+    for at, day in enumerate(DAYS):
+        scl = np.full((256, 256), 4, np.uint8)
+        scl[:100, :100] = 9 if at else 4
+        bands = {band: (ground + at * BRIGHTER).astype(np.uint16) for band in ("green", "red", "nir")}
+        items.append(write_item(tmp_path / "images", f"day{at}", day, bands | {"scl": scl}, frame))
+    planes = [f"before:{band}" for band in ("green", "red", "nir")]
+    path = write_network(tmp_path / "looks.onnx", planes=planes, reach=0)
+    generator = Generator.load(path)
+    plan = Plan(
+        grid=Grid(Lattice(32633, 10.0), Window(-519_960, 50_040, 64, 64)),
+        scenes=tuple(scene(item) for item in items),
+        written=(0, 1),
+        contract=generator.contract,
+        model=generator.digest,
+        tiling=Tiling(32, 24),
+        reach=2,
+        block=64,
+    )
+    return Job(plan, generator, prepare(str(tmp_path / "out.zarr"), plan))
+
+
+def generated(job: Job) -> np.ndarray:
+    return xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[1]
+
+
+def test_the_rest_of_the_image_tells_how_bright_a_hidden_date_is(under_a_bank, monkeypatch):
+    job = under_a_bank
+    assert process_unit(job, 0).generated == 64 * 64
+    shifts = job.store.shifts(0)
+    followed = 10_000 * shifts[1, 0, 0]
+    assert 0.7 * BRIGHTER < followed <= BRIGHTER
+    # Its one input of three is the look's green, and green's gain is a half of the mean of them.
+    looks = xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[0]
+    np.testing.assert_allclose(generated(job), (looks + followed) / 2, atol=0.6)
+
+    first = generated(job)
+    monkeypatch.setattr("cloudgan.run.measured", lambda *args: pytest.fail("it was kept"))
+    process_unit(job, 0)
+    np.testing.assert_array_equal(generated(job), first)
+
+
+def test_an_overview_that_cannot_be_read_is_no_clear_sky(under_a_bank, monkeypatch):
+    def unreadable(*args):
+        raise ReadError("item day1 could not be read", "day1")
+
+    job = under_a_bank
+    with monkeypatch.context() as patch:
+        patch.setattr("cloudgan.run.measured", unreadable)
+        with pytest.raises(ReadError, match="day1"):
+            process_unit(job, 0)
+        assert job.store.ledger()[0] == PENDING
+        assert process_unit(replace(job, allow_missing=True), 0).missing == ("day1",)
+        assert job.store.ledger()[0] == DONE_WITHOUT_ASSETS
+        assert job.store.shifts(0) is None
+    assert process_unit(job, 0).missing == ()
+    assert job.store.ledger()[0] == DONE
