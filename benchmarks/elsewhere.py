@@ -35,7 +35,7 @@ def seen_by(scenes: Scenes, half: slice) -> np.ndarray:
         len(scenes.days), -1, len(BANDS)
     )
     clear = (scenes.states[part] == State.CLEAR).reshape(len(scenes.days), -1)
-    return median_shifts(values * np.float32(REFLECTANCE_SCALE), clear, scenes.days, BANDS, MAX_AGE)
+    return median_shifts(values * np.float32(REFLECTANCE_SCALE), clear, scenes.days, MAX_AGE)
 
 
 def half_of(place: Place, half: slice) -> Place:

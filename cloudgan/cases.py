@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
-from cloudgan.clouds import State
+from cloudgan.clouds import MAX_AGE, State
+from cloudgan.normalisation import Shifts, median_shifts
 from cloudgan.removal import REFLECTANCE_SCALE, Scenes
 
 Kind = Literal["transplanted", "hidden", "real"]
@@ -31,6 +32,7 @@ CONTEXT_DAYS = 45
 """Looks further away play no part in a case."""
 _CLOUDS = (0.1, 0.8)  # cloudy share of a date that lends its sky
 _CLOUDY = 0.3  # cloudy share of a date that is judged by another
+_GRID = 128  # pixels along an edge that tell how dates differ, as in an overview
 _SAME_GROUND = 3  # days within which one date may judge another
 _EVERY_THIRD = 3  # clear dates are hidden wholly
 
@@ -80,6 +82,16 @@ class Place:
         """The dates within `CONTEXT_DAYS` of one, and its index among them."""
         near = np.flatnonzero(np.abs(self.scenes.days - self.scenes.days[at]) <= CONTEXT_DAYS)
         return self.only(near), int(np.flatnonzero(near == at)[0])
+
+    def shifts(self) -> Shifts:
+        """How its dates differ over all of it, as a run finds of whole MGRS tiles, from a grid of pixels."""
+        scenes = self.scenes
+        step = max(1, min(scenes.window.shape) // _GRID)
+        times, thin = len(scenes.days), (slice(None), slice(None, None, step), slice(None, None, step))
+        numbers = np.stack([band[thin].reshape(times, -1) for band in scenes.bands], axis=-1)
+        clear = scenes.states[thin].reshape(times, -1) == State.CLEAR
+        found = median_shifts(numbers * np.float32(REFLECTANCE_SCALE), clear, scenes.days, MAX_AGE)
+        return Shifts(scenes.window, found)
 
     def sky(self, at: int) -> Sky:
         """The sky of a date."""

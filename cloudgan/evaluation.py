@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from cloudgan.clouds import State
 from cloudgan.errors import InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Window
+from cloudgan.normalisation import Shifts
 from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, declouded, default_tiling
 from cloudgan.tiling import Tiling
 
@@ -112,15 +114,27 @@ def evaluate(
 
 
 def served(case: Case, generator: Generator, target: Window | None = None, threads: int = 1) -> Declouded:
-    """The date of a case as the product gives it, in a window; everywhere by default."""
+    """The date of a case as the product gives it, in a window; everywhere by default.
+
+    Of a place larger than a tile the whole tells how the dates differ, as in a run the MGRS tile does.
+    """
+    window, contract = case.place.scenes.window, generator.contract
+
+    @cache
+    def elsewhere() -> list[Shifts]:
+        shifts = case.place.shifts()
+        # The lattice's tiles reach beyond a place.
+        return [Shifts(shifts.window.buffered(contract.tile), shifts.values)]
+
     (made,) = declouded(
         case.place.scenes,
-        target or case.place.scenes.window,
+        target or window,
         generator,
         reach=case.place.reach,
         tiling=default_tiling(generator),
         dates=[case.at],
         threads=threads,
+        elsewhere=elsewhere if min(window.shape) > contract.tile else list,
     )
     return made
 

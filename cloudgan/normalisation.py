@@ -40,40 +40,32 @@ def median_shifts(
     reflectance: NDArray[np.float32],
     clear: NDArray[np.bool_],
     days: NDArray[np.int64],
-    bands: Sequence[str],
     max_age: int,
 ) -> NDArray[np.float32]:
     """The median difference of each two dates over what both show clear.
-
-    Where they differ by more than clear air makes them, one lies under haze or was corrected wrongly, and is
-    not to be imitated: the difference fades to nothing (Tukey's biweight at twice the usual difference, by
-    the band that exceeds it most).
 
     Args:
         reflectance: Shape (time, pixel, band).
         clear: Which pixels show clear ground, shape (time, pixel).
         days: Day number of each date, shape (time,).
-        bands: Names of the bands.
         max_age: Days beyond which two dates are not compared.
 
     Returns:
         See `Shifts.values`.
     """
     times = len(days)
-    usual = np.array([_USUAL.get(band, _USUAL_ELSEWHERE) for band in bands], np.float32)
-    shifts = np.full((times, times, len(bands)), np.nan, np.float32)
+    shifts = np.full((times, times, reflectance.shape[-1]), np.nan, np.float32)
     for at in range(times):
         shifts[at, at] = 0
         for other in range(at):
             both = clear[at] & clear[other]
             if abs(int(days[at] - days[other])) <= max_age and both.sum() >= FEWEST:
                 median = np.median(reflectance[at, both] - reflectance[other, both], axis=0)
-                share = np.min(np.clip(1 - (median / (2 * usual)) ** 2, 0, 1) ** 2)
-                shifts[at, other], shifts[other, at] = share * median, -share * median
+                shifts[at, other], shifts[other, at] = median, -median
     return shifts
 
 
-def shifts_at(places: Sequence[Shifts], window: Window, at: int) -> NDArray[np.float32]:
+def shifts_at(places: Sequence[Shifts], window: Window, at: int) -> NDArray[np.float32] | None:
     """What to add to each date for it to look like one of them, around the middle of a window.
 
     Where MGRS tiles overlap, each counts by how far inside it the window lies, so nothing jumps at a border.
@@ -84,14 +76,34 @@ def shifts_at(places: Sequence[Shifts], window: Window, at: int) -> NDArray[np.f
         at: Index of the date that the others are to look like.
 
     Returns:
-        Reflectance, shape (time, band); 0 where nothing is known.
+        Reflectance, shape (time, band), NaN where nothing is known; None where nothing is known of any.
     """
-    nothing = np.zeros((1, *places[0].values.shape[1:]), np.float32) if places else np.zeros((1, 1, 1))
-    shifts = np.concatenate([nothing, *(place.values[at][None] for place in places)])
-    depths = np.array([0.0, *(_depth(place.window, window) for place in places)])
-    weights = np.where(np.isnan(shifts), 0, depths[:, None, None])
-    mean = (weights * np.nan_to_num(shifts)).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6)
-    return np.asarray(mean, np.float32)
+    depths = [_depth(place.window, window) for place in places]
+    if not any(depths):
+        return None
+    shifts = np.stack([place.values[at] for place in places])
+    weights = np.where(np.isnan(shifts), 0, np.array(depths)[:, None, None])
+    total = weights.sum(axis=0)
+    mean = (weights * np.nan_to_num(shifts)).sum(axis=0) / np.maximum(total, 1e-6)
+    return np.where(total > 0, mean, np.nan).astype(np.float32)
+
+
+def likeness(shifts: NDArray[np.float32], bands: Sequence[str]) -> NDArray[np.float32]:
+    """How far two dates may be taken for one another under clear air, from 0 to 1.
+
+    Dates that differ by more than clear air makes them lie under haze, one of them, or were corrected wrongly
+    (Tukey's biweight at twice the usual difference, of the band that exceeds it most).
+
+    Args:
+        shifts: What sets them apart, shape (time, band).
+        bands: Names of the bands.
+
+    Returns:
+        Shape (time,); 0 where nothing is known.
+    """
+    usual = np.array([_USUAL.get(band, _USUAL_ELSEWHERE) for band in bands], np.float32)
+    shares = np.clip(1 - (shifts / (2 * usual)) ** 2, 0, 1) ** 2
+    return np.asarray(np.nan_to_num(shares).min(axis=-1), np.float32)
 
 
 def _depth(outer: Window, window: Window) -> float:

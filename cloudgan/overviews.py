@@ -59,7 +59,7 @@ def measured(
         read = list(pool.map(_of_scene, scenes, repeat(lattice), repeat(frame), repeat(tuple(bands))))
     days = np.array([scene.date.toordinal() for scene in scenes], np.int64)
     reflectance, clear = (np.stack(parts) for parts in zip(*read, strict=True))
-    return Shifts(frame, median_shifts(reflectance, clear, days, bands, max_age))
+    return Shifts(frame, median_shifts(reflectance, clear, days, max_age))
 
 
 def _of_scene(scene: Scene, lattice: Lattice, frame: Window, bands: tuple[str, ...]) -> Overview:

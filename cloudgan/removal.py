@@ -24,7 +24,7 @@ from cloudgan.clouds import State
 from cloudgan.cube import lattice_window
 from cloudgan.errors import InputError
 from cloudgan.grid import Window
-from cloudgan.normalisation import Shifts, shifts_at
+from cloudgan.normalisation import Shifts, likeness, shifts_at
 from cloudgan.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ REFLECTANCE_SCALE = 0.0001
 NO_SPREAD = 65535
 """Spread where nothing was generated, or where nothing is known of it."""
 _ENOUGH = 0.02  # share of a tile that tells its date's radiometry
+_SOON = 10  # days in which ground changes little all over an MGRS tile
+_UNLIKE = 0.25  # likeness to every date so near below which a date lies under haze
 _DARKEST = np.float32(0.0001)  # reflectance that is not yet no data
 QUALITY_DTYPES: dict[str, np.dtype[Any]] = {
     "provenance": np.dtype(np.uint8),
@@ -190,8 +192,9 @@ def declouded(
         dates: Indices of the dates that are wanted; all by default. The others show the ground around them.
         max_age: Days beyond which a clear look does not count; the scenes should reach so far around `dates`.
         threads: Tiles that are generated at once.
-        elsewhere: What the dates, those of `scenes`, show of their radiometry beyond the window; asked for
-            where a tile itself shows next to nothing.
+        elsewhere: What the dates, those of `scenes`, show of their radiometry beyond the window: where a tile
+            itself shows next to nothing, its looks are brought to it; and a date that is unlike all others
+            near it is hazy, and is not imitated. Asked for by generators that see time.
 
     Yields:
         The output of each wanted date, in order, over `target`.
@@ -235,7 +238,7 @@ class _Date:
             self.scenes.states[self.at, rows, cols], self.opacity[rows, cols], seen & sees_time
         )
 
-    def planes(self, contract: Contract, window: Window, shifts: NDArray[np.float32]) -> NDArray[np.float32]:
+    def planes(self, contract: Contract, window: Window, air: _Air) -> NDArray[np.float32]:
         """The input planes of the generator over a tile, shape (plane, y, x), in the contract's units."""
         rows, cols = window.slices_in(self.scenes.window)
         clear = self.clear[:, rows, cols]
@@ -244,13 +247,13 @@ class _Date:
             dated = clouds.dated_looks(clear, self.at, contract.depth, self.near)
             looks |= {"earlier": dated.before, "later": dated.after}
         bands = dict(zip(contract.input_bands, self.scenes.bands, strict=False))
-        of_band = dict(zip(contract.input_bands, shifts.T, strict=False))
+        of_band = dict(zip(contract.input_bands, air.shifts.T, strict=False))
 
         def plane(name: str) -> NDArray[np.float32]:
             kind, _, what = name.partition(":")
             if kind == "mask":
                 empty = _is_empty(self.scenes.states[self.at, rows, cols])
-                return ((self.opacity[rows, cols] > 0) | empty).astype(np.float32)
+                return ((self.opacity[rows, cols] > 0) | empty | air.hazy).astype(np.float32)
             if kind == "cloudy":
                 return _reflectance(bands[what][self.at, rows, cols])
             side = kind.rstrip("23456789")
@@ -267,15 +270,30 @@ class _Date:
 
         return np.stack([plane(name) for name in contract.planes])
 
-    def shifts(self, tile: Window, *, sees_time: bool) -> NDArray[np.float32]:
-        """What to add to the dates where a tile shows nothing of its own, shape (time, band)."""
+    def air(self, tile: Window, contract: Contract) -> _Air:
+        """What the whole of the MGRS tile tells of the dates in a tile of the generator."""
+        times, bands = len(self.scenes.days), contract.input_bands
+        shifts = shifts_at(self.elsewhere(), tile, self.at) if contract.sees_time else None
+        if shifts is None:
+            return _Air(np.zeros((times, len(bands)), np.float32), hazy=False)
         rows, cols = tile.slices_in(self.scenes.window)
         hidden = (self.opacity[rows, cols] > 0) | _is_empty(self.scenes.states[self.at, rows, cols])
         lacking = np.float32(max(0.0, 1 - (1 - hidden.mean()) / _ENOUGH))
-        nothing = np.zeros((len(self.scenes.days), len(self.scenes.bands)), np.float32)
-        if not (lacking and sees_time):
-            return nothing
-        return nothing + lacking * shifts_at(self.elsewhere(), tile, self.at)
+        alike = likeness(shifts, bands)
+        soon = ~np.isnan(shifts[:, 0]) & (np.abs(self.scenes.days - self.scenes.days[self.at]) <= _SOON)
+        soon[self.at] = False
+        hazy = bool(soon.any()) and float(alike[soon].max()) < _UNLIKE
+        return _Air(lacking * alike[:, None] * np.nan_to_num(shifts), hazy=hazy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Air:
+    """How the radiometry of dates is to be taken in one tile."""
+
+    shifts: NDArray[np.float32]
+    """Reflectance to add to each date, shape (time, band)."""
+    hazy: bool
+    """Whether the date itself is not to be imitated: its clear pixels are hidden from the generator too."""
 
 
 def share_generated(
@@ -365,8 +383,8 @@ def _generate(
     overlaps = None if contract.foretells else _Overlaps(len(contract.bands), target.shape)
     weights = tiling.weights()
 
-    def predict(tiles: Sequence[tuple[Window, NDArray[np.float32]]]) -> NDArray[np.float32]:
-        planes = [date.planes(contract, tile, shifts) for tile, shifts in tiles]
+    def predict(tiles: Sequence[tuple[Window, _Air]]) -> NDArray[np.float32]:
+        planes = [date.planes(contract, tile, air) for tile, air in tiles]
         return generator(np.stack(planes))
 
     needed = [
@@ -375,7 +393,7 @@ def _generate(
         if (inner := tile.intersection(target)) and hidden[inner.slices_in(target)].any()
     ]
     size = generator.batch
-    tiles = [(tile, date.shifts(tile, sees_time=contract.sees_time)) for tile, _ in needed]
+    tiles = [(tile, date.air(tile, contract)) for tile, _ in needed]
     batches = [tiles[at : at + size] for at in range(0, len(needed), size)]
     predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
     # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.

@@ -76,3 +76,15 @@ def test_a_date_that_is_not_to_be_believed_is_no_truth(place):
     assert all(case.kind != "real" for case in draw(place, ["transplanted"]))
     none = Place(place.region, place.group, place.scenes, place.reach, np.zeros(8, bool))
     assert list(draw(none)) == []
+
+
+def test_a_place_knows_how_its_dates_differ():
+    rng = np.random.default_rng(3)
+    ground = rng.integers(500, 3000, (1, 150, 140)) + np.array([0, 120]).reshape(2, 1, 1)
+    states = np.full(ground.shape, State.CLEAR, np.uint8)
+    ground[1, :70], states[1, :70] = 9000, State.CLOUDY
+    window = Window(0, 0, 150, 140)
+    scenes = Scenes(window, (ground.astype(np.uint16),) * 3, states, np.array([0, 5], np.int64))
+    shifts = Place("here", "10 m", scenes, 2, np.ones(2, bool)).shifts()
+    assert shifts.window == window
+    np.testing.assert_allclose(shifts.values[1, 0], 0.012, atol=1e-6)

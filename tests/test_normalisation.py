@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudgan.grid import Window
-from cloudgan.normalisation import FEWEST, Shifts, median_shifts, shifts_at
+from cloudgan.normalisation import FEWEST, Shifts, likeness, median_shifts, shifts_at
 
 BANDS = ("green", "red", "nir")
 DAYS = np.array([0, 5, 10], np.int64)
@@ -22,27 +22,42 @@ def dates(offsets, pixels=400, seed=0):
 
 def measured(reflectance, clear=None, days=DAYS, max_age=120):
     clear = np.ones(reflectance.shape[:2], bool) if clear is None else clear
-    return median_shifts(reflectance, clear, days, BANDS, max_age)
+    return median_shifts(reflectance, clear, days, max_age)
 
 
-def test_a_small_difference_of_dates_is_found_as_it_is():
-    shifts = measured(dates([0.0, 0.004, -0.002]))
-    np.testing.assert_allclose(shifts[1, 0], 0.004, atol=0.0015)
-    np.testing.assert_allclose(shifts[2, 0], -0.002, atol=0.0015)
+def test_the_difference_of_dates_is_found_as_it_is():
+    shifts = measured(dates([0.0, 0.04, -0.02]))
+    np.testing.assert_allclose(shifts[1, 0], 0.04, atol=0.0015)
+    np.testing.assert_allclose(shifts[2, 0], -0.02, atol=0.0015)
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=3), st.integers(0, 9))
-def test_one_date_is_to_another_what_the_other_is_not_to_it_and_no_shift_is_large(offsets, seed):
+def test_one_date_is_to_another_what_the_other_is_not_to_it(offsets, seed):
     shifts = measured(dates(offsets, seed=seed))
     np.testing.assert_array_equal(shifts, -shifts.transpose(1, 0, 2))
     assert (shifts[np.arange(3), np.arange(3)] == 0).all()
-    assert np.abs(shifts).max() < 0.04
 
 
-def test_haze_is_not_imitated():
-    shifts = measured(dates([0.0, 0.09, 0.0]))
-    assert (shifts[1] == 0).all()
-    assert np.abs(shifts[0, 2]).max() < 0.003
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [
+        ((0.0, 0.0, 0.0), 1),
+        ((0.02, 0.0, 0.0), 0.5625),  # one band at its usual difference
+        ((0.0, 0.0, -0.04), 0.5625),
+        ((0.04, 0.0, 0.0), 0),
+        ((0.0, 0.0, 0.1), 0),
+        ((np.nan, np.nan, np.nan), 0),
+    ],
+)
+def test_dates_are_alike_as_far_as_clear_air_goes(shift, expected):
+    assert likeness(np.array([shift], np.float32), BANDS) == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.floats(0, 0.2), st.floats(0, 0.2))
+def test_the_more_dates_differ_the_less_they_are_alike(one, other):
+    shifts = np.array(sorted([one, other]), np.float32)[:, None].repeat(3, 1)
+    more, less = likeness(shifts, BANDS)
+    assert 0 <= less <= more <= 1
 
 
 def test_nothing_is_known_of_dates_that_show_too_little_together_or_are_too_far_apart():
@@ -72,8 +87,8 @@ def test_a_tile_takes_what_the_mgrs_tiles_around_it_show():
     west, east = place(0, 0.01), place(80, 0.02)
     tile = Window(40, 30, 20, 20)
     np.testing.assert_allclose(shifts_at([west, east], tile, 0), 0.01)
-    np.testing.assert_array_equal(shifts_at([east], tile, 0), 0)
-    np.testing.assert_array_equal(shifts_at([], tile, 0), 0)
+    assert shifts_at([east], tile, 0) is None
+    assert shifts_at([], tile, 0) is None
 
 
 def test_from_one_mgrs_tile_to_the_next_the_shift_goes_gently():
@@ -88,7 +103,7 @@ def test_from_one_mgrs_tile_to_the_next_the_shift_goes_gently():
 def test_an_mgrs_tile_that_knows_nothing_of_a_pair_leaves_it_to_the_other():
     unknown = place(0, np.nan)
     np.testing.assert_allclose(shifts_at([unknown, place(20, 0.02)], Window(40, 40, 20, 20), 0), 0.02)
-    np.testing.assert_array_equal(shifts_at([unknown], Window(40, 40, 20, 20), 0), 0)
+    assert np.isnan(shifts_at([unknown], Window(40, 40, 20, 20), 0)).all()
 
 
 def test_some_dates_are_some_of_the_pairs():

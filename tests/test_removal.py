@@ -546,7 +546,7 @@ def elsewhere(shift):
     return [Shifts(Window(-5000, -5000, 10_000, 10_000), values)]
 
 
-@pytest.mark.parametrize(("shift", "expected"), [(0.01, 1050), (-0.01, 950), (-0.3, 1), (np.nan, 1000)])
+@pytest.mark.parametrize(("shift", "expected"), [(0.01, 1044), (-0.01, 956), (-0.3, 1000), (np.nan, 1000)])
 def test_a_tile_that_shows_nothing_takes_its_radiometry_from_elsewhere(tmp_path, shift, expected):
     echo = Generator.load(
         write_network(tmp_path / "echo.onnx", planes=["before:green"], bands=["green"], reach=0)
@@ -561,14 +561,27 @@ def test_a_tile_that_shows_nothing_takes_its_radiometry_from_elsewhere(tmp_path,
     assert_same(crop_of_it, crop(under, target, part))
 
 
-def test_elsewhere_is_not_asked_where_a_tile_shows_its_date_nor_by_one_that_sees_no_time(
-    tmp_path, generator, seer
-):
+@pytest.mark.parametrize(("shift", "hazy"), [(0.01, False), (0.1, True), (np.nan, False)])
+def test_a_date_unlike_those_near_it_shows_the_generator_nothing(tmp_path, monkeypatch, shift, hazy):
+    path = write_network(tmp_path / "mask.onnx", planes=["mask", "before:green"], bands=["green"])
+    seen = []
+    monkeypatch.setattr(Generator, "__call__", lambda self, planes: seen.append(planes) or planes[:, :1])
+    target = Window(0, 0, 24, 24)
+    scenes = under_cloud(target, visible=0.6)
+    (date,) = decloud(
+        scenes, target, Generator.load(path), stride=32, dates=[1], elsewhere=lambda: elsewhere(shift)
+    )
+    assert (np.concatenate(seen)[:, 0] == 1).all() == hazy
+    observed = date.provenance == Provenance.OBSERVED
+    assert observed.any()
+    assert (date.bands[0][observed] == 2000).all()
+
+
+def test_elsewhere_is_not_asked_by_a_generator_that_sees_no_time(generator):
     def asked():
         raise AssertionError("nobody needs this")
 
     target = Window(-9, 1000, 30, 34)
-    decloud(under_cloud(target, visible=0.9), Window(15, 1000, 8, 8), seer, elsewhere=asked)
     decloud(random_scenes(target.buffered(40)), target, generator, elsewhere=asked)
 
 
