@@ -164,7 +164,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
         counted = _unfolded(wide[0])[:, :, _BANDS:]
         apart = ops.sum(weight * ops.abs(around - common(around)[:, None]), axis=1)
         signs = [20 * common(place), 20 * common(around), 20 * common(zero), 20 * apart]
-        signs += [*_contrast(products, wide_known), common(known), common(counted), 20 * wide_known]
+        signs += [*_contrast(products), common(known), common(counted), 20 * wide_known]
         signs += [near_mask, wide_mask, ops.ones_like(near_mask) * whole_mask]
         told = self.deeper(self.hidden(_last(ops.concatenate(signs, axis=1))))
         follow = _first(self.follow(told)) * self._usual(around, weight)
@@ -230,7 +230,7 @@ def _products(p: dict[str, Any], trusted: Any) -> Any:
     return ops.concatenate([part * counted for part in (x, y, x * x, x * y, y * y)] + [counted], axis=1)
 
 
-def _contrast(products: Any, known: Any) -> tuple[Any, Any]:
+def _contrast(products: Any) -> tuple[Any, Any]:
     """Slope of the target on the mean look less one, which haze lowers, and how much is left of it."""
     x, y, xx, xy, yy, counted = ops.split(products, [3, 6, 9, 12, 15], axis=1)
     count = counted + 1e-3
