@@ -15,41 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from cloudgan import baselines, cases
-from cloudgan.clouds import MAX_AGE, State
 from cloudgan.generator import Generator
-from cloudgan.normalisation import Shifts, median_shifts
-from cloudgan.removal import REFLECTANCE_SCALE, Scenes, declouded, default_tiling
+from cloudgan.normalisation import Shifts
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import declouded, default_tiling
 from cloudgan.scores import score
-from cloudgan.training.places import Place, place_of
-from cloudgan.training.records import read_stac
+from cloudgan.training.places import place_of
+from cloudgan.training.records import read_all
 
-BANDS = ("green", "red", "nir")
-BORDER = 457  # column between the halves
-THINNING = 7  # every so many rows and columns tell of the differences, as an overview does
-
-
-def seen_by(scenes: Scenes, half: slice) -> np.ndarray:
-    """How the dates differ over one half."""
-    part = (slice(None), slice(None, None, THINNING), slice(half.start, half.stop, THINNING))
-    values = np.stack([band[part] for band in scenes.bands], axis=-1).reshape(
-        len(scenes.days), -1, len(BANDS)
-    )
-    clear = (scenes.states[part] == State.CLEAR).reshape(len(scenes.days), -1)
-    return median_shifts(values * np.float32(REFLECTANCE_SCALE), clear, scenes.days, MAX_AGE)
-
-
-def half_of(place: Place, half: slice) -> Place:
-    """One half, as a place of its own."""
-    window = place.scenes.window
-    width = half.stop - half.start
-    return cases.Place(
-        place.region,
-        place.group,
-        place.scenes.crop(type(window)(window.row, window.col + half.start, window.height, width)),
-        place.reach,
-        place.truths,
-        None,
-    )
+NAMES = ("nearest", "linear", "median")
 
 
 def main() -> None:
@@ -61,18 +35,16 @@ def main() -> None:
     parser.add_argument("--model", default="temporal", help="name or path of the model (default temporal)")
     options = parser.parse_args()
     generator = Generator.load(options.model)
-    place = place_of(read_stac(options.data / "s2-l2a-33TWM-120m"))
-    width = place.scenes.window.width
-    halves = {"east": slice(BORDER, width), "west": slice(0, BORDER)}
-    names = ("nearest", "linear", "median")
-    print(f"| hidden | {' | '.join(names)} | alone | with the other half |\n{'|---' * 6}|")
+    halves = {s.region: place_of(s) for s in read_all(options.data) if s.region.startswith("33TWM")}
+    print(f"| hidden | {' | '.join(NAMES)} | alone | with the other half |\n{'|---' * 6}|")
     for name, other in (("east", "west"), ("west", "east")):
-        shown = half_of(place, halves[name])
-        for at in np.flatnonzero(place.truths):
+        shown, beside = halves[f"33TWM-{name}"], halves[f"33TWM-{other}"].shifts()
+        for at in np.flatnonzero(shown.truths):
             case = cases.hidden(shown, int(at), name)
             scenes, window = case.place.scenes, case.place.scenes.window
-            known = [Shifts(window.buffered(1000), seen_by(place.scenes, halves[other]))]
-            free = baselines.filled(scenes, case.at, reach=shown.reach, names=names)
+            # As if the other half's MGRS tile reached over this one.
+            known = [Shifts(window.buffered(generator.contract.tile), beside.values)]
+            free = baselines.filled(scenes, case.at, reach=shown.reach, names=NAMES)
             images = list(free.images.values())
             for elsewhere in (list, lambda known=known: known):
                 (made,) = declouded(

@@ -25,7 +25,8 @@ from cloudgan import baselines
 from cloudgan.cases import Case
 from cloudgan.evaluation import served
 from cloudgan.generator import Generator
-from cloudgan.removal import REFLECTANCE_SCALE, Provenance
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import Provenance
 from cloudgan.training.places import place_of
 from cloudgan.training.records import read_all
 from cloudgan.training.series import split

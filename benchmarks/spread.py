@@ -35,7 +35,8 @@ from cloudgan.cases import Case
 from cloudgan.clouds import State
 from cloudgan.evaluation import reliability, served
 from cloudgan.generator import Generator
-from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Provenance
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import NO_SPREAD, Provenance
 from cloudgan.training.places import place_of
 from cloudgan.training.records import read_all
 from cloudgan.training.series import split

@@ -16,7 +16,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from cloudgan import clouds
 from cloudgan.clouds import State
 from cloudgan.errors import InputError
-from cloudgan.removal import REFLECTANCE_SCALE, Scenes, feathered, share_generated
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import Scenes, feathered, share_generated
 
 Floats = NDArray[np.float32]
 

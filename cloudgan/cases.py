@@ -18,7 +18,9 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from cloudgan.clouds import MAX_AGE, State
 from cloudgan.normalisation import Shifts, median_shifts
-from cloudgan.removal import REFLECTANCE_SCALE, Scenes
+from cloudgan.overviews import EDGE
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import Scenes
 
 Kind = Literal["transplanted", "hidden", "real"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -32,7 +34,6 @@ CONTEXT_DAYS = 45
 """Looks further away play no part in a case."""
 _CLOUDS = (0.1, 0.8)  # cloudy share of a date that lends its sky
 _CLOUDY = 0.3  # cloudy share of a date that is judged by another
-_GRID = 128  # pixels along an edge that tell how dates differ, as in an overview
 _SAME_GROUND = 3  # days within which one date may judge another
 _EVERY_THIRD = 3  # clear dates are hidden wholly
 
@@ -86,7 +87,7 @@ class Place:
     def shifts(self) -> Shifts:
         """How its dates differ over all of it, as a run finds of whole MGRS tiles, from a grid of pixels."""
         scenes = self.scenes
-        step = max(1, min(scenes.window.shape) // _GRID)
+        step = max(1, min(scenes.window.shape) // EDGE)
         times, thin = len(scenes.days), (slice(None), slice(None, None, step), slice(None, None, step))
         numbers = np.stack([band[thin].reshape(times, -1) for band in scenes.bands], axis=-1)
         clear = scenes.states[thin].reshape(times, -1) == State.CLEAR

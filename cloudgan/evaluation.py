@@ -23,7 +23,8 @@ from cloudgan.errors import InputError
 from cloudgan.generator import Generator
 from cloudgan.grid import Window
 from cloudgan.normalisation import Shifts
-from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, declouded, default_tiling
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import NO_SPREAD, Declouded, Provenance, declouded, default_tiling
 from cloudgan.tiling import Tiling
 
 Mask = NDArray[np.bool_]

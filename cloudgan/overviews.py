@@ -19,14 +19,13 @@ from cloudgan.cube import item_window, opened, unread
 from cloudgan.grid import Lattice, Window
 from cloudgan.items import SCL, SourceItem
 from cloudgan.normalisation import Shifts, median_shifts
-from cloudgan.radiometry import harmonise
+from cloudgan.radiometry import REFLECTANCE_SCALE, harmonise
 from cloudgan.signing import sign
 
 EDGE = 128
 """Pixels along an overview's edge: some 860 m each of an MGRS tile."""
 _WHOLE = 2048  # edge in pixels of the largest image that is read whole, where it has no overviews
 _THREADS = 8  # items read at once: a remote asset is mostly waiting
-_SCALE = np.float32(0.0001)
 
 Overview = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Reflectance of shape (pixel, band), and which pixels are clear."""
@@ -88,5 +87,5 @@ def read_overview(item: SourceItem, bands: Sequence[str]) -> Overview | None:
     numbers = [harmonise(images[name], item.offset) for name in bands]
     states = clouds.classify(images[SCL], numbers)
     clear = (states == State.CLEAR) & ~binary_dilation(states == State.CLOUDY)
-    reflectance = np.stack(numbers, axis=-1).astype(np.float32) * _SCALE
+    reflectance = np.stack(numbers, axis=-1).astype(np.float32) * np.float32(REFLECTANCE_SCALE)
     return reflectance.reshape(-1, len(bands)), clear.ravel()

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
+REFLECTANCE_SCALE = 0.0001
+"""Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
 BOA_OFFSET = 1000
 """DN that ESA adds since baseline 04.00."""
 OFFSET_BASELINE = (4, 0)

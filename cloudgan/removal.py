@@ -25,13 +25,12 @@ from cloudgan.cube import lattice_window
 from cloudgan.errors import InputError
 from cloudgan.grid import Window
 from cloudgan.normalisation import Shifts, likeness, shifts_at
+from cloudgan.radiometry import REFLECTANCE_SCALE
 from cloudgan.tiling import Tiling
 
 if TYPE_CHECKING:
     from cloudgan.generator import Contract, Generator
 
-REFLECTANCE_SCALE = 0.0001
-"""Reflectance of one digital number (Sentinel-2 L2A quantification value 10000)."""
 NO_SPREAD = 65535
 """Spread where nothing was generated, or where nothing is known of it."""
 _ENOUGH = 0.02  # share of a tile that tells its date's radiometry

@@ -28,7 +28,8 @@ from cloudgan.errors import CloudganError, StoreError
 from cloudgan.identity import differences
 from cloudgan.lease import held
 from cloudgan.plan import Plan
-from cloudgan.removal import NO_SPREAD, REFLECTANCE_SCALE, Declouded, Provenance, output_dtypes
+from cloudgan.radiometry import REFLECTANCE_SCALE
+from cloudgan.removal import NO_SPREAD, Declouded, Provenance, output_dtypes
 from cloudgan.storage import is_object_store, is_refusal, naming_failed_writes, object_store, reason, unusable
 from cloudgan.units import CHUNK, Unit
 

@@ -85,8 +85,7 @@ class Differ(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, p: dict[str, Any], edge: Any) -> tuple[Any, Any, Any]:
         """The pixels that may be compared, (batch, 1, y, x); what classes and what trust are told by."""
-        total = ops.sum(p["weight"], axis=1)
-        mean = ops.sum(p["weight"] * p["looks"], axis=1) / (total + 1e-6)
+        mean = _mean_look(p)
         compared = p["clear"] * (1.001 - edge)
         counted = compared * p["some"]
         gap = ops.clip(p["cloudy"] - mean, -0.3, 0.3)
@@ -178,8 +177,7 @@ class Align(keras.layers.Layer):  # type: ignore[misc]
             leaning(close, leaning(far, around, coarse), fine)
             for close, far in zip(near[1 : self.classes + 1], wide[1 : self.classes + 1], strict=True)
         ]
-        usual = ops.reshape(ops.convert_to_tensor(np.array([0.08, 0.08, 0.25], np.float32)), (1, 3, 1, 1))
-        colour = (whole_colour + 0.003 * usual) / (whole_known + 0.003)
+        colour = (whole_colour + 0.003 * _colour(0.08, 0.08, 0.25)) / (whole_known + 0.003)
         colour = (wide_colour + 0.01 * colour) / (wide_known + 0.01)
         colour = (near_colour + 0.01 * colour) / (near_known + 0.01)
         # Followed in part, the looks still agree with each other.
@@ -222,11 +220,20 @@ def _averaged(parts: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
     return tuple(ops.split(means, cuts, axis=1) for means in (near, wide, whole))
 
 
+def _mean_look(p: dict[str, Any]) -> Any:
+    """The looks as they are, averaged, the sooner the heavier."""
+    return ops.sum(p["weight"] * p["looks"], axis=1) / (ops.sum(p["weight"], axis=1) + 1e-6)
+
+
+def _colour(*bands: float) -> Any:
+    """A colour to set against images, (1, bands, 1, 1)."""
+    return ops.reshape(ops.convert_to_tensor(np.array(bands, np.float32)), (1, _BANDS, 1, 1))
+
+
 def _products(p: dict[str, Any], trusted: Any) -> Any:
     """What contrast is reckoned from: target, mean look, and their products, band by band."""
-    usual = ops.reshape(ops.convert_to_tensor(np.array([0.1, 0.1, 0.25], np.float32)), (1, 3, 1, 1))
-    mean = ops.sum(p["weight"] * p["looks"], axis=1) / (ops.sum(p["weight"], axis=1) + 1e-6)
-    x, y, counted = mean - usual, p["cloudy"] - usual, trusted * p["some"]
+    usual = _colour(0.1, 0.1, 0.25)
+    x, y, counted = _mean_look(p) - usual, p["cloudy"] - usual, trusted * p["some"]
     return ops.concatenate([part * counted for part in (x, y, x * x, x * y, y * y)] + [counted], axis=1)
 
 
@@ -320,8 +327,7 @@ class Agree(keras.layers.Layer):  # type: ignore[misc]
 
 def _terms(p: dict[str, Any], aligned: Any, agreed: Any) -> Any:
     """What the regression is on, (batch, terms, y, x): one, the colour, its square, how each look differs."""
-    usual = ops.reshape(ops.convert_to_tensor(np.array([0.1, 0.1, 0.25], np.float32)), (1, 3, 1, 1))
-    colour = 5 * (agreed - usual) * p["some"]
+    colour = 5 * (agreed - _colour(0.1, 0.1, 0.25)) * p["some"]
     apart = 20 * (aligned - agreed[:, None]) * p["has"]
     return ops.concatenate([p["some"], colour, colour * colour, ops.clip(_folded(apart), -3, 3)], axis=1)
 
