@@ -15,32 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cloudgan.training import cloudscapes, data, simulation
+from cloudgan.simulation import cloud_fields, clouds
+from cloudgan.training.data import samples_folder
 
 Floats = NDArray[np.float32]
 TILE, COLUMNS, LABEL = 150, 4, 14
 COVERS = (0.2, 0.35, 0.5, 0.65)
-VIEW = cloudscapes.View(azimuth=150, elevation=42)
+VIEW = cloud_fields.View(azimuth=150, elevation=42)
 REAL = ("1158_spring_s2_cloudy_39_p500", "1158_spring_s2_cloudy_39_p838", "1970_fall_s2_cloudy_85_p492",
         "1970_fall_s2_cloudy_136_p500")  # fmt: skip
 
 
 def rows(samples: Path) -> Iterator[tuple[str, list[Floats]]]:
     """A title and four pictures for each row."""
-    fields = data.read_geotiff(samples / "clear-single" / "33UUB_20170527_l1c.tif")[60:316, 210:466]
+    fields = samples_folder.read_geotiff(samples / "clear-single" / "33UUB_20170527_l1c.tif")[60:316, 210:466]
     yield (
         "Perlin octaves by threshold, as in the study (simulation.sky): thick, thin, cumulus",
         [
-            over(fields, simulation.sky(rng(at), (256, 256), kind, 0.45, VIEW.sun))
+            over(fields, clouds.cloud_field(rng(at), (256, 256), kind, 0.45, VIEW.sun))
             for at, kind in enumerate(("thick", "thin", "cumulus", "cumulus"))
         ],
     )
-    for kind in cloudscapes.KINDS:
+    for kind in cloud_fields.KINDS:
         strong = 0.35 if kind in ("cirrus", "haze") else 0.0
         yield (
             f"{kind}, by optical depth (cloudscapes.sky), cover rising",
             [
-                over(fields, cloudscapes.sky(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
+                over(fields, cloud_fields.cloud_field(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
                 for at, cover in enumerate(COVERS)
             ],
         )
@@ -50,25 +51,25 @@ def rows(samples: Path) -> Iterator[tuple[str, list[Floats]]]:
     )
     yield (
         "for comparison: real Sentinel-2 clouds",
-        [data.read_geotiff(samples / "pairs-l1c-10m" / f"ROIs{name}.tif") for name in REAL],
+        [samples_folder.read_geotiff(samples / "pairs-l1c-10m" / f"ROIs{name}.tif") for name in REAL],
     )
 
 
 def transplants(samples: Path, fields: Floats) -> Iterator[Floats]:
     """The fields under real cloud shapes."""
-    cumulus = data.read_texture(samples / "cloud-texture-512.npz")
+    cumulus = samples_folder.read_texture(samples / "cloud-texture-512.npz")
     item = next((samples / "s2-l2a-33TWM-120m").glob("*20230818*/*.json"))
-    classified = data.read_stac_item(item)
+    classified = samples_folder.read_stac_item(item)
     for scene, row, col in ((cumulus, 60, 120), (classified, 520, 40)):
         part = slice(row, row + 256), slice(col, col + 256)
-        sky = cloudscapes.transplanted(rng(11), scene.cloud[part], scene.shadow[part], VIEW)
-        yield over(fields, sky)
-        yield over(fields, sky, simulation.cloud_look(scene.image[part], scene.cloud[part]))
+        cloud_field = cloud_fields.composited(rng(11), scene.cloud[part], scene.shadow[part], VIEW)
+        yield over(fields, cloud_field)
+        yield over(fields, cloud_field, clouds.cloud_look(scene.image[part], scene.cloud[part]))
 
 
-def over(fields: Floats, sky: simulation.Sky, look: Floats | None = None) -> Floats:
+def over(fields: Floats, cloud_field: clouds.CloudField, look: Floats | None = None) -> Floats:
     """The fields under a sky."""
-    return simulation.clouded(fields, data.BANDS, sky, look).cloudy
+    return clouds.clouded(fields, samples_folder.BANDS, cloud_field, look).cloudy
 
 
 def rng(seed: int) -> np.random.Generator:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudgan import baselines, cases
-from cloudgan.generator import Generator
-from cloudgan.normalisation import Shifts
-from cloudgan.radiometry import REFLECTANCE_SCALE
-from cloudgan.removal import declouded, default_tiling
-from cloudgan.scores import score
-from cloudgan.training.places import place_of
-from cloudgan.training.records import read_all
+from cloudgan.evaluation import baselines, cases
+from cloudgan.evaluation.metrics import score
+from cloudgan.model.generator import Generator
+from cloudgan.removal.core import declouded, default_tiling
+from cloudgan.removal.normalisation import RadiometricOffsets
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+from cloudgan.training.data.places import place_of
+from cloudgan.training.data.records import read_all
 
 NAMES = ("nearest", "linear", "median")
 
@@ -38,21 +38,21 @@ def main() -> None:
     halves = {s.region: place_of(s) for s in read_all(options.data) if s.region.startswith("33TWM")}
     print(f"| hidden | {' | '.join(NAMES)} | alone | with the other half |\n{'|---' * 6}|")
     for name, other in (("east", "west"), ("west", "east")):
-        shown, beside = halves[f"33TWM-{name}"], halves[f"33TWM-{other}"].shifts()
+        shown, beside = halves[f"33TWM-{name}"], halves[f"33TWM-{other}"].offsets()
         for at in np.flatnonzero(shown.truths):
-            case = cases.hidden(shown, int(at), name)
+            case = cases.masked(shown, int(at), name)
             scenes, window = case.place.scenes, case.place.scenes.window
             # As if the other half's MGRS tile reached over this one.
-            known = [Shifts(window.buffered(generator.contract.tile), beside.values)]
-            free = baselines.filled(scenes, case.at, reach=shown.reach, names=NAMES)
+            known = [RadiometricOffsets(window.buffered(generator.contract.tile), beside.values)]
+            free = baselines.filled(scenes, case.at, buffer=shown.buffer, names=NAMES)
             images = list(free.images.values())
             for elsewhere in (list, lambda known=known: known):
                 (made,) = declouded(
-                    scenes, window, generator, reach=shown.reach, tiling=default_tiling(generator),
+                    scenes, window, generator, buffer=shown.buffer, tiling=default_tiling(generator),
                     dates=[case.at], elsewhere=elsewhere,
                 )  # fmt: skip
                 images.append(made.bands)
-            judged = case.judged & free.hidden & free.seen
+            judged = case.judged & free.masked & free.seen
             truth = case.reflectance()
             cells = [
                 f"{score(np.moveaxis(image, 0, -1) * np.float32(REFLECTANCE_SCALE), truth, judged).psnr:.2f}"

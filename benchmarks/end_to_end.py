@@ -22,13 +22,15 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import from_bounds
 
-from cloudgan import cube, run
-from cloudgan.aoi import read_aoi
-from cloudgan.dates import DateRange
-from cloudgan.generator import Contract, Generator
-from cloudgan.plan import Plan
-from cloudgan.planning import plan_run
-from cloudgan.store import prepare
+from cloudgan.distributed import execute
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io import cube
+from cloudgan.io.store.store import prepare
+from cloudgan.model.contract import Contract
+from cloudgan.model.generator import Generator
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.planner import plan_run
+from cloudgan.sentinel2.dates import DateRange
 
 ROUNDS = 3
 
@@ -41,10 +43,10 @@ class Counted:
         self.contract: Contract = generator.contract
         self.batch = generator.batch
 
-    def __call__(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Generate tiles, and count them."""
-        self.tiles += len(planes)
-        return self.generator(planes)
+        self.tiles += len(channels)
+        return self.generator(channels)
 
 
 def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -57,15 +59,17 @@ def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
 def whole_job(plan: Plan, generator: Counted) -> None:
     """All units, in this thread, into a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        job = run.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))  # type: ignore[arg-type]
+        job = execute.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))  # type: ignore[arg-type]
         for unit in plan.units():
-            run.process_unit(job, unit.index)
+            execute.process_unit(job, unit.index)
 
 
 def bare_session(generator: Generator, tiles: int) -> None:
     """As many tiles through the session, and nothing else."""
     contract = generator.contract
-    one = np.random.default_rng(0).random((1, len(contract.planes), contract.tile, contract.tile), np.float32)
+    one = np.random.default_rng(0).random(
+        (1, len(contract.input_channels), contract.tile, contract.tile), np.float32
+    )
     for _ in range(tiles):
         generator(one)
 

@@ -21,15 +21,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from quality import cases
 
-from cloudgan import baselines
-from cloudgan.cases import Case
-from cloudgan.evaluation import served
-from cloudgan.generator import Generator
-from cloudgan.radiometry import REFLECTANCE_SCALE
-from cloudgan.removal import Provenance
-from cloudgan.training.places import place_of
-from cloudgan.training.records import read_all
-from cloudgan.training.series import split
+from cloudgan.evaluation import baselines
+from cloudgan.evaluation.cases import Case
+from cloudgan.evaluation.scoring import served
+from cloudgan.model.generator import Generator
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+from cloudgan.training.data.places import place_of
+from cloudgan.training.data.records import read_all
+from cloudgan.training.data.series import split
 
 REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 EDGE = 128  # pixels of a part at most
@@ -59,7 +59,7 @@ class Part:
 def parts(case: Case, generator: Generator) -> Iterator[Part]:
     """The parts of a case with enough to judge."""
     place, at = case.place, case.at
-    free = baselines.filled(place.scenes, at, reach=place.reach, names=NAMES)
+    free = baselines.filled(place.scenes, at, buffer=place.buffer, names=NAMES)
     made = served(case, generator)
     judged = case.judged & free.seen & (made.provenance == Provenance.GENERATED)
     images = {name: reflectance(image) for name, image in free.images.items()}
@@ -139,7 +139,7 @@ def main() -> None:
     _, held = split(read_all(options.data), REGIONS)
     found: dict[str, list[Part]] = {region: [] for region in REGIONS}
     for case in cases([place_of(series) for series in held], quick=True):
-        if case.kind == "transplanted":
+        if case.kind == "composited":
             found[case.place.region] += parts(case, generator)
     chosen = []
     for every in found.values():

@@ -24,16 +24,18 @@ import numpy as np
 from dask.utils import parse_bytes
 from shapely.geometry import box
 
-from cloudgan import clouds, cube, run
-from cloudgan.catalog import Scene
-from cloudgan.generator import Generator
-from cloudgan.grid import Grid, Lattice, Window
-from cloudgan.items import Asset, SourceItem
-from cloudgan.plan import Plan
-from cloudgan.removal import default_tiling
-from cloudgan.signing import Signing
-from cloudgan.store import prepare
-from cloudgan.units import Series, choose_unit
+from cloudgan import observations
+from cloudgan.distributed import execute
+from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.io import cube
+from cloudgan.io.store.store import prepare
+from cloudgan.model.generator import Generator
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.units import Series, choose_unit
+from cloudgan.removal.core import default_tiling
+from cloudgan.stac.items import Asset, SourceItem
+from cloudgan.stac.search import Scene
+from cloudgan.stac.signing import Signing
 
 EPSG = 32633
 FRAME = (900_000, 100_000), (10.0, 0.0, 0.0, 0.0, -10.0, 9_000_000.0)
@@ -81,9 +83,9 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
     scenes = tuple(scene(day, contract.input_bands) for day in days)
     written = tuple(range(dates))
     grid = Grid(Lattice(EPSG, 10.0), Window(-510_000, 50_000, size, size))
-    reach = clouds.buffer_pixels(clouds.BUFFER_METRES, 10)
-    series = Series(tuple(day.toordinal() for day in days), written, clouds.MAX_AGE)
-    block, span = choose_unit(grid, series, contract, tiling, reach, budget)
+    buffer = observations.metres_to_pixels(observations.BUFFER_METRES, 10)
+    series = Series(tuple(day.toordinal() for day in days), written, observations.MAX_AGE)
+    block, span = choose_unit(grid, series, contract, tiling, buffer, budget)
     return Plan(
         grid=grid,
         scenes=scenes,
@@ -91,16 +93,16 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
         contract=contract,
         model=generator.digest,
         tiling=tiling,
-        reach=reach,
+        buffer=buffer,
         block=block,
         span=span,
     )
 
 
-def work(job: run.Job, units: range, told: Any) -> None:
+def work(job: execute.Job, units: range, told: Any) -> None:
     """Do some units; tells the most memory that this process held, and its pixels, all and generated."""
     cube._READERS["odc"] = made_layer  # it stands in for the files, and nothing else
-    done = [run.process_unit(job, index) for index in units]
+    done = [execute.process_unit(job, index) for index in units]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     told.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))
 
@@ -124,7 +126,7 @@ def main() -> None:
     told = context.SimpleQueue()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        job = run.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
+        job = execute.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
         workers = [
             context.Process(target=work, args=(job, range(first, units, options.workers), told))
             for first in range(options.workers)

@@ -22,11 +22,11 @@ from typing import Any
 from pyproj import Transformer
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import Aoi
-from cloudgan.catalog import find_scenes
-from cloudgan.dates import DateRange
-from cloudgan.generator import Generator
-from cloudgan.planning import plan_zones
+from cloudgan.geo.aoi import Aoi
+from cloudgan.model.generator import Generator
+from cloudgan.planning.planner import plan_zones
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.search import find_scenes
 
 TILE = 109_800  # metres
 STEP = 100_000

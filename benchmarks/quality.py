@@ -2,8 +2,8 @@
 
     python benchmarks/quality.py DATA [--model temporal] [--json quality.json] [--publish PAGE] [--quick]
 
-The experiment behind `docs/quality.md`: all regions held out of training (`cloudgan.training.series`), every
-method through the serving path (`cloudgan.evaluation`; `cloudgan.cases` says which kinds of cases there are).
+The experiment behind `docs/quality.md`: all regions held out of training (`cloudgan.training.data.series`), every
+method through the serving path (`cloudgan.evaluation.scoring`; `cloudgan.evaluation.cases` says which kinds of cases there are).
 At 120 m every clear date goes under every cloudy one; at 10 m every clear date (of the forest every third)
 goes under two others. Nothing is tuned here.
 """
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudgan import evaluation
-from cloudgan.baselines import ALIGNED, PLAIN
-from cloudgan.cases import Case, Sky, hidden, real, transplanted
-from cloudgan.clouds import State
-from cloudgan.generator import Generator
-from cloudgan.training.places import Place, place_of
-from cloudgan.training.records import read_all
-from cloudgan.training.series import HELD_OUT, split
+from cloudgan.evaluation import scoring
+from cloudgan.evaluation.baselines import ALIGNED, PLAIN
+from cloudgan.evaluation.cases import Case, CloudField, composited, masked, real
+from cloudgan.model.generator import Generator
+from cloudgan.sentinel2.classification import PixelClass
+from cloudgan.training.data.places import Place, place_of
+from cloudgan.training.data.records import read_all
+from cloudgan.training.data.series import HELD_OUT, split
 
 
 def cases(places: Sequence[Place], quick: bool) -> Iterator[Case]:
@@ -40,13 +40,13 @@ def cases(places: Sequence[Place], quick: bool) -> Iterator[Case]:
 
 
 def _cloudy(place: Place) -> np.ndarray:
-    return np.mean(place.scenes.states == State.CLOUDY, axis=(1, 2))
+    return np.mean(place.scenes.pixel_classes == PixelClass.CLOUDY, axis=(1, 2))
 
 
 def _of_a_series(place: Place, quick: bool) -> Iterator[Case]:
-    empty = np.mean(place.scenes.states == State.NO_DATA, axis=(1, 2))
+    empty = np.mean(place.scenes.pixel_classes == PixelClass.NO_DATA, axis=(1, 2))
     lenders = np.flatnonzero((_cloudy(place) > 0.1) & (_cloudy(place) < 0.8) & (empty < 0.3))
-    unclear = np.mean(place.scenes.states != State.CLEAR, axis=(1, 2))
+    unclear = np.mean(place.scenes.pixel_classes != PixelClass.CLEAR, axis=(1, 2))
     clear = [
         int(at)
         for at in np.flatnonzero(place.truths & (unclear < 0.02))
@@ -59,9 +59,9 @@ def _of_a_series(place: Place, quick: bool) -> Iterator[Case]:
         near, here = place.around(at)
         for lender in rng.choice(len(lenders), 2, replace=False):
             name = f"{place.day(at)} under {place.day(lenders[lender])}"
-            yield transplanted(near, here, place.sky(lenders[lender]), name)
+            yield composited(near, here, place.cloud_field(lenders[lender]), name)
         if number % 3 == 0:
-            yield hidden(near, here, f"{place.day(at)} wholly hidden")
+            yield masked(near, here, f"{place.day(at)} wholly hidden")
 
 
 def _at_120_m(place: Place) -> Iterator[Case]:
@@ -69,8 +69,10 @@ def _at_120_m(place: Place) -> Iterator[Case]:
     cloudy, clear = np.flatnonzero(covered), np.flatnonzero(~covered)
     for at in clear:
         for lender in cloudy:
-            yield transplanted(place, at, place.sky(lender), f"{place.day(at)} under {place.day(lender)}")
-        yield hidden(place, at, f"{place.day(at)} wholly hidden")
+            yield composited(
+                place, at, place.cloud_field(lender), f"{place.day(at)} under {place.day(lender)}"
+            )
+        yield masked(place, at, f"{place.day(at)} wholly hidden")
     for at in cloudy:
         for judge in clear:
             if abs(int(place.scenes.days[judge] - place.scenes.days[at])) <= 3:
@@ -79,10 +81,10 @@ def _at_120_m(place: Place) -> Iterator[Case]:
 
 def _of_a_pair(place: Place) -> Iterator[Case]:
     """A clear look under the clouds of its own pair, turned around; the other's clear parts are context."""
-    sky = place.sky(1)
-    turned = Sky(sky.bands[:, ::-1], sky.states[::-1])
-    if 0.05 < np.mean(turned.states == State.CLOUDY) < 0.9:
-        yield transplanted(place, 0, turned, "under its own clouds")
+    cloud_field = place.cloud_field(1)
+    turned = CloudField(cloud_field.bands[:, ::-1], cloud_field.pixel_classes[::-1])
+    if 0.05 < np.mean(turned.pixel_classes == PixelClass.CLOUDY) < 0.9:
+        yield composited(place, 0, turned, "under its own clouds")
 
 
 def report(result: dict) -> str:
@@ -92,7 +94,7 @@ def report(result: dict) -> str:
         "| cases | over the best plain baseline | over the best aligned baseline |",
         "|---|---|---|",
     ]
-    order = sorted(result["summary"], key=lambda e: (e["kind"] != "transplanted", e["kind"], e["group"]))
+    order = sorted(result["summary"], key=lambda e: (e["kind"] != "composited", e["kind"], e["group"]))
     for entry in order:
         cells = [_gain(gain) for gain in entry["gains"] if gain["model"] == "temporal"]
         lines.append(f"| {entry['kind']}, {entry['group']}, {entry['region']} | {' | '.join(cells)} |")
@@ -176,7 +178,7 @@ def main() -> None:
     _, held = split(read_all(options.data), options.hold_out)
     generators = {} if options.without_documented else {"documented": Generator.load("documented")}
     generators["temporal"] = Generator.load(options.model)
-    found = evaluation.evaluate(
+    found = scoring.evaluate(
         cases([place_of(series) for series in held], options.quick),
         generators,
         (*PLAIN, *ALIGNED),
@@ -184,7 +186,7 @@ def main() -> None:
             case.place.group, case.place.region, case.kind, case.name, file=sys.stderr
         ),
     )
-    result = evaluation.as_json(found)
+    result = scoring.as_json(found)
     text = report(result)
     print(text)
     if options.publish:

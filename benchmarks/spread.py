@@ -1,4 +1,4 @@
-"""Which sign of doubt foretells the error of a generated pixel: the store's `spread`, or something better?
+"""Which sign of doubt predicts_uncertainty the error of a generated pixel: the store's `spread`, or something better?
 
     python benchmarks/spread.py DATA [--json spread.json] [--picture reliability.png] [--quick]
 
@@ -30,16 +30,17 @@ from quality import cases
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
-from cloudgan import baselines, clouds
-from cloudgan.cases import Case
-from cloudgan.clouds import State
-from cloudgan.evaluation import reliability, served
-from cloudgan.generator import Generator
-from cloudgan.radiometry import REFLECTANCE_SCALE
-from cloudgan.removal import NO_SPREAD, Provenance
-from cloudgan.training.places import place_of
-from cloudgan.training.records import read_all
-from cloudgan.training.series import split
+from cloudgan import observations
+from cloudgan.evaluation import baselines
+from cloudgan.evaluation.cases import Case
+from cloudgan.evaluation.scoring import reliability, served
+from cloudgan.model.generator import Generator
+from cloudgan.schema import NO_UNCERTAINTY, Provenance
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+from cloudgan.sentinel2.classification import PixelClass
+from cloudgan.training.data.places import place_of
+from cloudgan.training.data.records import read_all
+from cloudgan.training.data.series import split
 
 REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 MIDDLING = 0.02  # difference of two looks where there is but one
@@ -54,9 +55,9 @@ class Turned:
         self.inner, self.quarters, self.flip = generator, quarters, flip
         self.contract, self.batch = generator.contract, generator.batch
 
-    def __call__(self, planes: np.ndarray) -> np.ndarray:
+    def __call__(self, channels: np.ndarray) -> np.ndarray:
         """See `Generator`."""
-        seen = np.rot90(planes[..., ::-1] if self.flip else planes, self.quarters, (2, 3))
+        seen = np.rot90(channels[..., ::-1] if self.flip else channels, self.quarters, (2, 3))
         made = np.rot90(self.inner(np.ascontiguousarray(seen)), -self.quarters, (2, 3))
         return made[..., ::-1] if self.flip else made
 
@@ -66,8 +67,8 @@ SYMMETRIES = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, Fals
 
 def signs(case: Case, generator: Generator) -> Signs | None:
     """Every sign and the error, of the judged pixels of a case; NaN where a sign says nothing."""
-    scenes, at, reach = case.place.scenes, case.at, case.place.reach
-    free = baselines.filled(scenes, at, reach=reach, names=["linear"])
+    scenes, at, buffer = case.place.scenes, case.at, case.place.buffer
+    free = baselines.filled(scenes, at, buffer=buffer, names=["linear"])
     made = [served(case, Turned(generator, *symmetry)) for symmetry in SYMMETRIES]
     first = made[0]
     judged = case.judged & free.seen & (first.provenance == Provenance.GENERATED)
@@ -75,24 +76,28 @@ def signs(case: Case, generator: Generator) -> Signs | None:
         return None
     numbers = np.stack([one.bands[:, judged] for one in made]).astype(np.float32) * REFLECTANCE_SCALE
     truth = case.truth[:, judged] * REFLECTANCE_SCALE
-    spread = first.spread[judged].astype(np.float32)
-    opacity = np.stack([clouds.opacity(states, reach) for states in scenes.states])
-    looks = clouds.nearest_looks((scenes.states == State.CLEAR) & (opacity == 0), at)
+    uncertainty = first.uncertainty[judged].astype(np.float32)
+    opacity = np.stack(
+        [observations.compute_opacity(pixel_classes, buffer) for pixel_classes in scenes.pixel_classes]
+    )
+    looks = observations.find_nearest_clear_dates(
+        (scenes.pixel_classes == PixelClass.CLEAR) & (opacity == 0), at
+    )
     both = (looks.before[0] >= 0) & (looks.after[0] >= 0)
     before, after = (
         np.stack([np.take_along_axis(band, np.maximum(look[0], 0)[None], axis=0)[0] for band in scenes.bands])
         for look in (looks.before.astype(np.intp), looks.after.astype(np.intp))
     )
     apart = np.abs(before.astype(np.float32) - after).mean(axis=0) * REFLECTANCE_SCALE
-    ages = [clouds.days_between(look[0], scenes.days, at) for look in (looks.before, looks.after)]
+    ages = [observations.days_to_clear_date(look[0], scenes.days, at) for look in (looks.before, looks.after)]
     line = free.images["linear"][:, judged] * np.float32(REFLECTANCE_SCALE)
     return {
         "error": np.abs(numbers[0] - truth).mean(axis=0),
-        "spread": np.where(spread == NO_SPREAD, np.nan, spread * REFLECTANCE_SCALE),
+        "spread": np.where(uncertainty == NO_UNCERTAINTY, np.nan, uncertainty * REFLECTANCE_SCALE),
         "turned 2": numbers[:2].std(axis=0).mean(axis=0),
         "turned 4": numbers[:4].std(axis=0).mean(axis=0),
         "turned 8": numbers.std(axis=0).mean(axis=0),
-        "depth": distance_transform_edt(free.hidden)[judged],
+        "depth": distance_transform_edt(free.masked)[judged],
         "age": np.minimum(*ages)[judged].astype(np.float32),
         "looks apart": np.where(both, apart, np.nan)[judged],
         "moved": np.abs(numbers[0] - line).mean(axis=0),
@@ -179,7 +184,7 @@ def main() -> None:
     _, held = split(read_all(options.data), REGIONS)
     by_region: dict[str, list[Signs]] = defaultdict(list)
     for case in cases([place_of(series) for series in held], options.quick):
-        if case.kind == "transplanted" and (found := signs(case, generator)):
+        if case.kind == "composited" and (found := signs(case, generator)):
             by_region[case.place.region].append(found)
             print(case.place.region, case.name, file=sys.stderr)
     fitted(by_region, FITTED, "fitted")

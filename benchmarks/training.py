@@ -17,11 +17,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cloudgan.training import networks
-from cloudgan.training.recipes import Networks, Recipe, Stack
+from cloudgan.training.data.sources import Source
+from cloudgan.training.models import networks
+from cloudgan.training.recipe import Networks, Recipe, Stack
 from cloudgan.training.samples import Batch, Batches
-from cloudgan.training.sources import Source
-from cloudgan.training.train import build
+from cloudgan.training.trainer import build
 
 
 def bare_step(width: int) -> Callable[[Batch], None]:

@@ -8,47 +8,47 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cloudgan.aoi import Aoi, read_aoi
-    from cloudgan.catalog import Scene, find_scenes
-    from cloudgan.cube import open_cube
-    from cloudgan.dates import DateRange
+    from cloudgan.config import BatchConfig
+    from cloudgan.distributed.execute import Job, Report, execute
     from cloudgan.errors import CloudganError
-    from cloudgan.generator import Generator
-    from cloudgan.grid import Grid, Lattice, Window
-    from cloudgan.job import BatchJob
-    from cloudgan.plan import Plan
-    from cloudgan.planning import plan_run, plan_zones
-    from cloudgan.removal import remove_clouds
-    from cloudgan.run import Job, Report, execute
-    from cloudgan.store import Store, prepare
+    from cloudgan.geo.aoi import Aoi, read_aoi
+    from cloudgan.geo.grid import Grid, Lattice, Window
+    from cloudgan.io.cube import open_cube
+    from cloudgan.io.store.store import Store, prepare
+    from cloudgan.model.generator import Generator
+    from cloudgan.planning.plan import Plan
+    from cloudgan.planning.planner import plan_run, plan_zones
+    from cloudgan.removal.lazy import remove_clouds
+    from cloudgan.sentinel2.dates import DateRange
+    from cloudgan.stac.search import Scene, find_scenes
 
 _HOME = {
-    "Aoi": "aoi",
-    "BatchJob": "job",
+    "Aoi": "geo.aoi",
+    "BatchConfig": "config",
     "CloudganError": "errors",
-    "DateRange": "dates",
-    "Generator": "generator",
-    "Grid": "grid",
-    "Job": "run",
-    "Lattice": "grid",
-    "Plan": "plan",
-    "Report": "run",
-    "Scene": "catalog",
-    "Store": "store",
-    "Window": "grid",
-    "execute": "run",
-    "find_scenes": "catalog",
-    "open_cube": "cube",
-    "plan_run": "planning",
-    "plan_zones": "planning",
-    "prepare": "store",
-    "read_aoi": "aoi",
-    "remove_clouds": "removal",
+    "DateRange": "sentinel2.dates",
+    "Generator": "model.generator",
+    "Grid": "geo.grid",
+    "Job": "distributed.execute",
+    "Lattice": "geo.grid",
+    "Plan": "planning.plan",
+    "Report": "distributed.execute",
+    "Scene": "stac.search",
+    "Store": "io.store.store",
+    "Window": "geo.grid",
+    "execute": "distributed.execute",
+    "find_scenes": "stac.search",
+    "open_cube": "io.cube",
+    "plan_run": "planning.planner",
+    "plan_zones": "planning.planner",
+    "prepare": "io.store.store",
+    "read_aoi": "geo.aoi",
+    "remove_clouds": "removal.lazy",
 }
 
 __all__ = [
     "Aoi",
-    "BatchJob",
+    "BatchConfig",
     "CloudganError",
     "DateRange",
     "Generator",

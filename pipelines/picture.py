@@ -27,7 +27,7 @@ def shown(cube: xr.Dataset, at: int) -> NDArray[np.uint8]:
     return (255 * np.sqrt(np.clip(bands, 0, 1))).astype(np.uint8)
 
 
-def picture(job: cloudgan.BatchJob) -> NDArray[np.uint8]:
+def picture(job: cloudgan.BatchConfig) -> NDArray[np.uint8]:
     """The job's most telling dates, those nearest to half cloudy, side by side."""
     plan, _ = cloudgan.plan_run(
         cloudgan.read_aoi(job.aoi),
@@ -54,7 +54,7 @@ def picture(job: cloudgan.BatchJob) -> NDArray[np.uint8]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture need not say where it is
-    image = picture(cloudgan.BatchJob.load(Path(sys.argv[1]), {}))
+    image = picture(cloudgan.BatchConfig.load(Path(sys.argv[1]), {}))
     profile = {
         "driver": "PNG",
         "dtype": "uint8",

@@ -13,10 +13,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cloudgan.training.recipes import Networks, Objective, Recipe, Samples
-from cloudgan.training.scaling import Scaling
-from cloudgan.training.sources import Source
-from cloudgan.training.train import Run, train
+from cloudgan.training.data.sources import Source
+from cloudgan.training.models.scaling import Scaling
+from cloudgan.training.recipe import Networks, Objective, Recipe, Samples
+from cloudgan.training.trainer import Run, train
 
 
 def trained(training: Path, validation: Path, folder: Path, steps: int = 5600) -> Run:

@@ -33,7 +33,7 @@ from pathlib import Path
 from misbehaving import Fault, Server, behaved, files, now_and_then, serving
 from networks import write_network
 
-from cloudgan.demo import Demo, write_catalog
+from cloudgan.demonstration.catalogue import Demo, write_catalog
 
 HTTP_FAULTS = (Fault.BUSY, Fault.UNAVAILABLE, Fault.RESET, Fault.TRUNCATED)
 BLOWS = ("worker killed", "client killed", "client terminated", "one disk full", "all disks full")
@@ -106,7 +106,9 @@ class Client:
     _forks = multiprocessing.get_context("forkserver")
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
-        self._forks.set_forkserver_preload(["cloudgan.cli", "cloudgan.run", "cloudgan.planning"])
+        self._forks.set_forkserver_preload(
+            ["cloudgan.cli.app", "cloudgan.distributed.execute", "cloudgan.planning.planner"]
+        )
         self._told = [folder / "stdout", folder / "stderr"]
         self.process = self._forks.Process(target=_command, args=(arguments, *self._told))
         self.process.start()
@@ -130,7 +132,7 @@ def _command(arguments: list[str], out: Path, err: Path) -> None:
     for number, path in ((1, out), (2, err)):
         with path.open("w") as file:
             os.dup2(file.fileno(), number)
-    from cloudgan.cli import main
+    from cloudgan.cli.app import main
 
     main(arguments)
 

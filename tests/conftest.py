@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 from networks import write_network
 
-from cloudgan.demo import Demo, write_catalog
-from cloudgan.generator import Generator
+from cloudgan.demonstration.catalogue import Demo, write_catalog
+from cloudgan.model.generator import Generator
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci")

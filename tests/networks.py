@@ -16,26 +16,28 @@ BANDS = ("green", "red", "nir")
 def write_network(
     path: Path,
     *,
-    planes: Sequence[str] = tuple(f"cloudy:{band}" for band in BANDS),
+    channels: Sequence[str] = tuple(f"cloudy:{band}" for band in BANDS),
     bands: Sequence[str] = BANDS,
     tile: int = 32,
     contract: object = ...,
-    reach: int = 5,
-    foretells: bool = False,
+    buffer: int = 5,
+    predicts_uncertainty: bool = False,
 ) -> Path:
     """Write a generator that averages all input planes around a pixel, each band with a gain of its own.
 
     Its zero padding makes a prediction depend on where in its tile a pixel lies, as a U-Net's does, so that
-    a moved lattice, a wrong weight or a halo that was not read shows. What it foretells of its error is a
+    a moved lattice, a wrong weight or a halo that was not read shows. What it predicts_uncertainty of its error is a
     tenth of that average.
     """
-    size = 2 * reach + 1
-    gains = np.array([*np.linspace(0.5, 1.5, len(bands)), *[0.1] * foretells]) / (len(planes) * size * size)
-    kernel = np.broadcast_to(gains[:, None, None, None], (len(gains), len(planes), size, size))
+    size = 2 * buffer + 1
+    gains = np.array([*np.linspace(0.5, 1.5, len(bands)), *[0.1] * predicts_uncertainty]) / (
+        len(channels) * size * size
+    )
+    kernel = np.broadcast_to(gains[:, None, None, None], (len(gains), len(channels), size, size))
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["planes", "kernel"], ["declouded"], pads=[reach] * 4)],
+        [helper.make_node("Conv", ["planes", "kernel"], ["declouded"], pads=[buffer] * 4)],
         "mean",
-        [helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["batch", len(planes), tile, tile])],
+        [helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["batch", len(channels), tile, tile])],
         [helper.make_tensor_value_info("declouded", TensorProto.FLOAT, ["batch", len(gains), tile, tile])],
         [numpy_helper.from_array(kernel.astype(np.float32), "kernel")],
     )
@@ -45,10 +47,10 @@ def write_network(
             "format": 1,
             "name": "mean",
             "version": "1",
-            "planes": list(planes),
+            "planes": list(channels),
             "bands": list(bands),
             "tile": tile,
-        } | ({"foretells": True} if foretells else {})
+        } | ({"predicts_uncertainty": True} if predicts_uncertainty else {})
     if contract is not None:
         text = contract if isinstance(contract, str) else json.dumps(contract)
         helper.set_model_props(model, {"cloudgan": text})

@@ -1,4 +1,4 @@
-"""Scenes made by hand: small COGs of random numbers, and the plain data that a search would make of them."""
+"""Observations made by hand: small COGs of random numbers, and the plain data that a search would make of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pyproj import Transformer
 from scipy.ndimage import gaussian_filter
 from shapely.geometry import box, mapping
 
-from cloudgan.catalog import Scene
-from cloudgan.items import Asset, SourceItem
-from cloudgan.signing import Signing
+from cloudgan.stac.items import Asset, SourceItem
+from cloudgan.stac.search import Scene
+from cloudgan.stac.signing import Signing
 
 EPSG = 32633
 

@@ -10,9 +10,9 @@ from pyproj import Transformer
 from pyproj.database import query_utm_crs_info
 from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
-from cloudgan.aoi import Aoi, lonlat_boxes, parse_aoi, read_aoi, utm_epsg
 from cloudgan.errors import InputError
-from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.geo.aoi import Aoi, lonlat_boxes, parse_aoi, read_aoi, utm_epsg
+from cloudgan.geo.grid import Grid, Lattice, Window
 
 FIELD = box(15.0, 46.0, 15.1, 46.1)
 OTHER = box(15.2, 46.0, 15.3, 46.1)
@@ -63,14 +63,14 @@ def test_an_aoi_is_a_polygon_however_it_is_wrapped(saved, document):
     aoi = read_aoi(saved(document))
     assert aoi.geometry.equals(FIELD)
     assert not aoi.geometry.has_z
-    assert aoi.notices == ()
+    assert aoi.warnings == ()
 
 
 def test_the_features_of_a_collection_are_united():
     overlapping = box(15.05, 46.0, 15.15, 46.1)
     aoi = parse_aoi(collection(FIELD, overlapping, OTHER))
     assert aoi.geometry.equals(MultiPolygon([box(15.0, 46.0, 15.15, 46.1), OTHER]))
-    assert aoi.notices == ()
+    assert aoi.warnings == ()
 
 
 def test_holes_and_parts_stay():
@@ -86,7 +86,7 @@ def test_an_outline_that_crosses_itself_is_repaired_with_a_notice(saved):
     assert aoi.geometry.is_valid
     assert aoi.geometry.geom_type in ("Polygon", "MultiPolygon")
     assert aoi.geometry.area == pytest.approx(0.005)
-    assert aoi.notices == (f"{path} crosses itself and was repaired; check its outline",)
+    assert aoi.warnings == (f"{path} crosses itself and was repaired; check its outline",)
 
 
 def test_a_part_that_collapses_to_a_line_is_dropped():
@@ -98,7 +98,7 @@ def test_a_part_that_collapses_to_a_line_is_dropped():
     aoi = parse_aoi(document)
     assert aoi.geometry.equals(FIELD)
     assert aoi.geometry.geom_type == "Polygon"
-    assert len(aoi.notices) == 1
+    assert len(aoi.warnings) == 1
 
 
 def test_the_whole_earth_is_within_bounds():
@@ -306,7 +306,7 @@ def test_an_area_with_edges_over_half_the_globe_is_read_the_short_way_round(save
     assert aoi.geometry.area == pytest.approx((2 + 4) / 2 * 2)
     halves = {part.bounds for part in shapely.get_parts(aoi.geometry)}
     assert halves == {(178, 10, 180, 12), (-180, 10, -178, 12)}
-    assert aoi.notices == (
+    assert aoi.warnings == (
         f"{path} has edges over more than half the globe and was read as crossing the antimeridian",
     )
 
@@ -325,7 +325,7 @@ def test_what_was_cut_at_the_antimeridian_already_stays_as_it_is():
     cut = MultiPolygon([box(179, 10, 180, 11), box(-180, 10, -179, 11)])
     aoi = parse_aoi(mapping(cut))
     assert aoi.geometry.equals(cut)
-    assert aoi.notices == ()
+    assert aoi.warnings == ()
 
 
 @given(
@@ -344,7 +344,7 @@ def test_boxes_in_degrees_cover_their_windows(zone, south, row, col, size):
     left, bottom, right, top = Grid(lattice, window).bounds
     x, y = np.meshgrid(np.linspace(left, right, 9), np.linspace(bottom, top, 9))
     lon, lat = Transformer.from_crs(lattice.epsg, 4326, always_xy=True).transform(x, y)
-    assert shapely.intersects_xy(covered.buffer(1e-9), lon, lat).all()
+    assert shapely.intersects_xy(covered.buffer_metres(1e-9), lon, lat).all()
     assert covered.area < 40
 
 

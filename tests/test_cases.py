@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloudgan.cases import CLOUD_EDGE, KINDS, Place, draw, hidden, real, transplanted
-from cloudgan.clouds import State
-from cloudgan.grid import Window
-from cloudgan.removal import Scenes
+from cloudgan.evaluation.cases import CLOUD_EDGE, KINDS, Place, composited, draw, masked, real
+from cloudgan.geo.grid import Window
+from cloudgan.observations import Observations
+from cloudgan.sentinel2.classification import PixelClass
 
 SIZE = 40
 
@@ -19,20 +19,20 @@ def place() -> Place:
     rng = np.random.default_rng(0)
     shape = (8, SIZE, SIZE)
     bands = tuple(rng.integers(500, 4000, shape).astype(np.uint16) for _ in range(3))
-    states = np.full(shape, State.CLEAR, np.uint8)
+    pixel_classes = np.full(shape, PixelClass.CLEAR, np.uint8)
     scl = np.full(shape, 4, np.uint8)
     for at in range(1, 8, 2):
-        states[at, : SIZE // 3] = State.CLOUDY
+        pixel_classes[at, : SIZE // 3] = PixelClass.CLOUDY
         scl[at, : SIZE // 3] = 9
-    scenes = Scenes(Window(0, 0, SIZE, SIZE), bands, states, np.arange(8) * 3 + 100)
+    scenes = Observations(Window(0, 0, SIZE, SIZE), bands, pixel_classes, np.arange(8) * 3 + 100)
     return Place("here", "10 m", scenes, 2, np.arange(8) % 2 == 0, scl)
 
 
 def test_a_transplanted_cloud_brings_its_pixels_its_edge_and_its_classes(place):
-    case = transplanted(place, 2, place.sky(3), "case")
+    case = composited(place, 2, place.cloud_field(3), "case")
     under, edge = case.place.scenes, SIZE // 3
-    np.testing.assert_array_equal(under.states[2, :edge], State.CLOUDY)
-    np.testing.assert_array_equal(under.states[2, edge:], State.CLEAR)
+    np.testing.assert_array_equal(under.pixel_classes[2, :edge], PixelClass.CLOUDY)
+    np.testing.assert_array_equal(under.pixel_classes[2, edge:], PixelClass.CLEAR)
     np.testing.assert_array_equal(case.scl[:edge], 9)
     for band, before, truth in zip(under.bands, place.scenes.bands, case.truth, strict=True):
         np.testing.assert_array_equal(band[2, : edge + CLOUD_EDGE], before[3, : edge + CLOUD_EDGE])
@@ -42,8 +42,8 @@ def test_a_transplanted_cloud_brings_its_pixels_its_edge_and_its_classes(place):
 
 
 def test_a_hidden_date_shows_nothing_of_its_truth(place):
-    case = hidden(place, 2, "case")
-    assert (case.place.scenes.states[2] == State.CLOUDY).all()
+    case = masked(place, 2, "case")
+    assert (case.place.scenes.pixel_classes[2] == PixelClass.CLOUDY).all()
     assert all(len(np.unique(band[2])) == 1 for band in case.place.scenes.bands)
     np.testing.assert_array_equal(case.truth[0], place.scenes.bands[0][2])
 
@@ -57,8 +57,8 @@ def test_a_judge_is_withheld(place):
 
 def test_nothing_near_its_own_clouds_is_believed(place):
     known = place.known(1)
-    assert not known[: SIZE // 3 + place.reach + 1].any()
-    assert known[SIZE // 3 + place.reach + 4 :].all()
+    assert not known[: SIZE // 3 + place.buffer + 1].any()
+    assert known[SIZE // 3 + place.buffer + 4 :].all()
 
 
 def test_every_kind_is_drawn_and_the_same_seed_draws_the_same(place):
@@ -73,18 +73,18 @@ def test_every_kind_is_drawn_and_the_same_seed_draws_the_same(place):
 
 
 def test_a_date_that_is_not_to_be_believed_is_no_truth(place):
-    assert all(case.kind != "real" for case in draw(place, ["transplanted"]))
-    none = Place(place.region, place.group, place.scenes, place.reach, np.zeros(8, bool))
+    assert all(case.kind != "real" for case in draw(place, ["composited"]))
+    none = Place(place.region, place.group, place.scenes, place.buffer, np.zeros(8, bool))
     assert list(draw(none)) == []
 
 
 def test_a_place_knows_how_its_dates_differ():
     rng = np.random.default_rng(3)
     ground = rng.integers(500, 3000, (1, 150, 140)) + np.array([0, 120]).reshape(2, 1, 1)
-    states = np.full(ground.shape, State.CLEAR, np.uint8)
-    ground[1, :70], states[1, :70] = 9000, State.CLOUDY
+    pixel_classes = np.full(ground.shape, PixelClass.CLEAR, np.uint8)
+    ground[1, :70], pixel_classes[1, :70] = 9000, PixelClass.CLOUDY
     window = Window(0, 0, 150, 140)
-    scenes = Scenes(window, (ground.astype(np.uint16),) * 3, states, np.array([0, 5], np.int64))
-    shifts = Place("here", "10 m", scenes, 2, np.ones(2, bool)).shifts()
-    assert shifts.window == window
-    np.testing.assert_allclose(shifts.values[1, 0], 0.012, atol=1e-6)
+    scenes = Observations(window, (ground.astype(np.uint16),) * 3, pixel_classes, np.array([0, 5], np.int64))
+    offsets = Place("here", "10 m", scenes, 2, np.ones(2, bool)).offsets()
+    assert offsets.window == window
+    np.testing.assert_allclose(offsets.values[1, 0], 0.012, atol=1e-6)

@@ -6,8 +6,8 @@ import math
 import pytest
 from shapely.geometry import box, mapping
 
-from cloudgan.catalog import DateRange, find_scenes
 from cloudgan.errors import CatalogError, InputError
+from cloudgan.stac.search import DateRange, find_scenes
 
 AOI = box(15.4, 46.2, 15.6, 46.4)
 APRIL = DateRange.parse("2020-04")
@@ -57,7 +57,7 @@ def ids(scenes):
     return [[source.id for source in scene.items] for scene in scenes]
 
 
-# Scenes
+# Observations
 
 
 def test_one_scene_per_solar_day_and_zone_in_order(find):
@@ -73,7 +73,7 @@ def test_one_scene_per_solar_day_and_zone_in_order(find):
         ("2020-04-08", 32633),
     ]
     assert ids(found.scenes)[0] == ["S2A_33TWM_20200403_0_L2A", "S2A_33TXM_20200403_0_L2A"]
-    assert (found.found, found.duplicates, found.notices) == (4, (), ())
+    assert (found.found, found.duplicates, found.warnings) == (4, (), ())
     assert len(found.items) == 4
 
 
@@ -177,7 +177,7 @@ def test_unknown_cloud_cover_passes_and_is_noticed(find):
     found = find(
         item(**{"eo:cloud_cover": None}), item("2020-04-08", **{"eo:cloud_cover": None}), max_cloud_cover=5
     )
-    assert found.notices == (
+    assert found.warnings == (
         "no eo:cloud_cover: kept, whatever the limit (2 items, S2A_33TWM_20200403_0_L2A for one)",
     )
 
@@ -186,7 +186,7 @@ def test_contradictory_radiometry_is_noticed_once_with_a_count(find):
     items = [item(day, **{"earthsearch:boa_offset_applied": False}) for day in ("2020-04-03", "2020-04-08")]
     found = find(*items)
     assert [source.offset for source in found.items] == [1000, 1000]
-    assert [notice.endswith("(2 items, S2A_33TWM_20200403_0_L2A for one)") for notice in found.notices] == [
+    assert [notice.endswith("(2 items, S2A_33TWM_20200403_0_L2A for one)") for notice in found.warnings] == [
         True
     ]
 

@@ -10,8 +10,8 @@ import pytest
 from networks import write_network
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import read_aoi
-from cloudgan.cli import batch_main, main
+from cloudgan.cli.app import batch_main, main
+from cloudgan.geo.aoi import read_aoi
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_model_cut_short_is_refused(ask, network, tmp_path):
 
 
 def test_a_model_that_wants_a_band_that_is_not_there_is_refused(ask, tmp_path):
-    greedy = write_network(tmp_path / "greedy.onnx", planes=["cloudy:swir16"])
+    greedy = write_network(tmp_path / "greedy.onnx", channels=["cloudy:swir16"])
     refused(ask(model=greedy), "has no band swir16")
 
 

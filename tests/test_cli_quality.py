@@ -7,7 +7,7 @@ import json
 import pytest
 from networks import write_network
 
-from cloudgan.cli import evaluate_main, main
+from cloudgan.cli.app import evaluate_main, main
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_info_of_what_is_no_model_is_one_sentence(ask, model):
 
 
 def test_evaluate_judges_a_static_catalogue(ask, demo, network):
-    words = [network, "linear", "aligned-linear", demo.catalog, "--dates", "1", "--case", "transplanted"]
+    words = [network, "linear", "aligned-linear", demo.catalog, "--dates", "1", "--case", "composited"]
     code, out, _ = ask(evaluate_main, *words, "--json")
     found = json.loads(out)
     (entry,) = found["summary"]
@@ -80,7 +80,7 @@ def trained_on(folder, region: str):
         "format": 1, "name": "mean", "version": "1", "planes": ["cloudy:green"], "tile": 32,
         "bands": ["green", "red", "nir"], "training": {"data": {"train": {region: {}}}},
     }  # fmt: skip
-    return write_network(folder / "trained.onnx", planes=["cloudy:green"], contract=contract)
+    return write_network(folder / "trained.onnx", channels=["cloudy:green"], contract=contract)
 
 
 def test_ground_that_a_model_learned_from_is_left_out(ask, demo, tmp_path):
@@ -115,7 +115,7 @@ def test_the_real_series_is_judged_by_a_baseline(ask, real_scenes):
     code, out, _ = ask(evaluate_main, "linear", "median", series, "--dates", "2", "--json")
     found = json.loads(out)
     assert code == 0
-    assert {entry["kind"] for entry in found["summary"]} >= {"transplanted", "hidden"}
+    assert {entry["kind"] for entry in found["summary"]} >= {"composited", "fully masked"}
     assert {entry["region"] for entry in found["summary"]} == {"flanders-b"}
     for entry in found["summary"]:
         assert 10 < entry["methods"]["linear"]["psnr"] < 50

@@ -19,18 +19,11 @@ from numpy.testing import assert_array_equal
 from rasterio.vrt import WarpedVRT
 from scenes import EPSG, random_bands, scene, write_item
 
-from cloudgan import cube
-from cloudgan.clouds import SCL_MISSING
-from cloudgan.cube import (
-    item_window,
-    lattice_window,
-    open_cube,
-    open_what_is_there,
-    source_lattice,
-    stac_item,
-)
 from cloudgan.errors import InputError, ReadError
-from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.geo.grid import Grid, Lattice, Window, lattice_window
+from cloudgan.io import cube
+from cloudgan.io.cube import item_window, open_cube, open_what_is_there, source_lattice, stac_item
+from cloudgan.sentinel2.classification import SCL_MISSING
 
 BANDS = ("green", "red", "nir")
 ORIGIN = Affine(10, 0, 499980, 0, -10, 5200020)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudgan.dates import DateRange, parse_timestamp, solar_day
 from cloudgan.errors import InputError
+from cloudgan.sentinel2.dates import DateRange, parse_timestamp, solar_day
 
 UTC = dt.UTC
 

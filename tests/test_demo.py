@@ -18,10 +18,10 @@ from pyproj import Transformer
 from scipy import fft, ndimage
 from shapely.geometry import shape
 
-from cloudgan.demo import SEASON, Demo, write_catalog
-from cloudgan.demo.land import BANDS, COVERS, KIND, make_land, noise
-from cloudgan.demo.sky import make_sky, sun_position
+from cloudgan.demonstration.catalogue import SEASON, Demo, write_catalog
 from cloudgan.errors import InputError
+from cloudgan.simulation.farmland import BANDS, COVERS, KIND, make_land, noise
+from cloudgan.simulation.season import make_cloud_field, sun_position
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,7 +192,7 @@ def test_the_farm_lies_in_both_tiles(demo: Demo) -> None:
     farm = shape(json.loads(demo.aoi.read_text())["geometry"])
     west, east = (shape(granule(demo, CLEAR, square).item["geometry"]) for square in ("WP", "XP"))
     assert farm.is_valid
-    assert west.union(east).buffer(-0.005).contains(farm)
+    assert west.union(east).buffer_metres(-0.005).contains(farm)
     assert farm.intersects(west.intersection(east))
     assert not west.contains(farm)
     assert not east.contains(farm)
@@ -454,9 +454,9 @@ def test_the_sun_stands_where_it_stood(when: datetime, azimuth: float, elevation
 
 @pytest.mark.parametrize("sun", [(150.0, 46.0), (165.0, 62.0)])
 def test_shadows_fall_away_from_the_sun(sun: tuple[float, float]) -> None:
-    sky = make_sky(np.random.default_rng(5), (300, 400), cover=0.2, veil=0, sun=sun)
-    spectra = [fft.rfft2(part - part.mean()) for part in (sky.shadow, sky.cloud)]
-    match = fft.irfft2(spectra[0] * spectra[1].conj(), s=sky.cloud.shape)
+    cloud_field = make_cloud_field(np.random.default_rng(5), (300, 400), cover=0.2, veil=0, sun=sun)
+    spectra = [fft.rfft2(part - part.mean()) for part in (cloud_field.shadow, cloud_field.cloud)]
+    match = fft.irfft2(spectra[0] * spectra[1].conj(), s=cloud_field.cloud.shape)
     down, right = (int(at) for at in np.unravel_index(match.argmax(), match.shape))
     down, right = (
         at - size if at > size / 2 else at for at, size in zip((down, right), match.shape, strict=True)
@@ -469,7 +469,7 @@ def test_shadows_fall_away_from_the_sun(sun: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("cover", [0.0, 0.1, 0.5, 0.95])
 def test_low_cloud_covers_what_it_should(cover: float) -> None:
-    sky = make_sky(np.random.default_rng(3), (300, 400), cover=cover, veil=0, sun=(155, 55))
-    assert np.mean(sky.cloud > 0.02) == pytest.approx(cover, abs=0.08)
-    assert 0 <= sky.cloud.min() <= sky.cloud.max() <= 1
-    assert sky.cirrus.max() == 0
+    cloud_field = make_cloud_field(np.random.default_rng(3), (300, 400), cover=cover, veil=0, sun=(155, 55))
+    assert np.mean(cloud_field.cloud > 0.02) == pytest.approx(cover, abs=0.08)
+    assert 0 <= cloud_field.cloud.min() <= cloud_field.cloud.max() <= 1
+    assert cloud_field.cirrus.max() == 0

@@ -287,9 +287,9 @@ def batch_commands() -> list[list[str]]:
 
 
 def test_cloudgan_batch_has_every_option_that_deploy_uses() -> None:
-    from cloudgan import cli
+    from cloudgan.cli import app
 
-    command = typer.main.get_command(cli.batch_app)
+    command = typer.main.get_command(app.batch_app)
     needed = {option.opts[0] for option in command.params if option.required}
     for arguments in batch_commands():
         assert unknown_options(arguments, command) == []

@@ -24,16 +24,17 @@ from hypothesis import strategies as st
 from networks import write_network
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import parse_aoi, read_aoi
-from cloudgan.catalog import DateRange, drop_duplicates, find_scenes, group_scenes
-from cloudgan.cube import item_window, stac_item
+from cloudgan.config import BatchConfig
 from cloudgan.errors import CloudganError, InputError, StoreError, redacted
-from cloudgan.generator import Contract, Generator
-from cloudgan.grid import Lattice
-from cloudgan.items import RawItem, read_item
-from cloudgan.job import BatchJob
-from cloudgan.planning import plan_run
-from cloudgan.store import DONE, identity_of, prepare
+from cloudgan.geo.aoi import parse_aoi, read_aoi
+from cloudgan.geo.grid import Lattice
+from cloudgan.io.cube import item_window, stac_item
+from cloudgan.io.store.store import DONE, identity_of, prepare
+from cloudgan.model.contract import Contract
+from cloudgan.model.generator import Generator
+from cloudgan.planning.planner import plan_run
+from cloudgan.stac.items import RawItem, read_item
+from cloudgan.stac.search import DateRange, drop_duplicates, find_scenes, group_scenes
 
 TIMES = int(os.environ.get("CLOUDGAN_FUZZ", "1"))
 
@@ -335,12 +336,12 @@ def test_job_files(body):
         path = Path(folder) / "job.toml"
         path.write_bytes(body)
         try:
-            BatchJob.load(path, {}).as_json()
+            BatchConfig.load(path, {}).as_json()
         except CloudganError as error:
             one_sentence(error)
 
 
-OPTIONS = sorted(BatchJob("a", "b").as_json())
+OPTIONS = sorted(BatchConfig("a", "b").as_json())
 
 
 @fuzzed(150)
@@ -351,7 +352,7 @@ OPTIONS = sorted(BatchJob("a", "b").as_json())
 )
 def test_job_options(flags):
     try:
-        job = BatchJob.load(None, {"aoi": "a", "dates": "2020"} | flags)
+        job = BatchConfig.load(None, {"aoi": "a", "dates": "2020"} | flags)
         assert job.memory_bytes is None or job.memory_bytes > 0
     except CloudganError as error:
         one_sentence(error)
@@ -363,7 +364,7 @@ def test_job_options(flags):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> bytes:
     """A small one: most of what is changed is not weights."""
-    return write_network(tmp_path_factory.mktemp("model") / "m.onnx", tile=8, reach=1).read_bytes()
+    return write_network(tmp_path_factory.mktemp("model") / "m.onnx", tile=8, buffer=1).read_bytes()
 
 
 @fuzzed(150)
@@ -375,8 +376,10 @@ def test_model_files(model, data):
         try:
             generator = Generator.load(path)
             contract = generator.contract
-            made = generator(np.ones((1, len(contract.planes), contract.tile, contract.tile), np.float32))
-            assert made.shape == (1, len(contract.bands), contract.tile, contract.tile)
+            made = generator(
+                np.ones((1, len(contract.input_channels), contract.tile, contract.tile), np.float32)
+            )
+            assert made.shape == (1, len(contract.output_bands), contract.tile, contract.tile)
         except CloudganError as error:
             one_sentence(error)
 
@@ -398,7 +401,7 @@ def test_contracts(document):
     try:
         contract = Contract.parse(json.dumps(document), "m.onnx")
         assert contract.input_bands
-        hash(contract.planes)
+        hash(contract.input_channels)
         json.dumps(contract.training)
     except CloudganError as error:
         one_sentence(error)

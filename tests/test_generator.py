@@ -8,9 +8,10 @@ import pytest
 from networks import BANDS, write_network
 from scipy.ndimage import uniform_filter
 
-from cloudgan import generator as module
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.generator import Contract, Generator
+from cloudgan.model import generator as module
+from cloudgan.model.contract import Contract
+from cloudgan.model.generator import Generator
 
 WHOLE = {
     "format": 1,
@@ -27,7 +28,7 @@ def without(name):
     return {key: value for key, value in WHOLE.items() if key != name}
 
 
-def planes(batch, depth=3, tile=32, seed=0):
+def channels(batch, depth=3, tile=32, seed=0):
     return np.random.default_rng(seed).random((batch, depth, tile, tile), np.float32)
 
 
@@ -37,8 +38,8 @@ def planes(batch, depth=3, tile=32, seed=0):
 def test_a_contract_says_what_goes_in_and_comes_out():
     contract = Contract.parse(json.dumps(WHOLE), "model.onnx")
     assert contract.sees_time
-    assert contract.planes == tuple(WHOLE["planes"])
-    assert contract.bands == ("green", "nir")
+    assert contract.input_channels == tuple(WHOLE["planes"])
+    assert contract.output_bands == ("green", "nir")
     assert contract.tile == 32
     assert contract.training == {"psnr": 33.5}
 
@@ -136,13 +137,13 @@ def test_a_contract_that_cannot_be_supplied_is_refused(change):
 def test_a_model_is_loaded_with_its_contract_and_digest(network):
     generator = Generator.load(network)
     assert generator.contract.name == "mean"
-    assert generator.contract.bands == BANDS
+    assert generator.contract.output_bands == BANDS
     assert generator.digest == hashlib.sha256(network.read_bytes()).hexdigest()
     assert generator.device == "cpu"
 
 
 def test_another_model_has_another_digest(network, tmp_path):
-    other = Generator.load(write_network(tmp_path / "other.onnx", reach=4))
+    other = Generator.load(write_network(tmp_path / "other.onnx", buffer=4))
     assert other.digest != Generator.load(network).digest
     assert other != Generator.load(network)
 
@@ -205,7 +206,7 @@ def test_a_model_whose_contract_is_no_json_is_refused(tmp_path):
         ({"planes": ["cloudy:green"] * 4}, "input", 4, 32),
         ({"bands": ["green", "red"]}, "output", 2, 32),
         ({"tile": 64}, "input", 3, 64),
-        ({"foretells": True}, "output", 4, 32),
+        ({"predicts_uncertainty": True}, "output", 4, 32),
     ],
 )
 def test_shapes_that_belie_the_contract_are_refused(tmp_path, change, kind, depth, tile):
@@ -254,7 +255,7 @@ def test_model_errors_are_input_errors():
 
 
 def test_a_generator_computes_what_its_graph_says(generator):
-    tiles = planes(2)
+    tiles = channels(2)
     mean = np.stack([uniform_filter(tile.mean(axis=0), 11, mode="constant") for tile in tiles])
     expected = mean[:, None] * np.linspace(0.5, 1.5, 3)[:, None, None]
     made = generator(tiles)
@@ -264,23 +265,23 @@ def test_a_generator_computes_what_its_graph_says(generator):
 
 
 def test_a_tile_does_not_depend_on_its_batch(generator):
-    tiles = planes(5)
+    tiles = channels(5)
     alone = np.concatenate([generator(tiles[at : at + 1]) for at in range(5)])
     np.testing.assert_array_equal(generator(tiles), alone)
 
 
 @pytest.mark.parametrize("tiles", [1, 3, 4, 9])
 def test_a_fixed_batch_is_padded_and_the_padding_dropped(generator, monkeypatch, tiles):
-    one_by_one = generator(planes(tiles))
+    one_by_one = generator(channels(tiles))
     monkeypatch.setattr(Generator, "batch", 4)  # as on a GPU, where the shape of every call is the same
-    np.testing.assert_allclose(generator(planes(tiles)), one_by_one, rtol=1e-6)
+    np.testing.assert_allclose(generator(channels(tiles)), one_by_one, rtol=1e-6)
 
 
 def test_a_generator_survives_pickling_and_opens_its_session_again(generator):
     copy = pickle.loads(pickle.dumps(generator))
     assert copy == generator
     assert copy.contract == generator.contract
-    np.testing.assert_array_equal(copy(planes(1)), generator(planes(1)))
+    np.testing.assert_array_equal(copy(channels(1)), generator(channels(1)))
 
 
 def test_a_session_is_opened_once_a_process_and_model(network):
@@ -302,14 +303,14 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(network, monkeypatch
     with pytest.raises(
         GeneratorError, match=r"a GPU was asked for, but .*; install cloudgan\[gpu\] .* or run on"
     ):
-        Generator.load(network, "gpu")(planes(1))
+        Generator.load(network, "gpu")(channels(1))
 
 
 def test_auto_takes_the_cpu_where_there_is_nothing_else(network, generator, monkeypatch):
     monkeypatch.setattr(module.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     auto = Generator.load(network, "auto")
     assert auto.batch == 1
-    np.testing.assert_array_equal(auto(planes(1)), generator(planes(1)))
+    np.testing.assert_array_equal(auto(channels(1)), generator(channels(1)))
 
 
 # Models are data
@@ -357,7 +358,7 @@ def test_a_model_that_asks_for_more_memory_than_there_is_fails_by_name(tmp_path)
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1 << 50]), "size"))
     (tmp_path / "bomb.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(GeneratorError, match=r"the model mean failed \(.*\); is it sound\?"):
-        Generator.load(tmp_path / "bomb.onnx")(planes(1))
+        Generator.load(tmp_path / "bomb.onnx")(channels(1))
 
 
 @pytest.mark.parametrize("band", ["../../home/me/x", "time", "spread", "a/b", "", [], None])

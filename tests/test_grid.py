@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from cloudgan.errors import InputError
-from cloudgan.grid import Grid, Lattice, Window
+from cloudgan.geo.grid import Grid, Lattice, Window
 
 EDGE = 12  # windows are drawn within this many pixels, so that sets of pixels can be compared
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudgan.identity import differences
+from cloudgan.io.store.identity import differences
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda parts: st.lists(parts), max_leaves=4

@@ -5,8 +5,8 @@ import pytest
 from shapely.geometry import Polygon, mapping
 
 from cloudgan.errors import CatalogError
-from cloudgan.items import RawItem, absolute_href, read_item
-from cloudgan.signing import Signing
+from cloudgan.stac.items import RawItem, absolute_href, read_item
+from cloudgan.stac.signing import Signing
 
 UTC = dt.UTC
 BANDS = ("green", "red", "nir")
@@ -99,7 +99,7 @@ def read(body, bands=BANDS, base=BASE):
 
 
 def test_an_earth_search_item():
-    item, notices = read(earth_search())
+    item, warnings = read(earth_search())
     assert item.id == "S2A_33TWM_20230815_1_L2A"
     assert item.datetime == dt.datetime(2023, 8, 15, 9, 57, 57, 246_000, tzinfo=UTC)
     assert (item.epsg, item.mgrs_tile, item.sequence, item.cloud_cover) == (32633, "33TWM", 1, 12.5)
@@ -115,16 +115,16 @@ def test_an_earth_search_item():
     assert item.asset("scl").transform is None
     assert item.geometry.equals(FOOTPRINT)
     assert item.signing is Signing.NONE
-    assert notices == ()
+    assert warnings == ()
 
 
 def test_a_planetary_computer_item_keeps_its_hrefs_unsigned():
-    item, notices = read(planetary(), base="https://planetarycomputer.microsoft.com/api/stac/v1")
+    item, warnings = read(planetary(), base="https://planetarycomputer.microsoft.com/api/stac/v1")
     assert item.signing is Signing.PLANETARY_COMPUTER
     assert item.offset == 1000
     assert item.asset("nir").href == f"{STORAGE}/B08_10m.tif"
     assert (item.mgrs_tile, item.datatake) == ("33TWM", "S2A_20230815T095031")
-    assert notices == ()
+    assert warnings == ()
 
 
 def test_signatures_in_a_saved_planetary_computer_search_are_dropped():
@@ -310,9 +310,9 @@ def test_the_flag_and_the_raster_offset_contradict_each_other():
     body = earth_search()
     for band in BANDS:
         body["assets"][band]["raster:bands"][0]["offset"] = -0.1
-    item, notices = read(body)
+    item, warnings = read(body)
     assert item.offset == 0
-    assert [notice.split(":")[0] for notice in notices] == ["earthsearch"]
+    assert [notice.split(":")[0] for notice in warnings] == ["earthsearch"]
 
 
 @pytest.mark.parametrize(
@@ -358,9 +358,9 @@ def test_unknown_radiometry_is_refused():
 
 
 def test_unknown_cloud_cover_is_kept_and_noticed():
-    item, notices = read(earth_search(**{"eo:cloud_cover": None}))
+    item, warnings = read(earth_search(**{"eo:cloud_cover": None}))
     assert item.cloud_cover is None
-    assert notices == ("no eo:cloud_cover: kept, whatever the limit",)
+    assert warnings == ("no eo:cloud_cover: kept, whatever the limit",)
 
 
 def test_the_bbox_stands_in_for_a_missing_geometry():

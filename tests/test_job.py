@@ -3,8 +3,8 @@ from dataclasses import fields
 
 import pytest
 
+from cloudgan.config import BatchConfig
 from cloudgan.errors import InputError
-from cloudgan.job import BatchJob
 
 NEEDED = {"aoi": "field.geojson", "dates": "2020-04/2020-07"}
 
@@ -25,13 +25,13 @@ def job_file(tmp_path):
 
 
 def test_flags_alone_make_a_job():
-    job = BatchJob.load(None, NEEDED | {"workers": 2})
+    job = BatchConfig.load(None, NEEDED | {"workers": 2})
     assert (job.aoi, job.dates, job.workers) == ("field.geojson", "2020-04/2020-07", 2)
 
 
 def test_what_is_not_given_has_a_default():
-    job = BatchJob.load(None, NEEDED | {"out": None, "resolution": None, "clip": None})
-    assert job == BatchJob(**NEEDED)
+    job = BatchConfig.load(None, NEEDED | {"out": None, "resolution": None, "clip": None})
+    assert job == BatchConfig(**NEEDED)
     assert (job.out, job.resolution, job.max_cloud_cover, job.reader) == ("cloudgan.zarr", 10, 100, "odc")
     assert job.memory_bytes is None
 
@@ -54,17 +54,17 @@ def test_a_file_gives_every_option(job_file):
         "clip": True,
         "score": True,
     }
-    assert set(options) == {field.name for field in fields(BatchJob)}
+    assert set(options) == {field.name for field in fields(BatchConfig)}
     text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
-    job = BatchJob.load(job_file(text), {})
+    job = BatchConfig.load(job_file(text), {})
     assert job.as_json() == options
     assert job.memory_bytes == 4_000_000_000
-    assert BatchJob.load(job_file(text.replace("_", "-")), {}) == job
+    assert BatchConfig.load(job_file(text.replace("_", "-")), {}) == job
 
 
 def test_flags_override_the_file(job_file):
     file = job_file('aoi = "a.geojson"\ndates = "2020"\nresolution = 20\nclip = true\n')
-    job = BatchJob.load(file, {"dates": "2021", "resolution": None, "clip": False, "workers": None})
+    job = BatchConfig.load(file, {"dates": "2021", "resolution": None, "clip": False, "workers": None})
     assert (job.aoi, job.dates, job.resolution, job.clip) == ("a.geojson", "2021", 20, False)
 
 
@@ -72,7 +72,7 @@ def test_paths_in_a_file_count_from_its_folder(job_file, tmp_path):
     for name in ("field.geojson", "model.onnx", "catalog.json"):
         (tmp_path / name).touch()
     file = job_file('aoi = "field.geojson"\ndates = "2020"\nmodel = "model.onnx"\nstac = "catalog.json"')
-    job = BatchJob.load(file, {})
+    job = BatchConfig.load(file, {})
     assert job.aoi == str(tmp_path / "field.geojson")
     assert job.model == str(tmp_path / "model.onnx")
     assert job.stac == str(tmp_path / "catalog.json")
@@ -83,14 +83,14 @@ def test_what_is_not_beside_the_file_stays_as_it_is(job_file, tmp_path):
     file = job_file(
         f'aoi = "{absolute}"\ndates = "2020"\nmodel = "documented"\nstac = "earth-search"\nout = "job.toml"'
     )
-    job = BatchJob.load(file, {})
+    job = BatchConfig.load(file, {})
     assert (job.aoi, job.model, job.stac) == (str(absolute), "documented", "earth-search")
     assert job.out == "job.toml"  # what is written counts from where the command runs
 
 
 def test_paths_given_as_flags_count_from_where_the_command_runs(job_file, tmp_path):
     (tmp_path / "field.geojson").touch()
-    assert BatchJob.load(job_file('dates = "2020"'), {"aoi": "field.geojson"}).aoi == "field.geojson"
+    assert BatchConfig.load(job_file('dates = "2020"'), {"aoi": "field.geojson"}).aoi == "field.geojson"
 
 
 # What is refused
@@ -107,34 +107,34 @@ def test_paths_given_as_flags_count_from_where_the_command_runs(job_file, tmp_pa
 )
 def test_area_and_dates_must_be_given(flags, named):
     with pytest.raises(InputError, match=f"^{named}.* must be given; see cloudgan-batch --help"):
-        BatchJob.load(None, flags)
+        BatchConfig.load(None, flags)
 
 
 def test_an_unknown_option_is_named_with_those_there_are(job_file):
     file = job_file('aoi = "a"\ndates = "2020"\ncloud_cover = 20\nmax-cloud-cover = 20\nbuffer = 3')
     match = r"job\.toml has unknown options buffer, cloud_cover; it may have allow_missing, aoi, .*, workers"
     with pytest.raises(InputError, match=match):
-        BatchJob.load(file, {})
+        BatchConfig.load(file, {})
 
 
 def test_a_missing_job_file_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"job file .*nowhere\.toml cannot be read \(No such file.*give a TOML"
     ):
-        BatchJob.load(tmp_path / "nowhere.toml", NEEDED)
+        BatchConfig.load(tmp_path / "nowhere.toml", NEEDED)
 
 
 @pytest.mark.parametrize("text", ["aoi: field.geojson", "aoi = field.geojson", '{"aoi": "a"}', "[job"])
 def test_what_is_not_toml_is_refused(job_file, text):
     with pytest.raises(InputError, match=r"job\.toml is no TOML \(.*(line 1|end of document).*\); mend it"):
-        BatchJob.load(job_file(text), NEEDED)
+        BatchConfig.load(job_file(text), NEEDED)
 
 
 def test_what_is_not_text_is_refused(tmp_path):
     file = tmp_path / "job.toml"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"job\.toml is no TOML"):
-        BatchJob.load(file, NEEDED)
+        BatchConfig.load(file, NEEDED)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
     name = option.split(" = ")[0]
     others = [f'{key} = "{value}"' for key, value in NEEDED.items() if key != name]
     with pytest.raises(InputError, match=f"{sentence}; see cloudgan-batch --help"):
-        BatchJob.load(job_file("\n".join([option, *others])), {})
+        BatchConfig.load(job_file("\n".join([option, *others])), {})
 
 
 @pytest.mark.parametrize(
@@ -189,28 +189,28 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
 )
 def test_an_option_that_makes_no_sense_is_refused(flags, sentence):
     with pytest.raises(InputError, match=sentence):
-        BatchJob.load(None, NEEDED | flags)
+        BatchConfig.load(None, NEEDED | flags)
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("4GB", 4 * 10**9), ("512MiB", 512 * 2**20), ("4 gb", 4 * 10**9), ("2e9", 2 * 10**9)]
 )
 def test_memory_is_written_as_dask_writes_it(text, size):
-    assert BatchJob(**NEEDED, memory=text).memory_bytes == size
+    assert BatchConfig(**NEEDED, memory=text).memory_bytes == size
 
 
 def test_the_limits_themselves_are_allowed():
-    BatchJob(**NEEDED, max_cloud_cover=0, resolution=10_000, workers=1, context_days=0)
-    BatchJob(**NEEDED, max_cloud_cover=100, resolution=0.1)
+    BatchConfig(**NEEDED, max_cloud_cover=0, resolution=10_000, workers=1, context_days=0)
+    BatchConfig(**NEEDED, max_cloud_cover=100, resolution=0.1)
 
 
 def test_a_job_is_json():
-    job = BatchJob(**NEEDED, memory="4GB")
-    assert BatchJob(**json.loads(json.dumps(job.as_json()))) == job
+    job = BatchConfig(**NEEDED, memory="4GB")
+    assert BatchConfig(**json.loads(json.dumps(job.as_json()))) == job
 
 
 @pytest.mark.parametrize("out", ["s3://key:secret@bucket/out.zarr", "az://account/out.zarr?sig=secret"])
 def test_credentials_in_the_output_are_refused_and_not_told(out):
     with pytest.raises(InputError, match="has credentials or options in it") as caught:
-        BatchJob(**NEEDED | {"out": out})
+        BatchConfig(**NEEDED | {"out": out})
     assert "secret" not in str(caught.value)

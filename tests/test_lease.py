@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from cloudgan.lease import Holder, held
+from cloudgan.io.lease import Holder, held
 
 
 def test_the_lease_leaves_nothing_behind(tmp_path):
@@ -18,7 +18,7 @@ def test_the_lease_leaves_nothing_behind(tmp_path):
 
 def test_one_of_many_gets_the_lease(tmp_path):
     code = (
-        "import sys, time; from cloudgan.lease import held; from cloudgan.errors import StoreError\n"
+        "import sys, time; from cloudgan.io.lease import held; from cloudgan.errors import StoreError\n"
         "try:\n"
         "    with held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
         "except StoreError: print('refused', flush=True)\n"

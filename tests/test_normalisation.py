@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudgan.grid import Window
-from cloudgan.normalisation import FEWEST, Shifts, likeness, median_shifts, shifts_at
+from cloudgan.geo.grid import Window
+from cloudgan.removal.normalisation import FEWEST, RadiometricOffsets, median_offsets, offsets_at, similarity
 
 BANDS = ("green", "red", "nir")
 DAYS = np.array([0, 5, 10], np.int64)
@@ -22,20 +22,20 @@ def dates(offsets, pixels=400, seed=0):
 
 def measured(reflectance, clear=None, days=DAYS, max_age=120):
     clear = np.ones(reflectance.shape[:2], bool) if clear is None else clear
-    return median_shifts(reflectance, clear, days, max_age)
+    return median_offsets(reflectance, clear, days, max_age)
 
 
 def test_the_difference_of_dates_is_found_as_it_is():
-    shifts = measured(dates([0.0, 0.04, -0.02]))
-    np.testing.assert_allclose(shifts[1, 0], 0.04, atol=0.0015)
-    np.testing.assert_allclose(shifts[2, 0], -0.02, atol=0.0015)
+    offsets = measured(dates([0.0, 0.04, -0.02]))
+    np.testing.assert_allclose(offsets[1, 0], 0.04, atol=0.0015)
+    np.testing.assert_allclose(offsets[2, 0], -0.02, atol=0.0015)
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=3), st.integers(0, 9))
 def test_one_date_is_to_another_what_the_other_is_not_to_it(offsets, seed):
-    shifts = measured(dates(offsets, seed=seed))
-    np.testing.assert_array_equal(shifts, -shifts.transpose(1, 0, 2))
-    assert (shifts[np.arange(3), np.arange(3)] == 0).all()
+    offsets = measured(dates(offsets, seed=seed))
+    np.testing.assert_array_equal(offsets, -offsets.transpose(1, 0, 2))
+    assert (offsets[np.arange(3), np.arange(3)] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_one_date_is_to_another_what_the_other_is_not_to_it(offsets, seed):
     ],
 )
 def test_dates_are_alike_as_far_as_clear_air_goes(shift, expected):
-    assert likeness(np.array([shift], np.float32), BANDS) == pytest.approx(expected, abs=1e-6)
+    assert similarity(np.array([shift], np.float32), BANDS) == pytest.approx(expected, abs=1e-6)
 
 
 @given(st.floats(0, 0.2), st.floats(0, 0.2))
 def test_the_more_dates_differ_the_less_they_are_alike(one, other):
-    shifts = np.array(sorted([one, other]), np.float32)[:, None].repeat(3, 1)
-    more, less = likeness(shifts, BANDS)
+    offsets = np.array(sorted([one, other]), np.float32)[:, None].repeat(3, 1)
+    more, less = similarity(offsets, BANDS)
     assert 0 <= less <= more <= 1
 
 
@@ -64,10 +64,10 @@ def test_nothing_is_known_of_dates_that_show_too_little_together_or_are_too_far_
     reflectance = dates([0.0, 0.01, 0.02])
     clear = np.ones(reflectance.shape[:2], bool)
     clear[0, FEWEST - 1 :] = False
-    shifts = measured(reflectance, clear, max_age=7)
-    assert np.isnan(shifts[0, 1]).all()
-    assert np.isnan(shifts[0, 2]).all()
-    assert not np.isnan(shifts[1, 2]).any()
+    offsets = measured(reflectance, clear, max_age=7)
+    assert np.isnan(offsets[0, 1]).all()
+    assert np.isnan(offsets[0, 2]).all()
+    assert not np.isnan(offsets[1, 2]).any()
     assert np.isnan(measured(reflectance, max_age=7)[0, 2]).all()
 
 
@@ -80,20 +80,20 @@ def test_what_lies_under_cloud_plays_no_part():
 
 
 def place(left, value):
-    return Shifts(Window(0, left, 100, 100), np.full((3, 3, 3), value, np.float32))
+    return RadiometricOffsets(Window(0, left, 100, 100), np.full((3, 3, 3), value, np.float32))
 
 
 def test_a_tile_takes_what_the_mgrs_tiles_around_it_show():
     west, east = place(0, 0.01), place(80, 0.02)
     tile = Window(40, 30, 20, 20)
-    np.testing.assert_allclose(shifts_at([west, east], tile, 0), 0.01)
-    assert shifts_at([east], tile, 0) is None
-    assert shifts_at([], tile, 0) is None
+    np.testing.assert_allclose(offsets_at([west, east], tile, 0), 0.01)
+    assert offsets_at([east], tile, 0) is None
+    assert offsets_at([], tile, 0) is None
 
 
 def test_from_one_mgrs_tile_to_the_next_the_shift_goes_gently():
     places = [place(0, 0.01), place(80, 0.02)]
-    course = [float(shifts_at(places, Window(40, left, 20, 20), 0)[0, 0]) for left in range(40, 121)]
+    course = [float(offsets_at(places, Window(40, left, 20, 20), 0)[0, 0]) for left in range(40, 121)]
     assert course[0] == pytest.approx(0.01)
     assert course[-1] == pytest.approx(0.02)
     assert (np.diff(course) >= -1e-9).all()
@@ -102,11 +102,11 @@ def test_from_one_mgrs_tile_to_the_next_the_shift_goes_gently():
 
 def test_an_mgrs_tile_that_knows_nothing_of_a_pair_leaves_it_to_the_other():
     unknown = place(0, np.nan)
-    np.testing.assert_allclose(shifts_at([unknown, place(20, 0.02)], Window(40, 40, 20, 20), 0), 0.02)
-    assert np.isnan(shifts_at([unknown], Window(40, 40, 20, 20), 0)).all()
+    np.testing.assert_allclose(offsets_at([unknown, place(20, 0.02)], Window(40, 40, 20, 20), 0), 0.02)
+    assert np.isnan(offsets_at([unknown], Window(40, 40, 20, 20), 0)).all()
 
 
 def test_some_dates_are_some_of_the_pairs():
     values = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
-    some = Shifts(Window(0, 0, 9, 9), values).only(range(1, 3))
+    some = RadiometricOffsets(Window(0, 0, 9, 9), values).only(range(1, 3))
     np.testing.assert_array_equal(some.values, values[1:, 1:])

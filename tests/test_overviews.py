@@ -10,8 +10,8 @@ from affine import Affine
 from scenes import scene, write_item
 
 from cloudgan.errors import ReadError
-from cloudgan.grid import Lattice, Window
-from cloudgan.overviews import EDGE, frames, measured, read_overview
+from cloudgan.geo.grid import Lattice, Window
+from cloudgan.io.overviews import EDGE, frames, measured, read_overview
 
 BANDS = ("green", "red", "nir")
 FRAME = Affine(10, 0, 500_000, 0, -10, 5_200_000)

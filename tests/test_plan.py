@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from networks import BANDS
 from shapely.geometry import box
 
-from cloudgan.catalog import Scene
 from cloudgan.errors import InputError
-from cloudgan.generator import Contract
-from cloudgan.grid import Grid, Lattice, Window
-from cloudgan.items import Asset, SourceItem
-from cloudgan.plan import Plan, share_of_tiles
-from cloudgan.planning import taken_up
-from cloudgan.removal import read_window
-from cloudgan.signing import Signing
-from cloudgan.tiling import Tiling
-from cloudgan.units import BLOCKS, memory_of_unit
+from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.model.contract import Contract
+from cloudgan.planning.plan import Plan, share_of_tiles
+from cloudgan.planning.planner import continue_plan
+from cloudgan.planning.units import BLOCKS, memory_of_unit
+from cloudgan.removal.core import window_to_read
+from cloudgan.stac.items import Asset, SourceItem
+from cloudgan.stac.search import Scene
+from cloudgan.stac.signing import Signing
 
 CONTRACT = Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 256)
 TILING = Tiling(256, 192)
@@ -247,7 +247,7 @@ def test_the_summary_counts():
 @given(stores, st.sampled_from(BLOCKS))
 def test_the_units_read_what_the_summary_says(window, block):
     plan = make_plan(window, block=block)
-    read = [read_window(unit.window, TILING, REACH).shape for unit in plan.units()]
+    read = [window_to_read(unit.window, TILING, REACH).shape for unit in plan.units()]
     pixels = sum(height * width for height, width in read)
     assert plan.summary()["bytes_to_read_at_most"] == 3 * pixels * (3 * 2 + 1)
 
@@ -276,21 +276,21 @@ def test_an_unknown_baseline_is_called_so():
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_unit_of_a_store_that_is_taken_up_again_is_kept(block):
     begun = make_plan(block=block).identity()
-    assert taken_up(make_plan(), begun, None).identity() == begun
+    assert continue_plan(make_plan(), begun, None).identity() == begun
 
 
 @pytest.mark.parametrize(
     "found", [None, {}, {"block": 300}, make_plan(block=1024, model="1" * 64).identity()]
 )
 def test_a_store_of_another_plan_changes_nothing(found):
-    assert taken_up(make_plan(), found, None) == make_plan()
+    assert continue_plan(make_plan(), found, None) == make_plan()
 
 
 def test_a_store_whose_units_no_longer_fit_asks_for_the_memory():
     large = make_plan(Window(0, 0, 5000, 5000), block=2048)
     small = make_plan(Window(0, 0, 5000, 5000))
     with pytest.raises(InputError, match=r"begun in units that need .* GB; give --memory"):
-        taken_up(small, large.identity(), small.memory)
+        continue_plan(small, large.identity(), small.memory)
 
 
 # Memory and cuts

@@ -10,10 +10,10 @@ import shapely
 from pyproj import Transformer
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import Aoi, parse_aoi
-from cloudgan.dates import DateRange
 from cloudgan.errors import CatalogError, InputError
-from cloudgan.planning import plan_run, plan_zones
+from cloudgan.geo.aoi import Aoi, parse_aoi
+from cloudgan.planning.planner import plan_run, plan_zones
+from cloudgan.sentinel2.dates import DateRange
 
 SPAN = DateRange.parse("2023-08")
 
@@ -136,9 +136,9 @@ def test_an_area_at_the_antimeridian_does_not_search_the_whole_globe(plan):
 def test_a_part_that_no_scene_shows_is_noticed(plan):
     x, y = Transformer.from_crs(4326, 32633, always_xy=True).transform(15.5, 46.4)
     half = item("half", 32633, x, y + 10_000, size=2000)
-    _, notices = plan(box(15.48, 46.38, 15.52, 46.42), [half])
+    _, warnings = plan(box(15.48, 46.38, 15.52, 46.42), [half])
     assert any(
-        "of the AOI lies outside the scenes found and stays without data" in notice for notice in notices
+        "of the AOI lies outside the scenes found and stays without data" in notice for notice in warnings
     )
 
 
@@ -285,4 +285,4 @@ def test_a_plan_is_the_same_for_the_same_request(plan):
     second, _ = plan(box(15.5, 46.4, 15.6, 46.5), items)
     assert first == second
     assert first.digest() == second.digest()
-    assert first.digest() != replace(first, reach=first.reach + 1).digest()
+    assert first.digest() != replace(first, buffer=first.buffer + 1).digest()

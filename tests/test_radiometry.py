@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cloudgan.errors import InputError
-from cloudgan.radiometry import Claims, Verdict, check_histogram, decide_offset, harmonise
+from cloudgan.sentinel2.offset import Claims, Verdict, check_histogram, decide_offset, harmonise
 
 OLD, NEW = (3, 1), (5, 9)
 C1 = "sentinel-2-c1-l2a"

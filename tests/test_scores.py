@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from cloudgan.errors import InputError
-from cloudgan.scores import correlations, score, ssim_map
+from cloudgan.evaluation.metrics import correlations, score, ssim_map
 
 
 def pair(seed: int, noise: float = 0.02) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 from cloudgan.errors import InputError
-from cloudgan.signing import Signing, check_signing, sign
+from cloudgan.stac.signing import Signing, check_signing, sign
 
 HREF = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/B04.tif"
 

@@ -22,18 +22,27 @@ from hypothesis import strategies as st
 from networks import BANDS
 from shapely.geometry import box
 
-from cloudgan.catalog import Scene
 from cloudgan.errors import StoreError, WriteError
-from cloudgan.generator import Contract
-from cloudgan.grid import Grid, Lattice, Window
-from cloudgan.identity import differences
-from cloudgan.items import Asset, SourceItem
-from cloudgan.lease import held
-from cloudgan.plan import Plan
-from cloudgan.removal import Declouded
-from cloudgan.signing import Signing
-from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, PENDING, Store, begun, check, identity_of, prepare
-from cloudgan.tiling import Tiling
+from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.io.lease import held
+from cloudgan.io.store.identity import differences
+from cloudgan.io.store.store import (
+    DONE,
+    DONE_WITHOUT_ASSETS,
+    PENDING,
+    Store,
+    begun,
+    check,
+    identity_of,
+    prepare,
+)
+from cloudgan.model.contract import Contract
+from cloudgan.planning.plan import Plan
+from cloudgan.removal.core import DecloudedDate
+from cloudgan.stac.items import Asset, SourceItem
+from cloudgan.stac.search import Scene
+from cloudgan.stac.signing import Signing
 
 few = settings(max_examples=8)
 
@@ -68,7 +77,7 @@ PLAN = Plan(
     contract=Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 32),
     model="0" * 64,
     tiling=Tiling(32, 24),
-    reach=2,
+    buffer=2,
     block=16,
 )
 
@@ -81,11 +90,11 @@ def store_of(plan: Plan = PLAN):
         yield prepare(str(path), plan), path
 
 
-def made(index: int, at: int, window: Window) -> Declouded:
+def made(index: int, at: int, window: Window) -> DecloudedDate:
     """What a unit would write of a date: numbers that tell where they belong."""
     rng = np.random.default_rng((index, at))
     numbers = rng.integers(1, 10_000, (len(BANDS), *window.shape)).astype(np.uint16)
-    return Declouded(numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0])
+    return DecloudedDate(numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0])
 
 
 def do(store: Store, index: int, state: int = DONE) -> None:
@@ -122,13 +131,13 @@ def test_any_order_and_any_repetition_of_units_leaves_the_same_bytes(order, agai
 
 @few
 @given(st.dictionaries(st.integers(0, PLAN.unit_count - 1), st.sampled_from([DONE, DONE_WITHOUT_ASSETS])))
-def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(states):
+def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(pixel_classes):
     with store_of() as (store, path):
-        for index, state in states.items():
+        for index, state in pixel_classes.items():
             do(store, index, state)
         for one in (store, prepare(str(path), PLAN)):
             found = {int(at): int(one.ledger()[at]) for at in np.flatnonzero(one.ledger() != PENDING)}
-            assert found == states
+            assert found == pixel_classes
 
 
 def test_what_units_write_is_what_is_read(tmp_path):
@@ -184,12 +193,12 @@ def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
 
 def test_dead_letters_are_the_failed_units_that_nobody_has_done_since(tmp_path):
     store = prepare(str(tmp_path / "out.zarr"), PLAN)
-    assert store.dead_letters() == []
+    assert store.failed_units() == []
     do(store, 0)
     store.finish({"missing_items": [], "failed": [{"unit": 1}, {"unit": 4}]})
-    assert store.dead_letters() == [1, 4]
+    assert store.failed_units() == [1, 4]
     do(store, 4)
-    assert store.dead_letters() == [1]
+    assert store.failed_units() == [1]
 
 
 def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
@@ -206,7 +215,7 @@ def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
 
 
 def test_differences_show_the_old_before_the_new():
-    wanted = replace(PLAN, reach=3, scenes=(scene(3, offset=1000), scene(13)), model="1" * 64)
+    wanted = replace(PLAN, buffer=3, scenes=(scene(3, offset=1000), scene(13)), model="1" * 64)
     assert differences(PLAN.identity(), wanted.identity()) == [
         "buffer: 2 -> 3",
         "dates: 1 more (2020-04-13); 1 fewer (2020-04-08)",
@@ -220,7 +229,7 @@ def test_another_plan_is_refused_with_the_difference(tmp_path):
     path = str(tmp_path / "out.zarr")
     prepare(path, PLAN)
     with pytest.raises(StoreError, match=r"^.*out\.zarr was made with other settings.*\n  buffer: 2 -> 9$"):
-        check(path, replace(PLAN, reach=9))
+        check(path, replace(PLAN, buffer=9))
 
 
 # Nobody is let down silently
@@ -268,7 +277,7 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
 # One run a store
 
 HOLD = (
-    "import sys, time; from cloudgan.lease import held\n"
+    "import sys, time; from cloudgan.io.lease import held\n"
     "with held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
 )
 
@@ -298,18 +307,18 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
 def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):
-        assert store.shifts(1) is None
-        store.keep_shifts(1, values)
+        assert store.offsets(1) is None
+        store.keep_offsets(1, values)
         kept = files(path)
-        store.keep_shifts(1, values)
+        store.keep_offsets(1, values)
         assert files(path) == kept
-        np.testing.assert_array_equal(store.shifts(1), values)
-        assert store.shifts(0) is None
+        np.testing.assert_array_equal(store.offsets(1), values)
+        assert store.offsets(0) is None
 
 
 def test_what_another_unit_is_just_writing_of_it_is_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
-        store.keep_shifts(0, values)
+        store.keep_offsets(0, values)
         shutil.rmtree(path / "ledger" / "shifts-0" / "c")
-        assert store.shifts(0) is None
+        assert store.offsets(0) is None

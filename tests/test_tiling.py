@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudgan.errors import InputError
-from cloudgan.grid import Window
-from cloudgan.tiling import Tiling
+from cloudgan.geo.grid import Window
+from cloudgan.geo.tiling import Tiling
 
 STRIDES = [128, 192, 224, 256]
 
@@ -21,12 +21,12 @@ windows = st.builds(
 
 def all_tiles(tiling, window):
     """Every tile of the lattice that meets the window, found by trying far more than can."""
-    reach = (max(window.shape) + tiling.size) // tiling.stride + 2
-    first_row, first_col = window.row // tiling.stride - reach, window.col // tiling.stride - reach
+    buffer = (max(window.shape) + tiling.size) // tiling.stride + 2
+    first_row, first_col = window.row // tiling.stride - buffer, window.col // tiling.stride - buffer
     candidates = [
         Window(row * tiling.stride, col * tiling.stride, tiling.size, tiling.size)
-        for row in range(first_row, first_row + 2 * reach + 2)
-        for col in range(first_col, first_col + 2 * reach + 2)
+        for row in range(first_row, first_row + 2 * buffer + 2)
+        for col in range(first_col, first_col + 2 * buffer + 2)
     ]
     return [tile for tile in candidates if tile.intersection(window)]
 

@@ -10,13 +10,21 @@ from networks import BANDS
 from pyproj import Transformer
 from shapely.geometry import Polygon, box
 
-from cloudgan.aoi import Aoi
 from cloudgan.errors import InputError
-from cloudgan.generator import Contract
-from cloudgan.grid import Grid, Lattice, Window
-from cloudgan.removal import read_window
-from cloudgan.tiling import Tiling
-from cloudgan.units import BLOCKS, Series, blank, choose_unit, find_blocks, memory_of_unit, time_spans
+from cloudgan.geo.aoi import Aoi
+from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.model.contract import Contract
+from cloudgan.planning.units import (
+    BLOCKS,
+    Series,
+    blank,
+    choose_unit,
+    find_blocks,
+    memory_of_unit,
+    time_spans,
+)
+from cloudgan.removal.core import window_to_read
 
 CONTRACT = Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 256)
 TILING = Tiling(256, 192)
@@ -83,7 +91,7 @@ def test_sums_over_blocks_are_sums_over_their_tiles_and_windows(whole, block):
     targets = [blocks.target(at) for at in range(len(blocks.numbers))]
     assert blocks.pixels == whole.height * whole.width
     assert blocks.tiles(tiling) == sum(len(tiling.tiles(target)) for target in targets)
-    shapes = [read_window(target, tiling, REACH).shape for target in targets]
+    shapes = [window_to_read(target, tiling, REACH).shape for target in targets]
     assert blocks.read_pixels(tiling, REACH) == sum(height * width for height, width in shapes)
 
 
@@ -135,7 +143,9 @@ def test_a_large_area_is_not_looked_at_block_by_block(monkeypatch):
     lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform([5e5, 6e5], [5e6, 5.1e6])
     looks = []
     real = shapely.box
-    monkeypatch.setattr("cloudgan.units.shapely.box", lambda *edges: looks.append(edges) or real(*edges))
+    monkeypatch.setattr(
+        "cloudgan.planning.units.shapely.box", lambda *edges: looks.append(edges) or real(*edges)
+    )
     area = box(lon[0], lat[0], lon[1], lat[1])
     grid = Grid(LATTICE, Aoi(area).window(LATTICE))
     blocks = find_blocks(grid, 10, (), area.wkt)
@@ -174,23 +184,23 @@ def test_without_a_limit_a_series_is_one_span():
 # Memory
 
 
-def memory(block, times=10, contract=CONTRACT, tiling=TILING, reach=REACH):
-    return memory_of_unit((block, block), times, contract, tiling, reach)
+def memory(block, times=10, contract=CONTRACT, tiling=TILING, buffer=REACH):
+    return memory_of_unit((block, block), times, contract, tiling, buffer)
 
 
-@given(block=st.sampled_from(BLOCKS[:-1]), times=st.integers(1, 200), reach=st.integers(0, 50))
-def test_memory_grows_with_all_that_a_unit_holds(block, times, reach):
+@given(block=st.sampled_from(BLOCKS[:-1]), times=st.integers(1, 200), buffer=st.integers(0, 50))
+def test_memory_grows_with_all_that_a_unit_holds(block, times, buffer):
     smaller = BLOCKS[BLOCKS.index(block) + 1]
-    at_all = memory(block, times, reach=reach)
-    assert memory(smaller, times, reach=reach) < at_all
-    assert memory(block, times + 1, reach=reach) > at_all
-    assert memory(block, times, reach=reach + 1) > at_all
-    assert memory(block, times, replace(CONTRACT, bands=(*BANDS, "blue")), reach=reach) > at_all
+    at_all = memory(block, times, buffer=buffer)
+    assert memory(smaller, times, buffer=buffer) < at_all
+    assert memory(block, times + 1, buffer=buffer) > at_all
+    assert memory(block, times, buffer=buffer + 1) > at_all
+    assert memory(block, times, replace(CONTRACT, bands=(*BANDS, "blue")), buffer=buffer) > at_all
 
 
 @given(row=st.integers(-3000, 3000), col=st.integers(-3000, 3000))
 def test_memory_covers_the_input_of_a_unit_wherever_it_lies(row, col):
-    height, width = read_window(Window(row, col, 512, 512), TILING, REACH).shape
+    height, width = window_to_read(Window(row, col, 512, 512), TILING, REACH).shape
     assert memory(512, 30) > 30 * height * width * (3 * 2 + 1)
 
 

@@ -58,11 +58,11 @@ def sheared(image: Floats, across: float, down: float = 0.0) -> Floats:
         raise InputError(f"shears of {across} and {down} degrees together flatten the image")
     centre = (np.array(image.shape[:2]) - 1) / 2
     offset = centre - matrix @ centre
-    planes = [
+    channels = [
         affine_transform(image[..., band], matrix, offset, order=1, mode="mirror")
         for band in range(image.shape[2])
     ]
-    return np.stack(planes, axis=-1).astype(image.dtype)
+    return np.stack(channels, axis=-1).astype(image.dtype)
 
 
 def plain_stack(pair: Pair) -> list[Pair]:
@@ -127,7 +127,7 @@ def random_transform(rng: Generator, shape: tuple[int, int], size: int) -> Trans
     return Transform(row, col, size, int(rng.integers(4)), bool(rng.integers(2)))
 
 
-def random_gain(rng: Generator, bands: int, spread: float = 0.1) -> Floats:
+def random_gain(rng: Generator, bands: int, uncertainty: float = 0.1) -> Floats:
     """Draw a radiometric jitter: factors per band near 1, to multiply the clear ground with.
 
     Args:
@@ -138,6 +138,6 @@ def random_gain(rng: Generator, bands: int, spread: float = 0.1) -> Floats:
     Returns:
         Shape (bands,), within [0.5, 2].
     """
-    common = rng.normal(0, spread)
-    gain: Floats = np.exp(common + rng.normal(0, spread / 2, bands)).astype(np.float32)
+    common = rng.normal(0, uncertainty)
+    gain: Floats = np.exp(common + rng.normal(0, uncertainty / 2, bands)).astype(np.float32)
     return np.clip(gain, 0.5, 2.0)

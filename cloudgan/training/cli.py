@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Only now: the help does not wait for TensorFlow.
-    from cloudgan.training.recipes import Recipe
-    from cloudgan.training.train import train
+    from cloudgan.training.recipe import Recipe
+    from cloudgan.training.trainer import train
 
     log_to_stderr()
     try:

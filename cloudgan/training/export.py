@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.generator import FORMAT, METADATA_KEY, Contract
-from cloudgan.training.data import BANDS
-from cloudgan.training.networks import TILE
+from cloudgan.model.contract import FORMAT, METADATA_KEY, Contract
+from cloudgan.training.data.samples_folder import BANDS
+from cloudgan.training.models.networks import TILE
 
 INPUT, OUTPUT = "planes", "declouded"
 """Names of the file's one input and one output."""
@@ -77,7 +77,7 @@ def export_onnx(
     """
     depth = model.input_shape[-1], model.output_shape[-1]
     promised = Contract.parse(json.dumps(contract), path.name)
-    if depth != (len(promised.planes), promised.outputs):
+    if depth != (len(promised.channels), promised.outputs):
         raise InputError(
             f"the contract names {contract['planes']} and {contract['bands']}, the model takes {depth}"
         )
@@ -95,11 +95,11 @@ def export_onnx(
 
 def _converted(model: keras.Model) -> onnx.ModelProto:
     """The model as ONNX, NCHW outside, its input and output named."""
-    planes = model.input_shape[-1]
-    inputs = keras.Input((planes, TILE, TILE), name=INPUT)
+    channels = model.input_shape[-1]
+    inputs = keras.Input((channels, TILE, TILE), name=INPUT)
     outputs = model(keras.layers.Permute((2, 3, 1))(inputs))
     whole = keras.Model(inputs, keras.layers.Permute((3, 1, 2), name=OUTPUT)(outputs))
-    whole(keras.ops.zeros((1, planes, TILE, TILE)))  # Keras exports only what was called once
+    whole(keras.ops.zeros((1, channels, TILE, TILE)))  # Keras exports only what was called once
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         if keras.backend.backend() == "tensorflow":
@@ -109,7 +109,7 @@ def _converted(model: keras.Model) -> onnx.ModelProto:
         converted = onnx.load(file)
     graph = converted.graph
     _rename(graph, {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT})
-    for value, bands in ((graph.input[0], planes), (graph.output[0], model.output_shape[-1])):
+    for value, bands in ((graph.input[0], channels), (graph.output[0], model.output_shape[-1])):
         shape = ["batch", bands, TILE, TILE]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     del graph.value_info[:]  # shapes noted along the way: they are inferred anew
@@ -126,7 +126,7 @@ def _converted_elsewhere(model: keras.Model, file: Path) -> None:
     saved = file.with_suffix(".keras")
     model.save(saved)
     code = (
-        "import sys, keras, cloudgan.training.scaling\n"
+        "import sys, keras, cloudgan.training.models.scaling\n"
         "model = keras.models.load_model(sys.argv[1], compile=False)\n"
         "model(keras.ops.zeros((1, *model.input_shape[1:])))\n"
         "model.export(sys.argv[2], format='onnx', verbose=False)\n"

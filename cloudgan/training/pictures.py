@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from cloudgan.training.data import Floats
-from cloudgan.training.judging import Product
-from cloudgan.training.runs import Row
+from cloudgan.training.data.samples_folder import Floats
+from cloudgan.training.run_folder import Row
 from cloudgan.training.samples import Sample
+from cloudgan.training.validation import Product
 
 
 def curves(rows: Sequence[Row], path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.random import Generator
 
 from cloudgan.errors import InputError
-from cloudgan.training import cloudscapes, simulation
+from cloudgan.simulation import cloud_fields, clouds
 from cloudgan.training.augmentation import plain_stack, random_gain, random_transform, skewed_stack
-from cloudgan.training.data import BANDS, Floats, Imagery, Mask, Pair, Scene, enlarged
-from cloudgan.training.networks import TILE
-from cloudgan.training.recipes import Recipe, Samples, Stack
+from cloudgan.training.data.samples_folder import BANDS, Floats, Imagery, Mask, Pair, Scene, enlarged
+from cloudgan.training.models.networks import TILE
+from cloudgan.training.recipe import Recipe, Samples, Stack
 
 Batch = tuple[Floats, Floats, Floats]
 """Cloudy, clear and weight."""
@@ -31,14 +31,14 @@ class Sample:
     """Reflectance, shape (size, size, bands)."""
     clear: Floats
     """The truth under the clouds and the cloudy image itself elsewhere, same shape."""
-    hidden: Mask
+    masked: Mask
     """Pixels under cloud or shadow whose truth is known, shape (size, size)."""
     observed: Mask
     """Pixels in clear view, same shape."""
 
     def weight(self, observed: float) -> Floats:
         """Weight in the loss: 1 where hidden, `observed` where observed, 0 without truth; (size, size, 1)."""
-        return np.where(self.hidden, np.float32(1), np.float32(observed) * self.observed)[..., None]
+        return np.where(self.masked, np.float32(1), np.float32(observed) * self.observed)[..., None]
 
 
 class Sampler:
@@ -76,8 +76,8 @@ class Sampler:
             [min(scene.valid.size / TILE**2, 8) / np.sqrt(counts[scene.region]) for scene in self._clear]
         )
         self._shares = share / share.sum()
-        self._pairs = [pair for pair in imagery.pairs if min(pair.hidden.shape) >= size]
-        self._skies = [scene for scene in imagery.skies if min(scene.valid.shape) >= size]
+        self._pairs = [pair for pair in imagery.pairs if min(pair.masked.shape) >= size]
+        self._skies = [scene for scene in imagery.cloud_fields if min(scene.valid.shape) >= size]
 
     def draw(self, rng: Generator, real: float = 0.15) -> Sample:
         """One sample: a real pair with probability `real`, where there are any, else a simulated sky."""
@@ -98,27 +98,27 @@ class Sampler:
 
     def of_pair(self, pair: Pair, rng: Generator) -> Sample:
         """A tile of a real pair, with the cloudy look itself as truth where it sees the ground."""
-        cut = random_transform(rng, cast("tuple[int, int]", pair.hidden.shape), self.size)
+        cut = random_transform(rng, cast("tuple[int, int]", pair.masked.shape), self.size)
         cloudy, clear = cast("Floats", cut(pair.cloudy)), cast("Floats", cut(pair.clear))
-        hidden, valid = cast("Mask", cut(pair.hidden)), cast("Mask", cut(pair.valid))
-        truth = np.where(hidden[..., None], clear, cloudy)
-        return Sample(cloudy.copy(), truth, hidden & valid, valid & ~hidden)
+        masked, valid = cast("Mask", cut(pair.masked)), cast("Mask", cut(pair.valid))
+        truth = np.where(masked[..., None], clear, cloudy)
+        return Sample(cloudy.copy(), truth, masked & valid, valid & ~masked)
 
-    def _under_sky(self, ground: Floats, rng: Generator) -> simulation.Clouded:
+    def _under_sky(self, ground: Floats, rng: Generator) -> clouds.Clouded:
         shape = cast("tuple[int, int]", ground.shape[:2])
         if not self._skies or rng.random() < 0.65:
-            return simulation.clouded(ground, self.bands, cloudscapes.random_sky(rng, shape))
+            return clouds.clouded(ground, self.bands, cloud_fields.random_cloud_field(rng, shape))
         scene = self._skies[rng.integers(len(self._skies))]
         cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         cloud, shadow, look = (
             cut(np.zeros_like(scene.valid) if layer is None else layer)
             for layer in (scene.cloud, scene.shadow, scene.image)
         )
-        sky = cloudscapes.transplanted(rng, cast("Mask", cloud), cast("Mask", shadow))
+        cloud_field = cloud_fields.composited(rng, cast("Mask", cloud), cast("Mask", shadow))
         # Half the time with the real cloud's own pixels where it is thick enough to show nothing else.
         own = rng.random() < 0.5
-        real = simulation.cloud_look(cast("Floats", look), cast("Mask", cloud)) if own else None
-        return simulation.clouded(ground, self.bands, sky, real)
+        real = clouds.cloud_look(cast("Floats", look), cast("Mask", cloud)) if own else None
+        return clouds.clouded(ground, self.bands, cloud_field, real)
 
 
 def glinting(sample: Sample, rng: Generator, number: int) -> Sample:
@@ -211,20 +211,22 @@ def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
     if imagery.pairs:
         pair = imagery.pairs[0]
         name, images = pair.name, (pair.cloudy[cut], pair.clear[cut])
-        hidden, valid = pair.hidden[cut], pair.valid[cut]
+        masked, valid = pair.masked[cut], pair.valid[cut]
     elif imagery.clear:
         scene = imagery.clear[0]
         name, ground, valid = scene.name, scene.image[cut], scene.valid[cut]
-        sky = cloudscapes.random_sky(np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape))
-        made = simulation.clouded(ground, recipe.bands, sky)
-        images, hidden = (made.cloudy, ground), made.mask
+        cloud_field = cloud_fields.random_cloud_field(
+            np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape)
+        )
+        made = clouds.clouded(ground, recipe.bands, cloud_field)
+        images, masked = (made.cloudy, ground), made.mask
     else:
         raise InputError("a recipe with a [stack] trains on one pair or clear scene, and the data hold none")
     if valid.shape != (size, size):
         raise InputError(
             f"the crop of {size} x {size} pixels at row {row}, column {col} leaves {name}; move it"
         )
-    return Sample(*images, hidden & valid, valid & ~hidden)
+    return Sample(*images, masked & valid, valid & ~masked)
 
 
 def stacked(samples: list[Sample], observed: float) -> Batch:
@@ -248,10 +250,10 @@ def validation_tiles(
         if scenes:
             drawn = [_covered(sampler, scenes[i % len(scenes)], rng) for i in range(each)]
             groups[f"{region} simulated"] = drawn
-        pairs = [pair for pair in imagery.pairs if pair.region == region and min(pair.hidden.shape) >= TILE]
+        pairs = [pair for pair in imagery.pairs if pair.region == region and min(pair.masked.shape) >= TILE]
         if pairs:
             tiles = [sampler.of_pair(pairs[i % len(pairs)], rng) for i in range(each)]
-            groups[f"{region} real"] = [tile for tile in tiles if tile.hidden.any()]
+            groups[f"{region} real"] = [tile for tile in tiles if tile.masked.any()]
     return groups
 
 
@@ -259,6 +261,6 @@ def _covered(sampler: Sampler, scene: Scene, rng: Generator) -> Sample:
     """A tile with some cloud and some sight: nothing is learnt from judging the others."""
     for _ in range(50):
         sample = sampler.of_clear(scene, rng)
-        if 0.05 < sample.hidden.mean() < 0.7:
+        if 0.05 < sample.masked.mean() < 0.7:
             return sample
     return sample

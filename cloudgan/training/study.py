@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from cloudgan.scores import correlations
-from cloudgan.training import simulation
-from cloudgan.training.data import Floats, Mask
+from cloudgan.evaluation.metrics import correlations
+from cloudgan.simulation import clouds
+from cloudgan.training.data.samples_folder import Floats, Mask
 
 _NAMES = {"green": "Green", "red": "Red", "nir": "NIR", "blue": "Blue"}
 _SSIM_RANGE = 2.0
@@ -35,10 +35,10 @@ def validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
         seed: Of the noise.
     """
     shape = cast("tuple[int, int]", clear.shape[:2])
-    noise = simulation.fractal(np.random.default_rng((seed, 1)), shape, 4 * min(shape) / 256)
+    noise = clouds.fractal(np.random.default_rng((seed, 1)), shape, 4 * min(shape) / 256)
     cloud = np.clip(2 * noise - 1, 0, 1).astype(np.float32)
-    sky = simulation.Sky(cloud, np.zeros_like(cloud), np.full_like(cloud, 0.8), thin=False)
-    return simulation.clouded(clear, bands, sky).cloudy
+    cloud_field = clouds.CloudField(cloud, np.zeros_like(cloud), np.full_like(cloud, 0.8), thin=False)
+    return clouds.clouded(clear, bands, cloud_field).cloudy
 
 
 def row(name: str, image: Floats, target: Floats, valid: Mask, bands: Sequence[str]) -> dict[str, float]:

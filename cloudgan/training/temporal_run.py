@@ -20,14 +20,14 @@ import numpy as np
 import tensorflow as tf
 
 from cloudgan.errors import CloudganError, InputError
-from cloudgan.scores import DATA_RANGE
-from cloudgan.training import temporal
-from cloudgan.training.data import BANDS, Floats
+from cloudgan.evaluation.metrics import DATA_RANGE
+from cloudgan.training.data.records import read_all
+from cloudgan.training.data.samples_folder import BANDS, Floats
+from cloudgan.training.data.series import DEPTH, HELD_OUT, PLANES, Series, split
 from cloudgan.training.export import contract, export_onnx
-from cloudgan.training.networks import TILE, discriminator
-from cloudgan.training.records import read_all
-from cloudgan.training.series import DEPTH, HELD_OUT, PLANES, Series, split
-from cloudgan.training.series_samples import Sampler, batches
+from cloudgan.training.models import temporal
+from cloudgan.training.models.networks import TILE, discriminator
+from cloudgan.training.temporal_samples import Sampler, batches
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Recipe:
     adversarial: float = 0.0
     """Weight of the PatchGAN's cross entropy; 0 trains without a discriminator."""
     doubt_alone: bool = False
-    """Whether only what foretells the error learns, and the bands stay as they are."""
+    """Whether only what predicts_uncertainty the error learns, and the bands stay as they are."""
 
 
 class Trainer:
@@ -86,33 +86,33 @@ class Trainer:
             self.judge_optimizer.build(self.judge.trainable_variables)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(self, planes: Any, truth: Any, weight: Any) -> tuple[Any, Any]:
+    def step(self, channels: Any, truth: Any, weight: Any) -> tuple[Any, Any]:
         """One step on a batch; returns the loss and the weighted absolute error."""
         recipe = self.recipe
         with tf.GradientTape() as tape:
-            made, foretold = tf.split(self.model(planes, training=True), [len(BANDS), 1], axis=-1)
+            made, foretold = tf.split(self.model(channels, training=True), [len(BANDS), 1], axis=-1)
             loss, error = losses(recipe, made, truth, weight)
             loss = loss + _DOUBT * unforeseen(foretold, made, truth, weight)
             if self.judge is not None:
                 # What has no truth is alike in both.
                 shown = tf.where(weight >= 1, made, truth)
-                odds = self.judge([_conditions(planes), shown], training=True)
+                odds = self.judge([_conditions(channels), shown], training=True)
                 loss = loss + recipe.adversarial * tf.reduce_mean(tf.nn.softplus(-odds))
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         if self.judge is not None:
-            self._judge_step(planes, truth, shown)
+            self._judge_step(channels, truth, shown)
         self.steps.assign_add(1.0)
         keep = tf.minimum(recipe.average, (1.0 + self.steps) / (10.0 + self.steps))
         for slow, fast in zip(self.averaged.weights, self.model.weights, strict=True):
             slow.assign(keep * slow + (1.0 - keep) * fast)
         return loss, error
 
-    def _judge_step(self, planes: Any, truth: Any, shown: Any) -> None:
+    def _judge_step(self, channels: Any, truth: Any, shown: Any) -> None:
         assert self.judge is not None  # noqa: S101
         with tf.GradientTape() as tape:
-            real = self.judge([_conditions(planes), truth], training=True)
-            generated = self.judge([_conditions(planes), tf.stop_gradient(shown)], training=True)
+            real = self.judge([_conditions(channels), truth], training=True)
+            generated = self.judge([_conditions(channels), tf.stop_gradient(shown)], training=True)
             loss = tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(generated))
         variables = self.judge.trainable_variables
         self.judge_optimizer.apply(tape.gradient(loss / 2, variables), variables)
@@ -126,28 +126,28 @@ def losses(recipe: Recipe, made: Any, truth: Any, weight: Any) -> tuple[Any, Any
     absolute = tf.reduce_sum(tf.abs(error) * weight, axis=(1, 2, 3)) / total
     squared = tf.reduce_sum(tf.square(error) * weight, axis=(1, 2, 3)) / total
     near = tf.reduce_mean(tf.math.log(absolute + 1e-3) + 0.5 * tf.math.log(squared + 1e-5))
-    hidden = tf.cast(weight >= 1, tf.float32)
+    masked = tf.cast(weight >= 1, tf.float32)
     # An error is steep only where both neighbours have a truth.
-    down = tf.abs(error[:, 1:] - error[:, :-1]) * hidden[:, 1:] * hidden[:, :-1]
-    right = tf.abs(error[:, :, 1:] - error[:, :, :-1]) * hidden[:, :, 1:] * hidden[:, :, :-1]
-    steep = (tf.reduce_sum(down) + tf.reduce_sum(right)) / (6 * (tf.reduce_sum(hidden) + 1e-3))
+    down = tf.abs(error[:, 1:] - error[:, :-1]) * masked[:, 1:] * masked[:, :-1]
+    right = tf.abs(error[:, :, 1:] - error[:, :, :-1]) * masked[:, :, 1:] * masked[:, :, :-1]
+    steep = (tf.reduce_sum(down) + tf.reduce_sum(right)) / (6 * (tf.reduce_sum(masked) + 1e-3))
     shown = tf.where(weight > 0, made, truth)
     ssim = _similarity(shown, truth)
-    inner = hidden[:, 3:-3:2, 3:-3:2]
+    inner = masked[:, 3:-3:2, 3:-3:2]
     unlike = tf.reduce_sum((1 - ssim) * inner) / (tf.reduce_sum(inner) + 1e-3)
     lengths = tf.norm(shown, axis=-1) * tf.norm(truth, axis=-1) + 1e-6
     cosine = tf.reduce_sum(shown * truth, axis=-1) / lengths
-    turned = tf.reduce_sum((1 - cosine) * hidden[..., 0]) / (tf.reduce_sum(hidden) + 1e-3)
+    turned = tf.reduce_sum((1 - cosine) * masked[..., 0]) / (tf.reduce_sum(masked) + 1e-3)
     loss = recipe.near * near + recipe.gradient * steep + recipe.structure * unlike + recipe.angle * turned
-    return loss, tf.reduce_sum(tf.abs(error) * hidden) / (3 * tf.reduce_sum(hidden) + 1e-3)
+    return loss, tf.reduce_sum(tf.abs(error) * masked) / (3 * tf.reduce_sum(masked) + 1e-3)
 
 
 def unforeseen(foretold: Any, made: Any, truth: Any, weight: Any) -> Any:
     """How badly a foretold error tells the real one of hidden pixels: Laplace's negative log-likelihood."""
-    hidden = tf.cast(weight >= 1, tf.float32)
+    masked = tf.cast(weight >= 1, tf.float32)
     error = tf.stop_gradient(tf.reduce_mean(tf.abs(made - truth), axis=-1, keepdims=True))
     surprise = tf.math.log(foretold) + error / foretold
-    return tf.reduce_sum(surprise * hidden) / (tf.reduce_sum(hidden) + 1e-3)
+    return tf.reduce_sum(surprise * masked) / (tf.reduce_sum(masked) + 1e-3)
 
 
 def _similarity(made: Any, truth: Any) -> Any:
@@ -175,10 +175,10 @@ def _judge(width: int) -> keras.Model:
     return keras.Model(inputs, x, name="judge")
 
 
-def _conditions(planes: Any) -> Any:
+def _conditions(channels: Any) -> Any:
     """The mask and the nearest looks before and after."""
     first = 4 + 4 * DEPTH
-    return tf.concat([planes[..., 3:7], planes[..., first : first + 3]], axis=-1)
+    return tf.concat([channels[..., 3:7], channels[..., first : first + 3]], axis=-1)
 
 
 def validation_batches(every: Sequence[Series], seed: int, count: int = 10) -> list[Any]:
@@ -192,7 +192,7 @@ def validation_batches(every: Sequence[Series], seed: int, count: int = 10) -> l
             held.append(
                 (
                     region,
-                    np.stack([s.planes for s in drawn]),
+                    np.stack([s.channels for s in drawn]),
                     np.stack([s.truth for s in drawn]),
                     np.stack([s.weight for s in drawn]),
                 )
@@ -267,14 +267,14 @@ def train(
     recent: list[tuple[float, float]] = []
     sampler = Sampler(training, plain=recipe.plain)
     _watch(trainer, held, run_dir, 0, 0.0, [(0.0, 0.0)])
-    for planes, truth, weight in batches(sampler, np.random.default_rng(seed + 1), recipe.pixels):
+    for channels, truth, weight in batches(sampler, np.random.default_rng(seed + 1), recipe.pixels):
         passed = (time.monotonic() - begun) / (60 * minutes)
         card["steps"] += 1
         warm = min(1.0, card["steps"] / 200)
         trainer.optimizer.learning_rate.assign(
             recipe.rate * warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(passed, 1.0))))
         )
-        loss, error = trainer.step(planes, truth, weight)
+        loss, error = trainer.step(channels, truth, weight)
         recent.append((float(loss), float(error)))
         if time.monotonic() - watched > 60 * watch or passed >= 1:
             card["scores"] = _watch(trainer, held, run_dir, card["steps"], time.monotonic() - begun, recent)
@@ -297,8 +297,8 @@ def _watch(
     trainer: Trainer, held: list[Any], run_dir: Path, step: int, seconds: float, recent: list[Any]
 ) -> dict[str, Any]:
     result = {
-        region: {"psnr": round(psnr(_apply(trainer.averaged, planes), truth, weight), 3)}
-        for region, planes, truth, weight in held
+        region: {"psnr": round(psnr(_apply(trainer.averaged, channels), truth, weight), 3)}
+        for region, channels, truth, weight in held
     }
     loss, error = np.mean(recent, axis=0)
     row: dict[str, Any] = {"step": step, "seconds": round(seconds)}
@@ -315,8 +315,8 @@ def _watch(
     return result
 
 
-def _apply(model: keras.Model, planes: Floats) -> Floats:
-    made = [np.asarray(model(part[None], training=False)) for part in planes]
+def _apply(model: keras.Model, channels: Floats) -> Floats:
+    made = [np.asarray(model(part[None], training=False)) for part in channels]
     return np.concatenate(made)[..., : len(BANDS)]
 
 
@@ -341,7 +341,7 @@ def export(weights: list[Any], path: Path, card: dict[str, Any], samples: Floats
     fixed.set_weights(weights)
     grow = TILE - samples.shape[1]
     tiles = np.pad(samples, ((0, 0), (0, grow), (0, grow), (0, 0)), mode="wrap")
-    terms = contract(card, model_version, "temporal") | {"planes": list(PLANES), "foretells": True}
+    terms = contract(card, model_version, "temporal") | {"planes": list(PLANES), "predicts_uncertainty": True}
     export_onnx(fixed, path, terms, tiles)
 
 
@@ -360,7 +360,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--width", type=int, default=Recipe().width, help="filters at full resolution")
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminator")
-    parser.add_argument("--doubt-alone", action="store_true", help="train what foretells the error, no more")
+    parser.add_argument(
+        "--doubt-alone", action="store_true", help="train what predicts_uncertainty the error, no more"
+    )
     parser.add_argument("--hold-out", nargs="+", default=list(HELD_OUT), metavar="REGION")
     parser.add_argument("--model-version", default="0.1.0", help="written into the model's contract")
     options = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ from clusters import workers
 from networks import write_network
 from shapely.geometry import box, shape
 
-from cloudgan.generator import Generator
+from cloudgan.model.generator import Generator
 
 CORE = "https://api.stacspec.org/v1.0.0/core"
 SEARCH = "https://api.stacspec.org/v1.0.0/item-search"

@@ -20,8 +20,8 @@ import xarray as xr
 from zarr.storage import ObjectStore
 
 from cloudgan.errors import StoreError
-from cloudgan.lease import held
-from cloudgan.storage import object_store
+from cloudgan.io.lease import held
+from cloudgan.io.storage import object_store
 
 AZURITE = Path(__file__).parents[2] / ".tools" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 ACCOUNT = "devstoreaccount1"
@@ -89,7 +89,18 @@ def run(demo, network, out: str | Path) -> str:
         "--model",
         network,
     ]
-    call = [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--out", out, "--workers", "1", "--json"]
+    call = [
+        sys.executable,
+        "-m",
+        "cloudgan.cli.app",
+        "batch",
+        *words,
+        "--out",
+        out,
+        "--workers",
+        "1",
+        "--json",
+    ]
     done = subprocess.run(
         list(map(str, call)), env=os.environ, capture_output=True, text=True, timeout=280, check=False
     )

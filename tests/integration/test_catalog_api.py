@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from shapely.geometry import Point, box, mapping
 
-from cloudgan.catalog import DateRange, Patience, find_scenes
 from cloudgan.errors import CatalogError, SigningError
-from cloudgan.radiometry import Verdict, check_histogram
-from cloudgan.signing import Signing, sign
+from cloudgan.sentinel2.offset import Verdict, check_histogram
+from cloudgan.stac.search import DateRange, HttpLimits, find_scenes
+from cloudgan.stac.signing import Signing, sign
 
 pytestmark = pytest.mark.integration
 
 AOI = box(15.4, 46.2, 15.6, 46.4)
 APRIL = DateRange.parse("2020-04")
-HURRY = Patience(connect=2.0, read=0.3, retries=3, backoff=0.01, max_wait=1, total=5.0)
+HURRY = HttpLimits(connect=2.0, read=0.3, retries=3, backoff=0.01, max_wait=1, total=5.0)
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "s2-l2a-33TWM-120m" / "catalog.json"
 
 
@@ -85,7 +85,7 @@ def test_the_server_is_asked_for_collection_place_and_a_day_more_on_either_side(
 
 def test_an_intricate_area_is_asked_for_by_a_simple_one_around_it(stac_server):
     server = stac_server(SEASON, methods=("GET",))
-    intricate = Point(15.5, 46.3).buffer(0.1, quad_segs=500)
+    intricate = Point(15.5, 46.3).buffer_metres(0.1, quad_segs=500)
     assert days(search(server, area=intricate)) == APRIL_DAYS
     assert len(json.loads(server.searches()[0]["intersects"])["coordinates"][0]) == 5
 
@@ -137,7 +137,7 @@ def test_a_filter_that_is_answered_with_nothing_is_done_here_and_told(stac_serve
     server = stac_server(SEASON, filters=False)
     found = search(server, max_cloud_cover=45)
     assert days(found) == APRIL_DAYS
-    assert found.notices == (
+    assert found.warnings == (
         f"{server.url} answers a cloud cover filter with nothing although items pass it: filtered here",
     )
 
@@ -216,7 +216,7 @@ def test_a_server_that_hangs_is_given_up(stac_server):
 
 
 def test_a_slow_server_is_given_up_between_pages(stac_server):
-    patience = Patience(read=2.0, backoff=0.01, total=0.5)
+    patience = HttpLimits(read=2.0, backoff=0.01, total=0.5)
     with pytest.raises(CatalogError, match=r"is too slow, the search took over 0\.5 s"):
         search(stac_server(SEASON, delay=0.2, page_size=1), patience=patience)
 
@@ -264,7 +264,7 @@ def test_pages_in_circles_end(stac_server):
 
 
 def test_a_server_without_end_is_given_up(stac_server, monkeypatch):
-    monkeypatch.setattr("cloudgan.stac.MAX_ITEMS", 5)
+    monkeypatch.setattr("cloudgan.stac.source.MAX_ITEMS", 5)
     with pytest.raises(CatalogError, match="returned over 5 items, so it ignores what was asked for"):
         search(stac_server(SEASON, honest=False))
 
@@ -349,8 +349,8 @@ class TestSample:
         assert [source.offset for source in found.items] == [0] * 5
         assert [source.mgrs_tile for source in found.items] == ["33TWM"] * 5
         assert found.duplicates == ()
-        assert len(found.notices) == 1
-        assert "trusted the flag and subtract nothing (5 items" in found.notices[0]
+        assert len(found.warnings) == 1
+        assert "trusted the flag and subtract nothing (5 items" in found.warnings[0]
         for asset in (asset for source in found.items for asset in source.assets):
             assert Path(asset.href).is_file()
             assert (asset.shape, asset.transform) == (
@@ -411,7 +411,7 @@ def test_a_next_page_in_a_local_file_is_not_read(stac_server, tmp_path):
 
 
 def test_an_answer_without_end_is_given_up(stac_server, monkeypatch):
-    monkeypatch.setattr("cloudgan.stac.MAX_BYTES", 100_000)
+    monkeypatch.setattr("cloudgan.stac.source.MAX_BYTES", 100_000)
     server = stac_server(reply=(200, "application/json", " " * 300_000 + "{}"), reply_to="/search")
     with pytest.raises(CatalogError, match=r"/search answers with more than 0 MiB: use another --stac"):
         search(server)
@@ -424,7 +424,7 @@ def test_an_answer_nested_without_end_is_no_stac(bomb, stac_server):
 
 
 def test_a_catalogue_without_end_is_given_up(stac_server, monkeypatch):
-    monkeypatch.setattr("cloudgan.stac.MAX_ITEMS", 20)
+    monkeypatch.setattr("cloudgan.stac.source.MAX_ITEMS", 20)
     server = stac_server()
 
     def answer(method, path, parameters):

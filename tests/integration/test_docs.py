@@ -16,7 +16,7 @@ import xarray as xr
 from scenes import write_border
 from shapely.geometry import box, mapping
 
-from cloudgan.cli import batch_app
+from cloudgan.cli.app import batch_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,12 +39,12 @@ def home(demo, network, tmp_path_factory) -> Path:
     shutil.copytree(demo.catalog.parent, folder / "demo")
     words = ["--aoi", "demo/field.geojson", "--dates", "2020-05", "--stac", "demo/catalog.json"]
     words += ["--model", network, "--out", "demo/out.zarr", "--overwrite"]
-    call = [sys.executable, "-m", "cloudgan.cli", "batch", *map(str, words)]
+    call = [sys.executable, "-m", "cloudgan.cli.app", "batch", *map(str, words)]
     subprocess.run(call, cwd=folder, check=True, capture_output=True, timeout=300)
     (folder / "border.geojson").write_text(json.dumps(mapping(box(11.985, 45.992, 12.012, 46.006))))
     words = ["--aoi", "border.geojson", "--dates", "2023-08", "--stac", write_border(folder)]
     words += ["--model", network, "--out", "zones.zarr"]
-    call = [sys.executable, "-m", "cloudgan.cli", "batch", *map(str, words)]
+    call = [sys.executable, "-m", "cloudgan.cli.app", "batch", *map(str, words)]
     subprocess.run(call, cwd=folder, check=True, capture_output=True, timeout=300)
     return folder
 

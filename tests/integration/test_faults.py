@@ -22,14 +22,14 @@ import pytest
 from clusters import workers
 from misbehaving import Answer, Fault, files, serving
 
-from cloudgan.aoi import read_aoi
-from cloudgan.dates import DateRange
+from cloudgan.distributed.execute import Job, execute
 from cloudgan.errors import ClusterError
-from cloudgan.lease import held
-from cloudgan.planning import plan_run
-from cloudgan.run import Job, execute
-from cloudgan.signing import Signing
-from cloudgan.store import prepare
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io.lease import held
+from cloudgan.io.store.store import prepare
+from cloudgan.planning.planner import plan_run
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.signing import Signing
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 
@@ -88,7 +88,10 @@ def test_what_fails_on_one_worker_is_done_by_another(undisturbed, plan, generato
 
 def test_a_worker_that_stands_still_is_done_without(undisturbed, plan, generator, tmp_path):
     """Stopped, not killed: its connections stay, its heart does not beat."""
-    settings = {"distributed.scheduler.worker-ttl": "15s", "distributed.worker.preload": ["cloudgan.run"]}
+    settings = {
+        "distributed.scheduler.worker-ttl": "15s",
+        "distributed.worker.preload": ["cloudgan.distributed.execute"],
+    }
     with dask.config.set(settings), workers(2) as client:
         victim = next(iter(client.run(os.getpid).values()))
         report = execute(
@@ -207,7 +210,7 @@ def command(demo, network64, out, *more: str) -> list[str]:
         "--out": out,
     }
     words = [str(word) for pair in arguments.items() for word in pair]
-    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json", *more]
+    return [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--json", *more]
 
 
 def call(words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -253,8 +256,8 @@ FULL_DISK = """
 import os, sys
 sys.path[:0] = {path!r}
 import distributed
-from cloudgan.run import Job, execute
-from cloudgan.store import prepare
+from cloudgan.distributed.execute import Job, execute
+from cloudgan.io.store.store import prepare
 import pickle, pathlib
 plan, generator = pickle.loads(pathlib.Path({pickled!r}).read_bytes())
 if __name__ == "__main__":

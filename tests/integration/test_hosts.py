@@ -140,7 +140,7 @@ def call(demo, tmp_path_factory) -> list[str]:
         "--memory": "0.7GB",
     }
     words = [str(word) for pair in options.items() for word in pair]
-    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json", "--out"]
+    return [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--json", "--out"]
 
 
 def on_client(call: list[str]) -> list[str]:

@@ -16,12 +16,12 @@ import pytest
 from clusters import workers
 from misbehaving import Fault, every, files, now_and_then, ranged, serving
 
-from cloudgan import cube
-from cloudgan.aoi import read_aoi
-from cloudgan.dates import DateRange
-from cloudgan.planning import plan_run
-from cloudgan.run import Job, execute
-from cloudgan.store import DONE, prepare
+from cloudgan.distributed.execute import Job, execute
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io import cube
+from cloudgan.io.store.store import DONE, prepare
+from cloudgan.planning.planner import plan_run
+from cloudgan.sentinel2.dates import DateRange
 
 SPAN = DateRange.parse("2020-05-05/2020-05-10")
 HURRY = {
@@ -132,7 +132,7 @@ def command(demo, network64, server, out) -> list[str]:
         "--workers": 1,
     }
     words = [str(word) for pair in options.items() for word in pair]
-    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json"]
+    return [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--json"]
 
 
 def test_the_command_ends_with_1_and_one_sentence(server, demo, network64, tmp_path):

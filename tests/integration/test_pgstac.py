@@ -14,14 +14,14 @@ import stac_api
 from misbehaving import Fault, every, files, proxy, serving
 from networks import write_network
 
-from cloudgan import stac
-from cloudgan.aoi import read_aoi
-from cloudgan.catalog import DateRange, Patience, find_scenes
 from cloudgan.errors import CatalogError
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.stac import source
+from cloudgan.stac.search import DateRange, HttpLimits, find_scenes
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 BANDS = ("green", "red", "nir")
-HURRY = Patience(connect=2.0, read=1.0, retries=3, backoff=0.01, max_wait=1, total=20.0)
+HURRY = HttpLimits(connect=2.0, read=1.0, retries=3, backoff=0.01, max_wait=1, total=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_the_command_writes_what_it_writes_from_the_static_catalogue(api, demo, 
         out = tmp_path / f"{name}.zarr"
         options = {"--aoi": demo.aoi, "--dates": SPAN, "--stac": where, "--model": network, "--out": out}
         words = [str(word) for pair in options.items() for word in pair]
-        call = [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--workers", "1", "--json"]
+        call = [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--workers", "1", "--json"]
         done = subprocess.run(call, capture_output=True, text=True, timeout=250, check=False)
         assert done.returncode == 0, done.stderr
         found = (path for path in sorted(out.rglob("*")) if path.is_file() and path != out / "zarr.json")
@@ -87,7 +87,7 @@ def test_the_command_writes_what_it_writes_from_the_static_catalogue(api, demo, 
 
 
 def test_its_pages_are_followed(front, demo, monkeypatch):
-    monkeypatch.setattr(stac, "PAGE_SIZE", 2)
+    monkeypatch.setattr(source, "PAGE_SIZE", 2)
     assert outlines(search(front.url, demo)) == outlines(search(demo.catalog, demo))
     searches = [request for request in front.seen if request.line.startswith("POST /search")]
     assert len(searches) > 3
@@ -107,7 +107,7 @@ def test_it_understands_the_cloud_limit_in_either_language(advertised, front, de
     front.answers = answers
     found = search(front.url, demo, max_cloud_cover=60)
     assert outlines(found) == outlines(search(demo.catalog, demo, max_cloud_cover=60))
-    assert found.notices == search(demo.catalog, demo, max_cloud_cover=60).notices
+    assert found.warnings == search(demo.catalog, demo, max_cloud_cover=60).warnings
     assert len(found.items) < len(search(demo.catalog, demo).items)
     asked = json.loads(next(request for request in front.seen if request.method == "POST").body)
     assert {"query": "query" in asked, "cql2": "filter" in asked}[advertised]

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 import xarray as xr
 
-from cloudgan.generator import Generator
-from cloudgan.job import BatchJob
-from cloudgan.removal import Provenance
+from cloudgan.config import BatchConfig
+from cloudgan.model.generator import Generator
+from cloudgan.schema import Provenance
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 
@@ -31,7 +31,7 @@ JOBS = sorted(path for path in PIPELINES.glob("*.toml") if not path.stem.startsw
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_every_job_is_one_that_the_command_takes(path):
-    job = BatchJob.load(path, {"aoi": "field.geojson", "dates": "2020-04/2020-07"})
+    job = BatchConfig.load(path, {"aoi": "field.geojson", "dates": "2020-04/2020-07"})
     assert job.aoi == "field.geojson"
 
 
@@ -46,7 +46,7 @@ def test_the_demonstration_job_and_its_picture(demo, network, tmp_path):
         f'aoi = "{demo.aoi}"\ndates = "2020-05"\nstac = "{demo.catalog}"\nmodel = "{network}"\n'
         f'out = "{tmp_path / "out.zarr"}"\n'
     )
-    call("-m", "cloudgan.cli", "batch", "--job", job)
+    call("-m", "cloudgan.cli.app", "batch", "--job", job)
     call(PIPELINES / "picture.py", job, tmp_path / "before-after.png")
     _, height, width = (xr.open_zarr(tmp_path / "out.zarr").sizes[name] for name in ("time", "y", "x"))
     with rasterio.open(tmp_path / "before-after.png") as picture:
@@ -75,13 +75,13 @@ def test_a_generator_is_trained_on_a_folder_and_used(demo, tmp_path):
             file.descriptions = ("B03", "B04", "B08")
     printed = call(PIPELINES / "train.py", tmp_path / "here", tmp_path / "there", tmp_path / "run", 2)
     generator = Generator.load(printed.split()[-1])
-    assert generator.contract.planes == ("cloudy:green", "cloudy:red", "cloudy:nir")
+    assert generator.contract.input_channels == ("cloudy:green", "cloudy:red", "cloudy:nir")
     made = generator(rng.random((1, 3, 256, 256), np.float32))
     assert made.shape == (1, 3, 256, 256)
     assert np.isfinite(made).all()
     out = tmp_path / "out.zarr"
     words = ["--aoi", demo.aoi, "--dates", "2020-05", "--stac", demo.catalog, "--model", printed.split()[-1]]
-    call("-m", "cloudgan.cli", "batch", *words, "--out", out)
+    call("-m", "cloudgan.cli.app", "batch", *words, "--out", out)
     store = xr.open_zarr(out, mask_and_scale=False)
     generated = store["provenance"].values == Provenance.GENERATED
     assert generated.any()

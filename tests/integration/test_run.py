@@ -25,20 +25,23 @@ from networks import write_network
 from scenes import scene, write_item
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import Aoi, read_aoi
-from cloudgan.clouds import classify, opacity
-from cloudgan.cube import open_cube
-from cloudgan.dates import DateRange
+from cloudgan.distributed.execute import Job, execute, process_unit
 from cloudgan.errors import ReadError, StoreError
-from cloudgan.generator import Generator
-from cloudgan.grid import Grid, Lattice, Window
-from cloudgan.normalisation import likeness
-from cloudgan.plan import Plan
-from cloudgan.planning import plan_run
-from cloudgan.removal import Provenance, Scenes, day_numbers, declouded, remove_clouds
-from cloudgan.run import Job, execute, process_unit
-from cloudgan.store import DONE, DONE_WITHOUT_ASSETS, PENDING, identity_of, prepare
-from cloudgan.tiling import Tiling
+from cloudgan.geo.aoi import Aoi, read_aoi
+from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.io.cube import open_cube
+from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, PENDING, identity_of, prepare
+from cloudgan.model.generator import Generator
+from cloudgan.observations import Observations, opacity
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.planner import plan_run
+from cloudgan.removal.core import declouded
+from cloudgan.removal.lazy import remove_clouds
+from cloudgan.removal.normalisation import similarity
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.classification import classify
+from cloudgan.sentinel2.dates import DateRange, day_numbers
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
@@ -117,10 +120,10 @@ def test_the_store_is_the_core_over_the_cube(written, plan, generator):
     read = plan.read_grid()
     cube = open_cube(plan.scenes, read, plan.bands)
     bands = tuple(cube[name].values for name in plan.bands)
-    scenes = Scenes(read.window, bands, classify(cube["scl"].values, bands), day_numbers(cube))
-    core = declouded(scenes, plan.grid.window, generator, reach=plan.reach, tiling=plan.tiling)
+    scenes = Observations(read.window, bands, classify(cube["scl"].values, bands), day_numbers(cube))
+    core = declouded(scenes, plan.grid.window, generator, buffer=plan.buffer, tiling=plan.tiling)
     for at, date in enumerate(core):
-        for name, values in date.variables(plan.contract.bands).items():
+        for name, values in date.variables(plan.contract.output_bands).items():
             np.testing.assert_array_equal(values, store[name].values[at], err_msg=name)
     lazy = remove_clouds(open_cube(plan.scenes, read, plan.bands, chunks=300), generator)
     rows, cols = plan.grid.window.slices_in(read.window)
@@ -242,7 +245,7 @@ def test_a_unit_done_twice_changes_nothing(written, plan, generator, tmp_path):
 def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, generator):
     out, _ = written
     before = shards(out)
-    other = replace(plan, reach=plan.reach + 1, model="0" * 64)
+    other = replace(plan, buffer=plan.buffer + 1, model="0" * 64)
     told = r"other settings; .*--overwrite.*:\n  buffer: 6 -> 7\n  model: [0-9a-f]{37}... -> 0{37}"
     with pytest.raises(StoreError, match=told):
         prepare(str(out), other)
@@ -264,7 +267,7 @@ def test_a_place_that_cannot_be_written_is_named(plan, out):
 
 def test_overwriting_replaces_a_store_of_ours_and_nothing_else(plan, tmp_path):
     out = tmp_path / "out.zarr"
-    prepare(str(out), replace(plan, reach=1))
+    prepare(str(out), replace(plan, buffer=1))
     prepare(str(out), plan, overwrite=True)
     assert identity_of(str(out)) == plan.identity()
     precious = tmp_path / "thesis"
@@ -324,7 +327,7 @@ def command(demo, network64, out, *more: str) -> list[str]:
         "--workers": 2,
     }
     words = [str(word) for pair in arguments.items() for word in pair]
-    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json", *more]
+    return [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--json", *more]
 
 
 def test_somebody_elses_scheduler_does_the_work(demo, network64, client, tmp_path):
@@ -417,7 +420,7 @@ def test_the_real_scenes(real_scenes, tmp_path):
     aoi = tmp_path / "aoi.geojson"
     aoi.write_text(json.dumps(mapping(area)))
     out = tmp_path / "out.zarr"
-    call = [sys.executable, "-m", "cloudgan.cli", "batch", "--aoi", aoi, "--dates", "2023-08"]
+    call = [sys.executable, "-m", "cloudgan.cli.app", "batch", "--aoi", aoi, "--dates", "2023-08"]
     call += ["--stac", real_scenes, "--resolution", "120", "--out", out]
     subprocess.run(list(map(str, call)), check=True, capture_output=True, timeout=300)
 
@@ -442,14 +445,14 @@ def test_the_real_scenes(real_scenes, tmp_path):
         for name, values in zip(("green", "red", "nir"), bands, strict=True):
             np.testing.assert_array_equal(raw[name].values[at][~generated], values[~generated])
             assert (raw[name].values[at][generated] > 0).all()
-        states = classify(source["scl"], bands)
+        pixel_classes = classify(source["scl"], bands)
         cloudy = np.isin(source["scl"], [3, 8, 9, 10]) & np.any(bands, axis=0)
         assert generated[cloudy].all()
         # Inside the area, away from its edge, the mask is cloud and its buffer, and nothing else.
         inner = (slice(1, -1), slice(1, -1))
         with_data = np.any(bands, axis=0)
         np.testing.assert_array_equal(
-            (generated & with_data)[inner], ((opacity(states, 1) > 0) & with_data)[inner]
+            (generated & with_data)[inner], ((opacity(pixel_classes, 1) > 0) & with_data)[inner]
         )
         assert observed[inner].sum() == (with_data & ~generated)[inner].sum()
 
@@ -472,8 +475,8 @@ def under_a_bank(tmp_path):
         scl[:100, :100] = 9 if at else 4
         bands = {band: (ground + at * BRIGHTER).astype(np.uint16) for band in ("green", "red", "nir")}
         items.append(write_item(tmp_path / "images", f"day{at}", day, bands | {"scl": scl}, frame))
-    planes = [f"before:{band}" for band in ("green", "red", "nir")]
-    path = write_network(tmp_path / "looks.onnx", planes=planes, reach=0)
+    channels = [f"before:{band}" for band in ("green", "red", "nir")]
+    path = write_network(tmp_path / "looks.onnx", channels=channels, buffer=0)
     generator = Generator.load(path)
     plan = Plan(
         grid=Grid(Lattice(32633, 10.0), Window(-519_960, 50_040, 64, 64)),
@@ -482,7 +485,7 @@ def under_a_bank(tmp_path):
         contract=generator.contract,
         model=generator.digest,
         tiling=Tiling(32, 24),
-        reach=2,
+        buffer=2,
         block=64,
     )
     return Job(plan, generator, prepare(str(tmp_path / "out.zarr"), plan))
@@ -495,16 +498,16 @@ def generated(job: Job) -> np.ndarray:
 def test_the_rest_of_the_image_tells_how_bright_a_hidden_date_is(under_a_bank, monkeypatch):
     job = under_a_bank
     assert process_unit(job, 0).generated == 64 * 64
-    shifts = job.store.shifts(0)
-    np.testing.assert_allclose(10_000 * shifts[1, 0], BRIGHTER, atol=1)
-    followed = BRIGHTER * likeness(shifts[1], job.plan.bands)[0]
+    offsets = job.store.offsets(0)
+    np.testing.assert_allclose(10_000 * offsets[1, 0], BRIGHTER, atol=1)
+    followed = BRIGHTER * similarity(offsets[1], job.plan.bands)[0]
     assert 0.7 * BRIGHTER < followed < BRIGHTER
     # Its one input of three is the look's green, and green's gain is a half of the mean of them.
     looks = xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[0]
     np.testing.assert_allclose(generated(job), (looks + followed) / 2, atol=0.6)
 
     first = generated(job)
-    monkeypatch.setattr("cloudgan.run.measured", lambda *args: pytest.fail("it was kept"))
+    monkeypatch.setattr("cloudgan.distributed.execute.measured", lambda *args: pytest.fail("it was kept"))
     process_unit(job, 0)
     np.testing.assert_array_equal(generated(job), first)
 
@@ -515,12 +518,12 @@ def test_an_overview_that_cannot_be_read_is_no_clear_sky(under_a_bank, monkeypat
 
     job = under_a_bank
     with monkeypatch.context() as patch:
-        patch.setattr("cloudgan.run.measured", unreadable)
+        patch.setattr("cloudgan.distributed.execute.measured", unreadable)
         with pytest.raises(ReadError, match="day1"):
             process_unit(job, 0)
         assert job.store.ledger()[0] == PENDING
         assert process_unit(replace(job, allow_missing=True), 0).missing == ("day1",)
         assert job.store.ledger()[0] == DONE_WITHOUT_ASSETS
-        assert job.store.shifts(0) is None
+        assert job.store.offsets(0) is None
     assert process_unit(job, 0).missing == ()
     assert job.store.ledger()[0] == DONE

@@ -21,14 +21,14 @@ import xarray as xr
 import zarr
 from clusters import workers
 
-from cloudgan.aoi import read_aoi
-from cloudgan.dates import DateRange
+from cloudgan.distributed.execute import Job, execute
 from cloudgan.errors import StoreError
-from cloudgan.lease import Pace, held
-from cloudgan.planning import plan_run
-from cloudgan.run import Job, execute
-from cloudgan.storage import object_store
-from cloudgan.store import prepare
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io.lease import Pace, held
+from cloudgan.io.storage import object_store
+from cloudgan.io.store.store import prepare
+from cloudgan.planning.planner import plan_run
+from cloudgan.sentinel2.dates import DateRange
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 USERS = {"writer": ("writes", ["Admin", "Read", "Write", "List"]), "reader": ("reads", ["Read", "List"])}
@@ -177,7 +177,7 @@ def command(demo, network64, out: str) -> list[str]:
         "--out": out,
     }
     words = [str(word) for pair in arguments.items() for word in pair]
-    return [sys.executable, "-m", "cloudgan.cli", "batch", *words, "--json"]
+    return [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--json"]
 
 
 def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
@@ -186,7 +186,7 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
     """Its lease is there still; here it is known that its process is not, and nobody waits."""
     code = (
         "import os, pickle, signal, sys, pathlib, distributed\n"
-        "from cloudgan.run import Job, execute\nfrom cloudgan.store import prepare\n"
+        "from cloudgan.distributed.execute import Job, execute\nfrom cloudgan.io.store.store import prepare\n"
         "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with distributed.Client(sys.argv[2]) as client:\n"
@@ -221,8 +221,8 @@ def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local,
     assert "AccessDenied" in reason
     assert not [secret for secret, _ in USERS.values() if f"{secret}:" in reason]
     assert not job.store.ledger().any()
-    assert job.store.dead_letters() == [0, 1]
-    assert execute(job, client, only=job.store.dead_letters()).done == 2
+    assert job.store.failed_units() == [0, 1]
+    assert execute(job, client, only=job.store.failed_units()).done == 2
     assert execute(job, client).failed == {}
     assert s3.objects("refused.zarr") == on_disk(local)
 
@@ -260,7 +260,7 @@ def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, g
 # One run a store
 
 CONTEND = (
-    "import sys; from cloudgan.lease import held; from cloudgan.errors import StoreError\n"
+    "import sys; from cloudgan.io.lease import held; from cloudgan.errors import StoreError\n"
     "try:\n"
     "    with held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
     "except StoreError as error: print('refused', error, flush=True)\n"

@@ -9,16 +9,16 @@ from dataclasses import replace
 import pytest
 import xarray as xr
 
-from cloudgan import selfscore
-from cloudgan.aoi import read_aoi
-from cloudgan.baselines import ALIGNED, PLAIN
-from cloudgan.cli import batch_main
-from cloudgan.dates import DateRange
-from cloudgan.evaluation import Unit
-from cloudgan.generator import Generator
-from cloudgan.planning import plan_run
-from cloudgan.run import Job, brought
-from cloudgan.store import Store
+from cloudgan.cli.app import batch_main
+from cloudgan.distributed import self_check
+from cloudgan.distributed.execute import Job, brought
+from cloudgan.evaluation.baselines import ALIGNED, PLAIN
+from cloudgan.evaluation.scoring import Unit
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io.store.store import Store
+from cloudgan.model.generator import Generator
+from cloudgan.planning.planner import plan_run
+from cloudgan.sentinel2.dates import DateRange
 
 SPAN = DateRange.parse("2020-05")
 
@@ -33,19 +33,19 @@ def job(demo, network) -> Job:
 
 def test_a_rerun_judges_the_same_blocks_and_gets_the_same_numbers(job, client):
     with brought(job, client) as workers:
-        found = selfscore.score(job, workers)
-        assert found == selfscore.score(job, workers)
-    assert found["pieces"] == selfscore.PIECES
+        found = self_check.score(job, workers)
+        assert found == self_check.score(job, workers)
+    assert found["pieces"] == self_check.PIECES
     assert found["failed"] == []
     assert set(found["methods"]) == {*PLAIN, *ALIGNED, "mean"}
     assert found["pixels"] > 1000
 
 
 def test_the_sample_lies_in_the_store_and_follows_the_plan(job):
-    pieces = selfscore.sample(job.plan)
-    assert 1 <= len(pieces) <= selfscore.PIECES
+    pieces = self_check.sample(job.plan)
+    assert 1 <= len(pieces) <= self_check.PIECES
     assert all(job.plan.grid.window.contains(piece.window) for piece in pieces)
-    others = {selfscore.sample(replace(job.plan, reach=reach)) for reach in range(1, 6)}
+    others = {self_check.sample(replace(job.plan, buffer=buffer)) for buffer in range(1, 6)}
     assert len(others) > 1
 
 
@@ -62,7 +62,7 @@ def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, clien
     )
     lost = replace(job, plan=replace(job.plan, scenes=scenes))
     with brought(lost, client) as workers:
-        found = selfscore.score(lost, workers)
+        found = self_check.score(lost, workers)
     assert len(found["failed"]) == found["pieces"]
     assert "/no/such.tif" in found["failed"][0]
     assert found["verdict"].startswith("mean could not be scored: ")
@@ -71,7 +71,7 @@ def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, clien
 
 def unit(**errors: float) -> Unit:
     methods = {name: {"psnr": 30.0, "mae": mae, "ssim": 0.9, "sam": 2.0} for name, mae in errors.items()}
-    return Unit("transplanted", "0, 0", "10 m", "case", 0, 1000, methods)
+    return Unit("composited", "0, 0", "10 m", "case", 0, 1000, methods)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def unit(**errors: float) -> Unit:
 )
 def test_the_verdict_is_one_honest_sentence(job, own, best, said):
     errors = dict.fromkeys((*PLAIN, *ALIGNED), 0.03) | {"median": 0.015, "mean": own}
-    found = selfscore._report(job.plan, [unit(**errors)], [], 1)
+    found = self_check._report(job.plan, [unit(**errors)], [], 1)
     assert found["best"] == best
     assert pytest.approx(0.015) == found["methods"]["median"]["mae"]
     assert re.search(said, found["verdict"])

@@ -14,15 +14,15 @@ import zarr
 from scenes import write_border
 from shapely.geometry import box, mapping
 
-from cloudgan.aoi import Aoi
-from cloudgan.cli import batch_main
-from cloudgan.dates import DateRange
-from cloudgan.generator import Generator
-from cloudgan.lease import held
-from cloudgan.planning import plan_zones
-from cloudgan.removal import Provenance
-from cloudgan.run import Job, process_unit
-from cloudgan.store import prepare
+from cloudgan.cli.app import batch_main
+from cloudgan.distributed.execute import Job, process_unit
+from cloudgan.geo.aoi import Aoi
+from cloudgan.io.lease import held
+from cloudgan.io.store.store import prepare
+from cloudgan.model.generator import Generator
+from cloudgan.planning.planner import plan_zones
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.dates import DateRange
 
 VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
 ACROSS = box(11.985, 45.992, 12.012, 46.006)

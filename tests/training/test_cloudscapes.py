@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloudgan.errors import InputError
-from cloudgan.training import cloudscapes, simulation
-from cloudgan.training.cloudscapes import View
-from cloudgan.training.data import BANDS
+from cloudgan.simulation import cloud_fields, clouds
+from cloudgan.simulation.cloud_fields import View
+from cloudgan.training.data.samples_folder import BANDS
 
-kinds = pytest.mark.parametrize("kind", cloudscapes.KINDS)
+kinds = pytest.mark.parametrize("kind", cloud_fields.KINDS)
 
 
 def seeded(seed):
@@ -32,7 +32,7 @@ def measured_offset(shadow, cloud):
 @kinds
 def test_one_seed_gives_one_sky(kind, fields):
     one, same, other = (
-        simulation.clouded(fields, BANDS, cloudscapes.sky(seeded(seed), fields.shape[:2], kind, 0.5))
+        clouds.clouded(fields, BANDS, cloud_fields.cloud_field(seeded(seed), fields.shape[:2], kind, 0.5))
         for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(one.cloudy, same.cloudy)
@@ -45,7 +45,7 @@ def test_one_seed_gives_one_sky(kind, fields):
 def test_clear_pixels_and_no_data_stay_as_they_are(seed, resolution):
     clear = seeded(seed).uniform(0.02, 0.6, (64, 96, 3)).astype(np.float32)
     clear[:9, :30] = 0
-    made = simulation.clouded(clear, BANDS, cloudscapes.random_sky(seeded(seed), (64, 96), resolution))
+    made = clouds.clouded(clear, BANDS, cloud_fields.random_cloud_field(seeded(seed), (64, 96), resolution))
     assert made.cloudy.dtype == np.float32
     assert np.isfinite(made.cloudy).all()
     np.testing.assert_array_equal(made.cloudy[~made.mask], clear[~made.mask])
@@ -64,57 +64,59 @@ def test_clear_pixels_and_no_data_stay_as_they_are(seed, resolution):
 )
 def test_shadows_fall_where_the_sun_puts_them(seed, azimuth, elevation, height):
     view = View(azimuth, elevation)
-    depth = 5 * np.maximum(cloudscapes.spectral(seeded(seed), (128, 128), 20) - 0.8, 0)
-    shadow = cloudscapes._shade(depth, height, view)
+    depth = 5 * np.maximum(cloud_fields.spectral(seeded(seed), (128, 128), 20) - 0.8, 0)
+    shadow = cloud_fields._shade(depth, height, view)
     # Sun in the south: north, up the image; sun in the east: west. One metre of height per tangent.
     length = height / np.tan(np.radians(elevation)) / 10
     wanted = length * np.cos(np.radians(azimuth)), -length * np.sin(np.radians(azimuth))
-    np.testing.assert_allclose(simulation.shadow_offset(height, view.sun, 10), wanted)
+    np.testing.assert_allclose(clouds.shadow_offset(height, view.sun, 10), wanted)
     np.testing.assert_allclose(measured_offset(shadow, 1 - np.exp(-0.7 * depth)), wanted, atol=1.1)
 
 
 def test_a_shadow_is_stated_in_metres_degrees_and_pixels():
-    assert simulation.shadow_offset(1000, (180, 45), 10) == pytest.approx((-100, 0))
-    assert simulation.shadow_offset(1000, (90, 45), 10) == pytest.approx((0, -100))
-    assert simulation.shadow_offset(1000, (180, 45), 20) == pytest.approx((-50, 0))
-    assert simulation.shadow_offset(0, (140, 30)) == pytest.approx((0, 0))
+    assert clouds.shadow_offset(1000, (180, 45), 10) == pytest.approx((-100, 0))
+    assert clouds.shadow_offset(1000, (90, 45), 10) == pytest.approx((0, -100))
+    assert clouds.shadow_offset(1000, (180, 45), 20) == pytest.approx((-50, 0))
+    assert clouds.shadow_offset(0, (140, 30)) == pytest.approx((0, 0))
 
 
 @kinds
 def test_more_cover_hides_more(kind):
-    hidden = [
-        np.mean([cloudscapes.sky(seeded(seed), (96, 96), kind, cover).cloud.mean() for seed in range(6)])
+    masked = [
+        np.mean(
+            [cloud_fields.cloud_field(seeded(seed), (96, 96), kind, cover).cloud.mean() for seed in range(6)]
+        )
         for cover in (0.0, 0.3, 0.9)
     ]
-    assert hidden[0] < hidden[1] < hidden[2]
+    assert masked[0] < masked[1] < masked[2]
 
 
 @pytest.mark.parametrize("kind", ["thick", "cumulus"])
 def test_edges_are_soft_and_cores_hide_the_ground(kind):
-    skies = [cloudscapes.sky(seeded(seed), (192, 192), kind, 0.5) for seed in range(8)]
-    cloud = np.concatenate([sky.cloud.ravel() for sky in skies])
+    cloud_fields = [cloud_fields.cloud_field(seeded(seed), (192, 192), kind, 0.5) for seed in range(8)]
+    cloud = np.concatenate([cloud_field.cloud.ravel() for cloud_field in cloud_fields])
     assert np.mean((cloud > 0.05) & (cloud < 0.7)) > 0.1, "a fringe shows the ground"
     assert np.mean(cloud > 0.9) > 0.05, "a core does not"
     # Thick cloud is brighter than its thin fringe.
-    bright = np.concatenate([sky.brightness.ravel() for sky in skies])
+    bright = np.concatenate([cloud_field.brightness.ravel() for cloud_field in cloud_fields])
     assert bright[cloud > 0.9].mean() > 1.1 * bright[(cloud > 0.05) & (cloud < 0.3)].mean()
 
 
 def test_haze_is_stronger_in_short_waves_and_cirrus_alike_but_apart():
     ground = np.full((96, 96, 4), 0.05, np.float32)
     bands = ("blue", "green", "red", "nir")
-    haze = cloudscapes.sky(seeded(1), (96, 96), "haze", 0.8)
-    added = (simulation.clouded(ground, bands, haze).cloudy - ground).mean(axis=(0, 1))
+    haze = cloud_fields.cloud_field(seeded(1), (96, 96), "haze", 0.8)
+    added = (clouds.clouded(ground, bands, haze).cloudy - ground).mean(axis=(0, 1))
     assert (np.diff(added[:3]) < 0).all()
     assert haze.slope > 0.8
-    cirrus = cloudscapes.sky(seeded(2), (96, 96), "cirrus", 0.5)
+    cirrus = cloud_fields.cloud_field(seeded(2), (96, 96), "cirrus", 0.5)
     assert cirrus.slope < 0.2
     # High clouds lie apart in green and red by the parallax of half a second, and nearer where they are low.
-    made = simulation.clouded(ground, bands, cirrus).cloudy - ground
+    made = clouds.clouded(ground, bands, cirrus).cloudy - ground
     rows, cols = measured_offset(made[..., 2], made[..., 1])
     np.testing.assert_allclose((rows, cols), np.array(cirrus.drift) * 0.478, atol=1.5)
     assert np.hypot(rows, cols) > 2
-    low = cloudscapes.sky(seeded(2), (96, 96), "cumulus", 0.5)
+    low = cloud_fields.cloud_field(seeded(2), (96, 96), "cumulus", 0.5)
     assert np.hypot(*low.drift) < 0.35 * np.hypot(*cirrus.drift)
 
 
@@ -122,7 +124,7 @@ def test_haze_is_stronger_in_short_waves_and_cirrus_alike_but_apart():
 def test_noise_has_the_power_law_asked_for_and_no_border(slope):
     power = np.zeros((256, 129))
     for seed in range(8):
-        noise = cloudscapes.spectral(seeded(seed), (256, 256), 128, slope)
+        noise = cloud_fields.spectral(seeded(seed), (256, 256), 128, slope)
         power += np.abs(np.fft.rfft2(noise)) ** 2
         across = np.abs(noise[:, 0] - noise[:, -1]).mean()
         assert across < 2 * np.abs(np.diff(noise, axis=1)).mean()
@@ -133,7 +135,7 @@ def test_noise_has_the_power_law_asked_for_and_no_border(slope):
 
 
 def test_wind_draws_the_pattern_out():
-    noise = cloudscapes.spectral(seeded(1), (128, 128), 20, 3.5, (0, 6))
+    noise = cloud_fields.spectral(seeded(1), (128, 128), 20, 3.5, (0, 6))
     assert np.abs(np.diff(noise, axis=1)).mean() < 0.5 * np.abs(np.diff(noise, axis=0)).mean()
 
 
@@ -141,25 +143,25 @@ def test_transplanted_clouds_keep_their_place_and_get_a_body():
     cloud = np.zeros((120, 120), bool)
     cloud[30:80, 30:80] = True
     shadow = np.roll(cloud, (-20, 15), (0, 1)) & ~cloud
-    sky = cloudscapes.transplanted(seeded(4), cloud, shadow)
-    assert (sky.cloud[40:70, 40:70] > 0.8).mean() > 0.95
-    assert not sky.cloud[:15].any()
-    assert ((sky.cloud > 0.05) & (sky.cloud < 0.7)).any()
+    cloud_field = cloud_fields.composited(seeded(4), cloud, shadow)
+    assert (cloud_field.cloud[40:70, 40:70] > 0.8).mean() > 0.95
+    assert not cloud_field.cloud[:15].any()
+    assert ((cloud_field.cloud > 0.05) & (cloud_field.cloud < 0.7)).any()
     core = np.roll(cloud, (-20, 15), (0, 1))[:25].nonzero()
-    assert sky.shadow[core].mean() > 0.3
-    assert not sky.shadow[100:].any()
+    assert cloud_field.shadow[core].mean() > 0.3
+    assert not cloud_field.shadow[100:].any()
     none = np.zeros_like(cloud)
-    assert not cloudscapes.transplanted(seeded(4), none, none).mask.any()
+    assert not cloud_fields.composited(seeded(4), none, none).mask.any()
 
 
 def test_real_shapes_cover_what_they_cover(samples_dir):
-    from cloudgan.training.data import read_texture
+    from cloudgan.training.data.samples_folder import read_texture
 
     real = read_texture(samples_dir / "cloud-texture-512.npz")
-    sky = cloudscapes.transplanted(seeded(1), real.cloud, real.shadow)
-    assert sky.cloud[real.cloud].mean() > 0.6
-    assert (sky.cloud > 0.3).mean() == pytest.approx(real.cloud.mean(), abs=0.08)
-    look = simulation.cloud_look(real.image, real.cloud)
+    cloud_field = cloud_fields.composited(seeded(1), real.cloud, real.shadow)
+    assert cloud_field.cloud[real.cloud].mean() > 0.6
+    assert (cloud_field.cloud > 0.3).mean() == pytest.approx(real.cloud.mean(), abs=0.08)
+    look = clouds.cloud_look(real.image, real.cloud)
     assert (look[..., 0] > 0.2).mean() > 0.95, "cloud everywhere, its rim and the ground left out"
 
 
@@ -181,10 +183,10 @@ def test_the_gallery_in_the_docs_is_what_the_library_draws(samples_dir, tmp_path
 
 def test_bad_arguments_are_named():
     with pytest.raises(InputError, match="fog"):
-        cloudscapes.sky(seeded(0), (64, 64), "fog", 0.5)
+        cloud_fields.cloud_field(seeded(0), (64, 64), "fog", 0.5)
     with pytest.raises(InputError, match="cover lies in"):
-        cloudscapes.sky(seeded(0), (64, 64), "thick", 1.5)
+        cloud_fields.cloud_field(seeded(0), (64, 64), "thick", 1.5)
     with pytest.raises(InputError, match="above the horizon"):
         View(elevation=0)
     with pytest.raises(InputError, match="differ in shape"):
-        cloudscapes.transplanted(seeded(0), np.zeros((4, 4), bool), np.zeros((5, 4), bool))
+        cloud_fields.composited(seeded(0), np.zeros((4, 4), bool), np.zeros((5, 4), bool))

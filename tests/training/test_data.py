@@ -6,7 +6,7 @@ import pytest
 from geotiff import write
 
 from cloudgan.errors import InputError
-from cloudgan.training import data
+from cloudgan.training.data import samples_folder
 
 HELD_OUT = ("33UUB", "MGRS-33TWM-east", "summer_102")  # by pipelines/train-single.toml
 
@@ -22,12 +22,12 @@ def test_series(tmp_path, rng):
         file["time"] = np.arange(0, 50, 10)
         for name, value in values.items():
             file[name] = value
-    days, images, scl = data.read_series(tmp_path / "s.nc")
+    days, images, scl = samples_folder.read_series(tmp_path / "s.nc")
     assert list(days) == [0, 10, 20, 30, 40]
     assert scl is None
     np.testing.assert_allclose(images[..., 2], values["B8"] / 1e4, rtol=1e-6)
     with pytest.raises(InputError, match="no band blue"):
-        data.read_series(tmp_path / "s.nc", ("blue",))
+        samples_folder.read_series(tmp_path / "s.nc", ("blue",))
 
 
 @pytest.mark.parametrize("factor", [1, 10_000])
@@ -39,7 +39,7 @@ def test_floats_are_reflectance_or_digital_numbers_with_nan(tmp_path, rng, facto
             values = reflectance * factor
             values[0, 0, 0] = np.nan
             file[name] = values
-    _, images, _ = data.read_series(tmp_path / "s.nc")
+    _, images, _ = samples_folder.read_series(tmp_path / "s.nc")
     assert (images[0, 0, 0] == 0).all()
     np.testing.assert_allclose(images[1, ..., 0], reflectance[1], rtol=1e-5)
 
@@ -61,27 +61,27 @@ def test_stac_item_and_its_offset(tmp_path, numbers, applied, added):
     }
     item = {"id": "an item", "bbox": [15, 46, 16, 47], "properties": properties, "assets": assets}
     (tmp_path / "item.json").write_text(json.dumps(item))
-    scene = data.read_stac_item(tmp_path / "item.json")
+    scene = samples_folder.read_stac_item(tmp_path / "item.json")
     wanted = np.where(numbers[1] > 0, np.maximum(numbers[1].astype(int) - added, 1), 0) / 1e4
     np.testing.assert_allclose(scene.image[..., 0], wanted, rtol=1e-6)
     assert scene.cloud.sum() == 9
     assert scene.shadow.sum() == 8
     assert not scene.valid[:, 0].any()
     assert not scene.valid[4:9, 4:9].any()
-    west, east = data.halves(scene, 10)
+    west, east = samples_folder.halves(scene, 10)
     assert (west.region, east.region) == ("MGRS-33TWM-west", "MGRS-33TWM-east")
     assert west.image.shape[1] + east.image.shape[1] == 30
-    pair = data.paired(scene, scene)
-    assert pair.hidden.sum() > 17
-    assert not (pair.valid & pair.hidden).any()
+    pair = samples_folder.paired(scene, scene)
+    assert pair.masked.sum() > 17
+    assert not (pair.valid & pair.masked).any()
 
 
 def test_the_real_imagery(samples_dir):
-    imagery = data.read_samples(samples_dir)
+    imagery = samples_folder.read_samples(samples_dir)
     training, validation = imagery.split(HELD_OUT)
     assert set(validation.regions()) == set(HELD_OUT)
     assert not set(training.regions()) & set(HELD_OUT)
-    assert {scene.region for scene in training.skies} == {"MGRS-33TWM-west", "cloud-texture-512"}
+    assert {scene.region for scene in training.cloud_fields} == {"MGRS-33TWM-west", "cloud-texture-512"}
     for scene in imagery.clear:
         assert scene.image.shape == (*scene.valid.shape, 3)
         green, _, nir = scene.image[scene.valid].mean(axis=0)
@@ -90,17 +90,20 @@ def test_the_real_imagery(samples_dir):
 
 
 def test_the_cumulus_sample_is_a_sky(samples_dir):
-    sky = data.read_texture(samples_dir / "cloud-texture-512.npz", ("nir", "green"))
-    assert sky.image.shape == (512, 512, 2)
-    assert 0.1 < sky.cloud.mean() < 0.3
-    cloud, shadow, ground = (sky.image[mask].mean(axis=0) for mask in (sky.cloud, sky.shadow, sky.valid))
+    cloud_field = samples_folder.read_texture(samples_dir / "cloud-texture-512.npz", ("nir", "green"))
+    assert cloud_field.image.shape == (512, 512, 2)
+    assert 0.1 < cloud_field.cloud.mean() < 0.3
+    cloud, shadow, ground = (
+        cloud_field.image[mask].mean(axis=0)
+        for mask in (cloud_field.cloud, cloud_field.shadow, cloud_field.valid)
+    )
     assert (shadow < 0.8 * ground).all()
     assert (ground < cloud).all()
     with pytest.raises(InputError, match="no band scl"):
-        data.read_texture(samples_dir / "cloud-texture-512.npz", ("scl",))
+        samples_folder.read_texture(samples_dir / "cloud-texture-512.npz", ("scl",))
 
 
 def test_a_texture_that_is_none_is_named(tmp_path):
     np.savez(tmp_path / "t.npz", other=np.zeros(3))
     with pytest.raises(InputError, match="cannot be read as a cloud texture"):
-        data.read_texture(tmp_path / "t.npz")
+        samples_folder.read_texture(tmp_path / "t.npz")

@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto
 
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.generator import Contract, Generator
-from cloudgan.training import networks
+from cloudgan.model.contract import Contract
+from cloudgan.model.generator import Generator
 from cloudgan.training.export import contract, export_onnx
-from cloudgan.training.scaling import Scaling, giving_reflectance, seeing_reflectance
+from cloudgan.training.models import networks
+from cloudgan.training.models.scaling import Scaling, giving_reflectance, seeing_reflectance
 
 # tf2onnx 1.17 and Keras's exporter use names that NumPy and TensorFlow have deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -49,15 +50,15 @@ def test_the_file_agrees_with_keras_for_any_batch(exported, model, tiles):
     assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == ["batch", 3, 256, 256]
     wanted = np.moveaxis(np.asarray(model(tiles, training=False)), -1, 1)
     for count in (1, 2):
-        planes = np.ascontiguousarray(np.moveaxis(tiles[:count], -1, 1))
-        (found,) = session.run(None, {"planes": planes})
+        channels = np.ascontiguousarray(np.moveaxis(tiles[:count], -1, 1))
+        (found,) = session.run(None, {"planes": channels})
         np.testing.assert_allclose(found, wanted[:count], atol=1e-3)
 
 
 def test_the_contract_is_what_serving_reads(exported):
     properties = {item.key: item.value for item in onnx.load(exported).metadata_props}
     read = Contract.parse(properties["cloudgan"], "model")
-    assert read.planes == ("cloudy:green", "cloudy:red", "cloudy:nir")
+    assert read.channels == ("cloudy:green", "cloudy:red", "cloudy:nir")
     assert (read.bands, read.tile, read.name) == (("green", "red", "nir"), 256, "documented")
     assert json.loads(properties["cloudgan"])["training"] == {"steps": 3}
     assert Generator.load(exported)(np.full((1, 3, 256, 256), 0.2, np.float32)).shape == (1, 3, 256, 256)

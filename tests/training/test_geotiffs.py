@@ -6,7 +6,7 @@ from geotiff import write
 from scipy.ndimage import gaussian_filter
 
 from cloudgan.errors import InputError
-from cloudgan.training import geotiffs
+from cloudgan.training.data import geotiffs
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_pairs_are_hidden_where_they_differ(tmp_path, numbers):
     write(tmp_path / "clear.tif", clear)
     write(tmp_path / "cloudy.tif", cloudy)
     pair = geotiffs.read_pair(tmp_path / "cloudy.tif", tmp_path / "clear.tif", "here")
-    assert pair.hidden[5:9, 5:9].all()
-    assert pair.hidden[14:17, 20:25].all()
-    assert not pair.hidden[:, 28:].any()
+    assert pair.masked[5:9, 5:9].all()
+    assert pair.masked[14:17, 20:25].all()
+    assert not pair.masked[:, 28:].any()
     write(tmp_path / "small.tif", clear[:, :5])
     with pytest.raises(InputError, match="no pair"):
         geotiffs.read_pair(tmp_path / "cloudy.tif", tmp_path / "small.tif", "here")
@@ -77,11 +77,11 @@ def pair(folder, cloudy, clear, **place):
 
 def test_a_registered_pair_passes_and_knows_its_place(tmp_path, ground):
     made = geotiffs.read_pair(*pair(tmp_path, cloudy_over(ground), ground), "here")
-    assert made.hidden[25:55, 35:85].all()
+    assert made.masked[25:55, 35:85].all()
     assert made.valid.all()
     assert made.frame.crs == "EPSG:32633"
     # One scale for both, whatever is brightest in either.
-    visible = ~made.hidden
+    visible = ~made.masked
     np.testing.assert_allclose(made.cloudy[visible], 1.05 * made.clear[visible], atol=2e-4)
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rasterio.warp import transform_bounds
 
 from cloudgan.errors import InputError
-from cloudgan.training import imagery
-from cloudgan.training.imagery import Frame, Imagery, Scene
+from cloudgan.training.data import imagery
+from cloudgan.training.data.imagery import Frame, Imagery, Scene
 
 
 def test_split_keeps_regions_whole(fields):

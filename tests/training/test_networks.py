@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cloudgan.errors import InputError
-from cloudgan.training import networks
-from cloudgan.training.scaling import Scaling, ToReflectance, ToScaled
+from cloudgan.training.models import networks
+from cloudgan.training.models.scaling import Scaling, ToReflectance, ToScaled
 
 
 def filters(model, *kinds):

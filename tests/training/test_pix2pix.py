@@ -7,20 +7,20 @@ import keras
 import numpy as np
 import pytest
 
-from cloudgan.training import networks
-from cloudgan.training.pix2pix import Pix2Pix
-from cloudgan.training.recipes import Objective
-from cloudgan.training.scaling import Scaling, seeing_reflectance
+from cloudgan.training.models import networks
+from cloudgan.training.models.pix2pix import Pix2Pix
+from cloudgan.training.models.scaling import Scaling, seeing_reflectance
+from cloudgan.training.recipe import Objective
 
 # Keras's PyTorch backend lags behind NumPy 2; JAX warns of what Keras asks of it.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-def build(objective=None, planes=3, width=2):
+def build(objective=None, channels=3, width=2):
     keras.utils.set_random_seed(0)
     scaling = Scaling()
-    generator = networks.generator(planes, 3, width)
-    discriminator = networks.discriminator(planes, 3, width)
+    generator = networks.generator(channels, 3, width)
+    discriminator = networks.discriminator(channels, 3, width)
     model = Pix2Pix(
         seeing_reflectance(generator, scaling),
         seeing_reflectance(discriminator, scaling),
@@ -43,9 +43,9 @@ def images(rng):
     return [keras.ops.convert_to_tensor(image) for image in drawn]
 
 
-def step(model, planes, truth):
+def step(model, channels, truth):
     weight = np.ones((*truth.shape[:3], 1), np.float32)
-    arrays = [keras.ops.convert_to_numpy(part) for part in (planes, truth)]
+    arrays = [keras.ops.convert_to_numpy(part) for part in (channels, truth)]
     return model.train_on_batch(*arrays, weight, return_dict=True)
 
 
@@ -109,9 +109,9 @@ def test_without_average_or_adversary(images):
 
 
 def test_any_number_of_planes_trains(rng):
-    model = build(planes=12, width=1)
-    planes = rng.uniform(0, 1, (2, 256, 256, 12)).astype(np.float32)
-    losses = step(model, planes, planes[..., :3])
+    model = build(channels=12, width=1)
+    channels = rng.uniform(0, 1, (2, 256, 256, 12)).astype(np.float32)
+    losses = step(model, channels, channels[..., :3])
     assert np.isfinite(float(losses["mae"]))
 
 
@@ -161,9 +161,9 @@ def test_callbacks_of_keras_work(rng, tmp_path):
 
 TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
-from cloudgan.training.recipes import Networks, Objective, Recipe, Stack
-from cloudgan.training.sources import Source
-from cloudgan.training.train import build
+from cloudgan.training.recipe import Networks, Objective, Recipe, Stack
+from cloudgan.training.data.sources import Source
+from cloudgan.training.trainer import build
 
 half = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])

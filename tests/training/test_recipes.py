@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cloudgan.errors import InputError
-from cloudgan.training.recipes import Networks, Objective, Recipe, Stack
+from cloudgan.training.recipe import Networks, Objective, Recipe, Stack
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
 from cloudgan.errors import InputError
-from cloudgan.training import registration
-from cloudgan.training.data import read_geotiff
-from cloudgan.training.registration import measured_shift, refuse_unregistered
+from cloudgan.training.data import registration
+from cloudgan.training.data.registration import measured_shift, refuse_unregistered
+from cloudgan.training.data.samples_folder import read_geotiff
 
 REAL = ("1158_spring_s2{}_39_p100", "1868_summer_s2{}_101_p840", "2017_winter_s2{}_102_p926")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cloudgan.generator import Generator
+from cloudgan.model.generator import Generator
 from cloudgan.training import scores
-from cloudgan.training.data import read_samples
+from cloudgan.training.data.samples_folder import read_samples
 from cloudgan.training.samples import validation_tiles
 
 
@@ -16,10 +16,10 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def served(shipped):
-    def declouded(cloudy, hidden):
-        planes = np.ascontiguousarray(np.moveaxis(cloudy, -1, 0))[None]
-        generated = np.moveaxis(shipped(planes)[0], 0, -1)
-        return np.where(hidden[..., None], generated, cloudy)
+    def declouded(cloudy, masked):
+        channels = np.ascontiguousarray(np.moveaxis(cloudy, -1, 0))[None]
+        generated = np.moveaxis(shipped(channels)[0], 0, -1)
+        return np.where(masked[..., None], generated, cloudy)
 
     return declouded
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudgan.errors import InputError
-from cloudgan.training import simulation
-from cloudgan.training.data import BANDS
+from cloudgan.simulation import clouds
+from cloudgan.training.data.samples_folder import BANDS
 
 SUN = (150.0, 45.0)
 
@@ -14,10 +14,10 @@ def seeded(seed):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("kind", simulation.KINDS)
+@pytest.mark.parametrize("kind", clouds.KINDS)
 def test_one_seed_gives_one_sky(kind, fields):
     one, same, other = (
-        simulation.clouded(fields, BANDS, simulation.sky(seeded(seed), fields.shape[:2], kind, 0.5, SUN))
+        clouds.clouded(fields, BANDS, clouds.cloud_field(seeded(seed), fields.shape[:2], kind, 0.5, SUN))
         for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(one.cloudy, same.cloudy)
@@ -26,11 +26,11 @@ def test_one_seed_gives_one_sky(kind, fields):
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), kind=st.sampled_from(simulation.KINDS))
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(clouds.KINDS))
 def test_clear_pixels_and_no_data_stay_as_they_are(seed, kind):
     clear = seeded(seed).uniform(0.02, 0.6, (64, 96, 3)).astype(np.float32)
     clear[:9, :30] = 0
-    made = simulation.clouded(clear, BANDS, simulation.sky(seeded(seed), (64, 96), kind, 0.5, SUN))
+    made = clouds.clouded(clear, BANDS, clouds.cloud_field(seeded(seed), (64, 96), kind, 0.5, SUN))
     assert made.cloudy.dtype == np.float32
     np.testing.assert_array_equal(made.cloudy[~made.mask], clear[~made.mask])
     assert not made.cloudy[:9, :30].any()
@@ -41,49 +41,49 @@ def test_clear_pixels_and_no_data_stay_as_they_are(seed, kind):
 
 @pytest.mark.parametrize(("cover", "wanted"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
 def test_cover_is_the_share_under_cloud(cover, wanted, rng):
-    made = simulation.sky(rng, (128, 128), "thick", cover, SUN)
+    made = clouds.cloud_field(rng, (128, 128), "thick", cover, SUN)
     assert np.mean(made.cloud > 0) == pytest.approx(wanted, abs=0.06)
 
 
 def test_thin_cloud_hides_green_more_than_nir_and_thick_hides_all_alike(rng):
     clear = np.full((64, 64, 3), 0.1, np.float32)
     cloud, none, bright = (np.full((64, 64), value, np.float32) for value in (0.5, 0.0, 0.1))
-    thin = simulation.clouded(clear * 5, BANDS, simulation.Sky(cloud, none, bright, thin=True))
+    thin = clouds.clouded(clear * 5, BANDS, clouds.CloudField(cloud, none, bright, thin=True))
     lost = (clear * 5 - thin.cloudy)[0, 0]
     assert lost[0] > lost[1] > lost[2]
-    thick = simulation.clouded(clear, BANDS, simulation.Sky(cloud, none, np.ones_like(cloud), thin=False))
+    thick = clouds.clouded(clear, BANDS, clouds.CloudField(cloud, none, np.ones_like(cloud), thin=False))
     assert np.ptp((thick.cloudy - 0.05)[0, 0]) < 0.06
 
 
 def test_shadows_fall_away_from_the_sun():
     cloud = np.zeros((60, 60), np.float32)
     cloud[28:32, 28:32] = 1
-    south = simulation.cast(cloud, 10, (180.0, 45.0))
+    south = clouds.cast(cloud, 10, (180.0, 45.0))
     assert np.unravel_index(south.argmax(), south.shape)[0] == pytest.approx(29.5 - 10, abs=1.5)
-    east = simulation.cast(cloud, 10, (90.0, 45.0))
+    east = clouds.cast(cloud, 10, (90.0, 45.0))
     assert np.unravel_index(east.argmax(), east.shape)[1] == pytest.approx(29.5 - 10, abs=1.5)
-    low = simulation.cast(cloud, 10, (180.0, 30.0))
+    low = clouds.cast(cloud, 10, (180.0, 30.0))
     assert low.argmax() < south.argmax()
 
 
 def test_noise_is_smooth_and_ranked(rng):
-    noise = simulation.fractal(rng, (128, 160), 3)
+    noise = clouds.fractal(rng, (128, 160), 3)
     assert noise.shape == (128, 160)
     assert (noise.min(), noise.max()) == (0, 1)
     assert np.mean(noise > 0.7) == pytest.approx(0.3, abs=0.01)
     assert np.abs(np.diff(noise, axis=0)).max() < 0.5
-    octave = simulation.perlin(rng, (128, 128), (4, 4))
+    octave = clouds.perlin(rng, (128, 128), (4, 4))
     assert abs(octave.mean()) < 0.2
     assert np.abs(np.diff(octave, axis=1)).max() < 0.15
 
 
 def test_bad_arguments_are_named(fields, rng):
     with pytest.raises(InputError, match="fog"):
-        simulation.sky(rng, (64, 64), "fog", 0.5, SUN)
+        clouds.cloud_field(rng, (64, 64), "fog", 0.5, SUN)
     with pytest.raises(InputError, match="cover"):
-        simulation.sky(rng, (64, 64), "thin", 1.5, SUN)
-    sky = simulation.sky(rng, (64, 64), "thin", 0.5, SUN)
+        clouds.cloud_field(rng, (64, 64), "thin", 1.5, SUN)
+    cloud_field = clouds.cloud_field(rng, (64, 64), "thin", 0.5, SUN)
     with pytest.raises(InputError, match="swir"):
-        simulation.clouded(fields[:64, :64], ("green", "red", "swir"), sky)
+        clouds.clouded(fields[:64, :64], ("green", "red", "swir"), cloud_field)
     with pytest.raises(InputError, match="does not fit"):
-        simulation.clouded(fields, BANDS, sky)
+        clouds.clouded(fields, BANDS, cloud_field)

@@ -9,22 +9,21 @@ import pytest
 import xarray as xr
 from geotiff import write
 
-from cloudgan import clouds
-from cloudgan.aoi import read_aoi
-from cloudgan.catalog import find_scenes
-from cloudgan.cube import open_cube, source_lattice
-from cloudgan.dates import DateRange
+from cloudgan.distributed.execute import Job, process_unit
 from cloudgan.errors import CatalogError, InputError
-from cloudgan.generator import Generator
-from cloudgan.grid import Grid
-from cloudgan.plan import Plan
-from cloudgan.planning import plan_run
-from cloudgan.removal import Provenance
-from cloudgan.run import Job, process_unit
-from cloudgan.store import prepare
-from cloudgan.training import cubes
-from cloudgan.training.imagery import BANDS
-from cloudgan.training.sources import Source, read_imagery, read_series
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.geo.grid import Grid
+from cloudgan.io.cube import open_cube, source_lattice
+from cloudgan.io.store.store import prepare
+from cloudgan.model.generator import Generator
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.planner import plan_run
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.search import find_scenes
+from cloudgan.training.data import cubes
+from cloudgan.training.data.imagery import BANDS
+from cloudgan.training.data.sources import Source, read_imagery, read_series
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +49,8 @@ def test_a_catalogue_gives_the_pixels_that_serving_reads(catalogue, cube):
     assert record.region == "farm"
     for at, band in enumerate(BANDS):
         np.testing.assert_allclose(record.images[..., at], cube[band].values / 1e4, rtol=1e-6)
-    wanted = clouds.classify(cube["scl"].values, [cube[band].values for band in BANDS])
-    np.testing.assert_array_equal(record.states, wanted)
+    wanted = classify(cube["scl"].values, [cube[band].values for band in BANDS])
+    np.testing.assert_array_equal(record.pixel_classes, wanted)
     assert [str(np.datetime64(int(day), "D")) for day in record.days] == [
         str(t)[:10] for t in cube.time.values
     ]
@@ -74,11 +73,11 @@ def test_a_series_becomes_ground_pairs_and_skies(catalogue):
         cloudy, clear = (day_of(part) for part in pair.name.split(" / "))
         assert abs(clear - cloudy) == min(abs(day_of(scene.name) - cloudy) for scene in imagery.clear)
         assert abs(clear - cloudy) <= catalogue.apart
-        assert 0.1 < pair.hidden.mean() < 1
+        assert 0.1 < pair.masked.mean() < 1
         # What is in plain view in both looks alike; what is hidden does not.
         gap = np.abs(pair.cloudy - pair.clear).mean(-1)
-        assert gap[pair.hidden & pair.valid].mean() > 3 * gap[~pair.hidden & pair.valid].mean()
-    assert all(sky.cloud.any() for sky in imagery.skies)
+        assert gap[pair.masked & pair.valid].mean() > 3 * gap[~pair.masked & pair.valid].mean()
+    assert all(cloud_field.cloud.any() for cloud_field in imagery.cloud_fields)
 
 
 def test_a_saved_cube_gives_the_same_as_its_catalogue(catalogue, cube, tmp_path):
@@ -86,7 +85,7 @@ def test_a_saved_cube_gives_the_same_as_its_catalogue(catalogue, cube, tmp_path)
     source = Source("cube", str(tmp_path / "farm.zarr"), "farm")
     (one,), (other,) = read_series([catalogue]), read_series([source])
     np.testing.assert_array_equal(one.images, other.images)
-    np.testing.assert_array_equal(one.states, other.states)
+    np.testing.assert_array_equal(one.pixel_classes, other.pixel_classes)
     np.testing.assert_array_equal(one.days, other.days)
     assert one.frame == other.frame
     assert len(read_imagery([source]).pairs) == len(read_imagery([catalogue]).pairs)
@@ -118,11 +117,11 @@ def test_of_a_batch_store_observed_pixels_alone_are_believed(batch_store, cube):
     np.testing.assert_allclose(
         record.images[observed][:, 0], stored["green"].values[observed] / 1e4, rtol=1e-6
     )
-    assert (record.states[~observed] == clouds.State.NO_DATA).all()
+    assert (record.pixel_classes[~observed] == PixelClass.NO_DATA).all()
     imagery = read_imagery([Source("cube", batch_store, "farm")])
     assert imagery.clear
     assert not imagery.pairs, "clouds are gone from such a store"
-    assert not imagery.skies
+    assert not imagery.cloud_fields
 
 
 def series_file(path, rng, scl=True, units="days since 2020-01-01", days=(0, 3, 8, 20)):
@@ -149,7 +148,7 @@ def test_a_netcdf_series_has_days_place_and_pairs(tmp_path, rng):
     assert (record.frame.crs, record.resolution) == ("EPSG:32631", 10)
     assert record.frame.transform.f == 5e6
     imagery = read_imagery([source])
-    assert (len(imagery.clear), len(imagery.pairs), len(imagery.skies)) == (3, 1, 1)
+    assert (len(imagery.clear), len(imagery.pairs), len(imagery.cloud_fields)) == (3, 1, 1)
     assert imagery.pairs[0].name.endswith("2020-01-04 / s 2020-01-01")
     left = read_imagery([Source("netcdf", source.path, "there", without=("2020-01-01",))])
     assert left.pairs[0].name.endswith("2020-01-04 / s 2020-01-09")
@@ -162,7 +161,7 @@ def test_a_netcdf_series_has_days_place_and_pairs(tmp_path, rng):
 
 def test_a_series_without_classification_is_taken_for_clear_and_says_so(tmp_path, rng, caplog):
     imagery = read_imagery([series_file(tmp_path / "s.nc", rng, scl=False)])
-    assert (len(imagery.clear), len(imagery.pairs), len(imagery.skies)) == (4, 0, 0)
+    assert (len(imagery.clear), len(imagery.pairs), len(imagery.cloud_fields)) == (4, 0, 0)
     assert "no scene classification" in caplog.text
 
 

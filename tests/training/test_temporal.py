@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cloudgan.clouds import State
 from cloudgan.errors import InputError
-from cloudgan.generator import Contract, Generator
-from cloudgan.grid import Window
-from cloudgan.removal import Scenes, declouded
-from cloudgan.tiling import Tiling
-from cloudgan.training import series as training_series
-from cloudgan.training import temporal, temporal_run
-from cloudgan.training.series import DEPTH, PLANES, Series, planes
-from cloudgan.training.series_samples import Sampler, Sky, covered
+from cloudgan.geo.grid import Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.model.contract import Contract
+from cloudgan.model.generator import Generator
+from cloudgan.observations import Observations
+from cloudgan.removal.core import declouded
+from cloudgan.sentinel2.classification import PixelClass
+from cloudgan.training import temporal_run
+from cloudgan.training.data import series as training_series
+from cloudgan.training.data.series import DEPTH, PLANES, Series, channels
+from cloudgan.training.models import temporal
+from cloudgan.training.temporal_samples import CloudField, Sampler, covered
 
 SIZE = 64
 AFTER = 4 + 4 * DEPTH  # where the planes of the looks after begin
@@ -27,20 +30,20 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def some_series(rng, *, size=SIZE, times=5, reach=2, region="here"):
+def some_series(rng, *, size=SIZE, times=5, buffer=2, region="here"):
     """Farmland by the hour: five dates, clouds on each but the third."""
     ground = np.kron(rng.uniform(0.03, 0.4, (8, 8, 3)), np.ones((size // 8, size // 8, 1)))
     images = (ground[None] * rng.uniform(0.8, 1.2, (times, 1, 1, 3))).astype(np.float32)
     images = np.round(images, 4)
-    states = np.full((times, size, size), State.CLEAR, np.uint8)
+    pixel_classes = np.full((times, size, size), PixelClass.CLEAR, np.uint8)
     for at in range(times):
         if at != 2:
             row, col = rng.integers(0, size - 20, 2)
-            states[at, row : row + 16, col : col + 20] = State.CLOUDY
-    states[1, :5], images[1, :5] = State.NO_DATA, 0
-    states[3, 30:34, 10:14] = State.DOUBTFUL
+            pixel_classes[at, row : row + 16, col : col + 20] = PixelClass.CLOUDY
+    pixel_classes[1, :5], images[1, :5] = PixelClass.NO_DATA, 0
+    pixel_classes[3, 30:34, 10:14] = PixelClass.INCOMPLETE
     days = np.array([0, 3, 10, 12, 30])[:times]
-    return Series.of("made", region, reach, days, images, states, np.arange(times) == 2)
+    return Series.of("made", region, buffer, days, images, pixel_classes, np.arange(times) == 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +65,11 @@ def test_training_planes_equal_those_of_serving(rng, at):
     recorder = Recorder(Contract("x", "1", PLANES, ("green", "red", "nir"), SIZE), [])
     numbers = np.rint(series.images * 10_000).astype(np.uint16)
     window = Window(0, 0, SIZE, SIZE)
-    scenes = Scenes(window, tuple(np.moveaxis(numbers, -1, 0)), series.states, series.days)
-    list(declouded(scenes, window, recorder, reach=series.reach, tiling=Tiling(SIZE, SIZE), dates=[at]))
-    ours = planes(
+    scenes = Observations(window, tuple(np.moveaxis(numbers, -1, 0)), series.pixel_classes, series.days)
+    list(declouded(scenes, window, recorder, buffer=series.buffer, tiling=Tiling(SIZE, SIZE), dates=[at]))
+    ours = channels(
         numbers[at].astype(np.float32) * np.float32(0.0001),
-        series.hidden[at],
+        series.masked[at],
         numbers.astype(np.float32) * np.float32(0.0001),
         series.clear,
         series.days,
@@ -74,16 +77,16 @@ def test_training_planes_equal_those_of_serving(rng, at):
     )
     if recorder.seen:
         np.testing.assert_array_equal(recorder.seen[0][0], np.moveaxis(ours, -1, 0))
-    assert bool(recorder.seen) == bool(series.hidden[at].any())
+    assert bool(recorder.seen) == bool(series.masked[at].any())
 
 
 def test_transplanted_clouds_bring_a_hazy_edge_that_is_called_clear(rng):
     series = some_series(rng)
-    sky = Sky("there", np.full((SIZE, SIZE, 3), 0.7, np.float32), series.states[0])
-    image, states = covered(series.images[2], series.states[2], sky)
+    cloud_field = CloudField("there", np.full((SIZE, SIZE, 3), 0.7, np.float32), series.pixel_classes[0])
+    image, pixel_classes = covered(series.images[2], series.pixel_classes[2], cloud_field)
     brought = np.all(image == np.float32(0.7), axis=-1)
-    assert (brought & (states == State.CLEAR)).sum() > 50
-    assert brought[states == State.CLOUDY].all()
+    assert (brought & (pixel_classes == PixelClass.CLEAR)).sum() > 50
+    assert brought[pixel_classes == PixelClass.CLOUDY].all()
     np.testing.assert_array_equal(image[~brought], series.images[2][~brought])
 
 
@@ -106,8 +109,8 @@ def inputs(rng, size=128):
 
 def test_it_starts_at_the_aligned_looks(rng, untrained):
     x, target = inputs(rng)
-    hidden = x[0, :, :, 3] == 1
-    error = np.abs(np.asarray(untrained(x))[0, ..., :3] - target)[hidden]
+    masked = x[0, :, :, 3] == 1
+    error = np.abs(np.asarray(untrained(x))[0, ..., :3] - target)[masked]
     assert error.mean() < 0.006  # the looks themselves are 0.01 and 0.02 away
 
 
@@ -170,12 +173,12 @@ def test_a_tile_does_not_depend_on_its_batch(rng, untrained):
 def test_samples_hide_what_is_known(rng):
     sampler = Sampler([some_series(rng)])
     sample = sampler.draw(rng, 64)
-    assert sample.planes.shape == (64, 64, len(PLANES))
-    assert np.isfinite(sample.planes).all()
-    hidden = sample.weight[..., 0] == 1
-    assert hidden.any()
-    assert (sample.planes[hidden][:, 3] == 1).all()
-    assert (sample.truth[hidden] > 0).all()
+    assert sample.channels.shape == (64, 64, len(PLANES))
+    assert np.isfinite(sample.channels).all()
+    masked = sample.weight[..., 0] == 1
+    assert masked.any()
+    assert (sample.channels[masked][:, 3] == 1).all()
+    assert (sample.truth[masked] > 0).all()
 
 
 def test_a_run_exports_a_model_that_serving_loads(tmp_path, rng):
@@ -183,9 +186,9 @@ def test_a_run_exports_a_model_that_serving_loads(tmp_path, rng):
     recipe = temporal_run.Recipe(width=4, classes=2)
     path = temporal_run.train(tmp_path, tmp_path / "run", 0.001, recipe, held_out=["there"], every=every)
     generator = Generator.load(path)
-    assert generator.contract.planes == PLANES
+    assert generator.contract.input_channels == PLANES
     assert generator.contract.name == "temporal"
-    assert generator.contract.foretells
+    assert generator.contract.predicts_uncertainty
     x, _ = inputs(rng, 256)
     assert generator(np.ascontiguousarray(np.moveaxis(x, -1, 1))).shape == (1, 4, 256, 256)
     with pytest.raises(InputError, match="already"):

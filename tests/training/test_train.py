@@ -9,15 +9,15 @@ import pytest
 import rasterio
 
 from cloudgan.errors import InputError
-from cloudgan.generator import Generator
-from cloudgan.training import cli, judging, scores, study
-from cloudgan.training import train as training
+from cloudgan.model.generator import Generator
+from cloudgan.training import cli, scores, study, validation
+from cloudgan.training import trainer as training
 from cloudgan.training.augmentation import plain_stack, skewed_stack
-from cloudgan.training.data import Imagery, Pair, Scene
-from cloudgan.training.recipes import Networks, Objective, Recipe, Samples, Stack
+from cloudgan.training.data.samples_folder import Imagery, Pair, Scene
+from cloudgan.training.data.sources import Source
+from cloudgan.training.recipe import Networks, Objective, Recipe, Samples, Stack
 from cloudgan.training.samples import Batches, Sampler, drawn, glinting, stack_sample, validation_tiles
-from cloudgan.training.sources import Source
-from cloudgan.training.train import train
+from cloudgan.training.trainer import train
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 
@@ -48,8 +48,8 @@ def imagery(fields):
     cloudy = np.where(cloud[..., None], np.float32(0.7), fields)
     ground = tuple(Scene(region, region, fields, valid) for region in "ab")
     pairs = tuple(Pair(f"{r} pair", r, cloudy, fields, cloud, valid) for r in "ab")
-    skies = tuple(Scene(f"{r} sky", r, cloudy, valid & ~cloud, cloud, shadow) for r in "ab")
-    return Imagery(ground, pairs, skies)
+    cloud_fields = tuple(Scene(f"{r} sky", r, cloudy, valid & ~cloud, cloud, shadow) for r in "ab")
+    return Imagery(ground, pairs, cloud_fields)
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ def test_samples_teach_the_truth_and_only_it(imagery, rng):
     sampler = Sampler(imagery)
     for _ in range(12):
         sample = sampler.draw(rng, real=0.5)
-        assert not (sample.hidden & sample.observed).any()
+        assert not (sample.masked & sample.observed).any()
         np.testing.assert_array_equal(sample.cloudy[sample.observed], sample.clear[sample.observed])
         weights = sample.weight(0.1)[..., 0]
         assert set(np.unique(weights)) <= {np.float32(0), np.float32(0.1), np.float32(1)}
-        assert (weights[~sample.hidden & ~sample.observed] == 0).all()
+        assert (weights[~sample.masked & ~sample.observed] == 0).all()
     with pytest.raises(InputError, match="no clear scenes"):
         Sampler(Imagery())
 
@@ -146,9 +146,9 @@ def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
     # The file, not only the network in memory, reaches the scores that its card claims.
     tiles = validation_tiles(imagery.split(["b"])[1])["b simulated"]
 
-    def served(cloudy, hidden):
+    def served(cloudy, masked):
         made = generator(np.ascontiguousarray(np.moveaxis(cloudy, -1, 0))[None])[0]
-        return np.where(hidden[..., None], np.moveaxis(made, 0, -1), cloudy)
+        return np.where(masked[..., None], np.moveaxis(made, 0, -1), cloudy)
 
     assert scores.mean_scores(tiles, served).mae == pytest.approx(
         card["scores"]["b simulated"]["mae"], abs=1e-3
@@ -205,7 +205,7 @@ def test_a_collapse_stops_the_run_and_keeps_the_best(imagery, tmp_path, no_expor
             f"{group} generated mae": 1 / psnr
         }
 
-    monkeypatch.setattr(judging, "row", row)
+    monkeypatch.setattr(validation, "row", row)
     monkeypatch.setattr(training.pictures, "curves", lambda rows, path: None)
     recipe = replace(
         SMALL, steps=5, rows_every=1, collapse_rows=2, objective=Objective(adversarial_weight=0.0)
@@ -302,12 +302,12 @@ def test_the_studys_validation_is_its_target_under_noise(fields):
 
 def test_the_trivial_baselines(rng):
     cloudy = rng.uniform(0.1, 0.2, (32, 32, 3)).astype(np.float32)
-    hidden = np.zeros((32, 32), bool)
-    hidden[8:16, 8:16] = True
-    cloudy[hidden] = 0.9
-    painted = scores.mean_colour(cloudy, hidden)
+    masked = np.zeros((32, 32), bool)
+    masked[8:16, 8:16] = True
+    cloudy[masked] = 0.9
+    painted = scores.mean_colour(cloudy, masked)
     np.testing.assert_allclose(
-        painted[hidden], np.broadcast_to(cloudy[~hidden].mean(axis=0), (64, 3)), rtol=1e-5
+        painted[masked], np.broadcast_to(cloudy[~masked].mean(axis=0), (64, 3)), rtol=1e-5
     )
-    np.testing.assert_array_equal(painted[~hidden], cloudy[~hidden])
-    np.testing.assert_array_equal(scores.as_it_is(cloudy, hidden), cloudy)
+    np.testing.assert_array_equal(painted[~masked], cloudy[~masked])
+    np.testing.assert_array_equal(scores.as_it_is(cloudy, masked), cloudy)

@@ -1,0 +1,1 @@
+"""A plan executed on Dask workers."""

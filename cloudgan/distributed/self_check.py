@@ -1,0 +1,149 @@
+"""A run judged on its own cube: real clouds of some dates hide clear ground of others, to be generated.
+
+A small sample, drawn by the plan's digest, so that a rerun gives the same numbers: few pieces, each a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cloudgan.distributed.execute import Job, Workers, read_scenes
+from cloudgan.distributed.scheduling import Failed
+from cloudgan.evaluation import baselines, cases, scoring
+from cloudgan.evaluation.scoring import METRICS, Unit
+from cloudgan.geo.grid import Window
+from cloudgan.planning.plan import Plan
+
+PIECES = 4
+"""Pieces of ground that are looked at, at most."""
+EDGE = 512
+"""Edge of a piece in pixels, at most."""
+DATES = 3
+"""Dates of a piece that are hidden, at most."""
+NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
+"""What the generator is measured against."""
+_CLEAR = 0.3  # share of a piece that a date must show to be hidden: the clear part is judged, and no more
+_DRAWS = 100  # before a sample stays smaller: an area may have fewer pieces than are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a work unit; what it takes to judge it is what the unit takes, or less."""
+
+    window: Window
+    """Pixels of the area, on the lattice."""
+    scenes: range
+    """Observations of the plan."""
+
+
+def sample(plan: Plan) -> tuple[Piece, ...]:
+    """The pieces of a plan's units that are looked at: the same for the same plan."""
+    rng = np.random.default_rng(_seed(plan))
+    pieces: dict[Piece, None] = {}
+    for _ in range(_DRAWS):
+        unit = plan.unit(int(rng.integers(plan.unit_count)))
+        whole = unit.target
+        row, col = (
+            low + EDGE * int(rng.integers(-(-length // EDGE)))
+            for low, length in ((whole.row, whole.height), (whole.col, whole.width))
+        )
+        piece = Window(row, col, min(EDGE, whole.bottom - row), min(EDGE, whole.right - col))
+        pieces[Piece(piece, unit.scenes)] = None
+        if len(pieces) == PIECES:
+            break
+    return tuple(pieces)
+
+
+def _seed(plan: Plan) -> int:
+    return int(plan.digest()[:16], 16)
+
+
+def judge_piece(job: Job, index: int) -> list[Unit]:
+    """Hide clear ground of one piece under its own clouds, and judge what is put in its place.
+
+    Raises:
+        ReadError: An asset could not be read, and the job does not allow for it.
+    """
+    plan, piece = job.plan, sample(job.plan)[index]
+    scenes, _ = read_scenes(job, piece.window, piece.scenes)
+    place = cases.Place(
+        region=f"{piece.window.row}, {piece.window.col}",
+        group=f"{plan.grid.resolution:g} m",
+        scenes=scenes,
+        buffer=plan.buffer,
+        truths=np.ones(len(scenes.days), bool),
+    )
+    inside = np.zeros(scenes.window.shape, bool)
+    outside = plan.outside(piece.window)
+    inside[piece.window.slices_in(scenes.window)] = True if outside is None else ~outside
+    drawn = cases.draw(place, ["composited"], dates=DATES, cloud_fields=1, seed=_seed(plan), clear=_CLEAR)
+    judged = (replace(case, judged=case.judged & inside) for case in drawn)
+    found = scoring.evaluate(judged, {job.plan.contract.name: job.generator}, NAMES, threads=job.threads)
+    return found.units
+
+
+def score(job: Job, workers: Workers) -> dict[str, Any]:
+    """Judge a run's generator on its own cube.
+
+    Args:
+        job: The run.
+        workers: Have been told of it.
+
+    Returns:
+        JSON: `model`, `pieces`, `cases`, `pixels`, `methods` (psnr, mae, ssim and sam of each, means over
+        parts of some 300 rows), `best` (the method of the least mean absolute error), `verdict` (one
+        sentence) and `failed` (why pieces could not be judged).
+    """
+    pieces = len(sample(job.plan))
+    found = sorted(workers.outcomes(judge_piece, range(pieces)), key=lambda outcome: outcome[0])
+    failed = [outcome.reason for _, outcome in found if isinstance(outcome, Failed)]
+    units = [unit for _, outcome in found if not isinstance(outcome, Failed) for unit in outcome]
+    return _report(job.plan, units, failed, pieces)
+
+
+def _report(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: int) -> dict[str, Any]:
+    model = plan.contract.name
+    pixels = sum(unit.pixels for unit in units)
+    report: dict[str, Any] = {
+        "model": f"{model} {plan.contract.version}",
+        "pieces": pieces,
+        "cases": len({(unit.region, unit.case) for unit in units}),
+        "pixels": pixels,
+        "methods": {},
+        "best": None,
+        "failed": list(failed),
+    }
+    if not units:
+        why = failed[0] if failed else (
+            "no date of the sampled pieces shows enough clear ground while another has clouds to lend; "
+            "give a longer span of dates"
+        )  # fmt: skip
+        return report | {"verdict": f"{model} could not be scored: {why}"}
+    means = {
+        name: {
+            metric: round(float(np.mean([unit.methods[name][metric] for unit in units])), 4)
+            for metric in METRICS
+        }
+        for name in (*NAMES, model)
+    }
+    best = min(means, key=lambda name: means[name]["mae"])
+    return report | {"methods": means, "best": best, "verdict": _verdict(model, means, best, pixels)}
+
+
+def _verdict(model: str, means: dict[str, dict[str, float]], best: str, pixels: int) -> str:
+    error = means[model]["mae"]
+    if best == model:
+        rival = min(NAMES, key=lambda name: means[name]["mae"])
+        return (
+            f"{model} came nearer the truth than every baseline: mean absolute error {error:.4f} against "
+            f"{means[rival]['mae']:.4f} of {rival}, on {pixels:,} hidden pixels"
+        )
+    return (
+        f"a baseline wins here: {best} came nearer the truth than {model}, mean absolute error "
+        f"{means[best]['mae']:.4f} against {error:.4f} on {pixels:,} hidden pixels; a longer span of dates "
+        "or a model trained on such ground may change that"
+    )

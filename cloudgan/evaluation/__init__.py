@@ -1,0 +1,1 @@
+"""Generators and baselines compared where the truth is known."""

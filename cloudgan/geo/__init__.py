@@ -1,0 +1,1 @@
+"""Places on the map: pixel grids, tiles, areas of interest."""

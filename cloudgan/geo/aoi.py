@@ -1,0 +1,265 @@
+"""An area of interest: GeoJSON to a geometry, and the geometry to a window of a pixel lattice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import Transformer
+from rasterio.features import geometry_mask
+from shapely.affinity import translate
+from shapely.geometry import box, shape
+from shapely.geometry.base import BaseGeometry
+
+from cloudgan.errors import InputError
+from cloudgan.geo.grid import Grid, Lattice, Window
+
+SOUTH, NORTH = -80, 84
+"""Latitudes between which there are UTM zones, and scenes of Sentinel-2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aoi:
+    """An area of interest."""
+
+    geometry: BaseGeometry
+    """Polygon or MultiPolygon, longitude and latitude in degrees (WGS 84)."""
+    warnings: tuple[str, ...] = ()
+    """What was mended on reading."""
+
+    @property
+    def epsg(self) -> int:
+        """EPSG code of the UTM zone in which its centroid lies."""
+        point = self.geometry.centroid
+        return utm_epsg(point.x, point.y)
+
+    def window(self, lattice: Lattice) -> Window:
+        """The pixels of its bounding box in the lattice's CRS."""
+        return lattice.covering(*self.projected(lattice.epsg).bounds)
+
+    def windows(self, lattice: Lattice) -> tuple[Window, ...]:
+        """The pixels of the bounding box of each of its polygons."""
+        bounds = shapely.bounds(shapely.get_parts(self.projected(lattice.epsg)))
+        return tuple(lattice.covering(*map(float, edges)) for edges in bounds)
+
+    def by_zone(self) -> dict[int, BaseGeometry]:
+        """What of it lies in each UTM zone, by EPSG code: it is cut between zones, and at the equator.
+
+        Raises:
+            InputError: It reaches beyond the latitudes of the UTM zones.
+        """
+        _, south, _, north = self.geometry.bounds
+        if south < SOUTH or north > NORTH:
+            raise InputError(
+                f"the AOI reaches from {south:g} to {north:g} degrees north, and Sentinel-2 is mapped from "
+                f"{SOUTH} to {NORTH}; leave out what lies beyond"
+            )
+        pieces = {epsg: _polygonal(self.geometry.intersection(zone)) for epsg, zone in _zones().items()}
+        return {epsg: piece for epsg, piece in pieces.items() if not piece.is_empty}
+
+    def outside(self, grid: Grid) -> NDArray[Any]:
+        """Which pixels of a grid have their centre outside, bool of shape (height, width)."""
+        area = self.projected(grid.epsg)
+        mask: NDArray[Any] = geometry_mask([area], grid.shape, grid.transform)
+        return mask
+
+    def projected(self, epsg: int) -> BaseGeometry:
+        """Its outline in a projected CRS, in metres."""
+        # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
+        project: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
+        return shapely.transform(shapely.segmentize(self.geometry, 0.01), project, interleaved=False)
+
+
+def _zones() -> dict[int, BaseGeometry]:
+    """The area of each UTM zone, in degrees, by EPSG code."""
+    cells: dict[int, list[BaseGeometry]] = defaultdict(list)
+    for south, north in ((SOUTH, 0), (0, 56), (56, 64), (64, 72), (72, NORTH)):
+        for west, east in pairwise(sorted({*range(-180, 181, 6), 3, 9, 21, 33})):
+            epsg = utm_epsg((west + east) / 2, (south + north) / 2)
+            cells[epsg].append(box(west, south, east, north))
+    return {epsg: shapely.union_all(boxes) for epsg, boxes in sorted(cells.items())}
+
+
+def lonlat_boxes(windows: Sequence[Window], lattice: Lattice) -> BaseGeometry:
+    """Boxes in degrees that cover these windows of a lattice, cut at the antimeridian."""
+    edges = np.array([Grid(lattice, window).bounds for window in windows])
+    middle = lattice.epsg % 100 * 6 - 183
+    transform = Transformer.from_crs(lattice.epsg, 4326, always_xy=True).transform
+
+    def to_degrees(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        lon, lat = transform(x, y)
+        return (lon - middle + 180) % 360 - 180 + middle, lat
+
+    # 21 points an edge: in degrees the widest place of a box need not be a corner.
+    outlines = shapely.box(*edges.T)
+    spacing = shapely.length(outlines) / 80
+    project: Any = to_degrees
+    degrees = shapely.transform(shapely.segmentize(outlines, spacing), project, interleaved=False)
+    return _within_180(shapely.union_all(shapely.box(*shapely.bounds(degrees).T)))
+
+
+def _within_180(geometry: BaseGeometry) -> BaseGeometry:
+    """The same place on the globe, cut at the antimeridian where it crosses it."""
+    west, _, east, _ = geometry.bounds
+    if max(-west, east) <= 180:
+        return geometry
+    turns = range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360))
+    maps = [(turn, box(360 * turn - 180, -90, 360 * turn + 180, 90)) for turn in turns]
+    return _polygonal(
+        shapely.union_all([translate(geometry.intersection(one), -360 * turn) for turn, one in maps])
+    )
+
+
+def _polygonal(geometry: BaseGeometry) -> BaseGeometry:
+    """The polygons of a geometry, without the lines and points along which it was cut."""
+    return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0])
+
+
+def _the_short_way_round(polygon: BaseGeometry) -> BaseGeometry:
+    """A polygon with an edge over more than half the globe in longitudes from 0 to 360, where it has none.
+
+    Any other stays as it is, and so does an edge of the whole 360 degrees, which is one of the map.
+    """
+    steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in shapely.get_rings(polygon)]
+    if not any(((step > 180) & (step < 360)).any() for step in steps):
+        return polygon
+    turned: BaseGeometry = shapely.transform(
+        polygon, lambda points: np.where([True, False], points % 360, points)
+    )
+    return turned
+
+
+def utm_epsg(lon: float, lat: float) -> int:
+    """EPSG code of the UTM zone of a place, with the exceptions of the MGRS around Norway and Svalbard."""
+    zone = min(int((lon + 180) // 6) + 1, 60)
+    if 56 <= lat < 64 and 3 <= lon < 12:
+        zone = 32
+    elif lat >= 72 and 0 <= lon < 42:
+        zone = 31 if lon < 9 else 33 if lon < 21 else 35 if lon < 33 else 37
+    return (32600 if lat >= 0 else 32700) + zone
+
+
+def read_aoi(path: str | Path) -> Aoi:
+    """Read an area of interest.
+
+    Args:
+        path: A GeoJSON file (RFC 7946): a Polygon or MultiPolygon, or a Feature, FeatureCollection or
+            GeometryCollection of some, whose union is taken.
+
+    Raises:
+        InputError: The file is missing, no GeoJSON, not polygonal, empty, or not in degrees.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(
+            f"the AOI file {path} cannot be read ({error.strerror}); give the path of a GeoJSON file"
+        ) from error
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors alike
+        raise InputError(f"the AOI file {path} is not JSON ({error}); save the area as GeoJSON") from error
+    return parse_aoi(document, str(path))
+
+
+def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
+    """An area of interest from GeoJSON as Python objects; see `read_aoi`.
+
+    Args:
+        document: What `json.loads` makes of a GeoJSON file.
+        source: What to call it in an error.
+    """
+    _check_crs(document, source)
+    try:
+        geometries = _geometries(document, source)
+    except RecursionError as error:
+        raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
+    parts = [_polygons(geometry, source) for geometry in geometries]
+    parts = [part for part in parts if not part.is_empty]
+    if not parts:
+        raise InputError(f"{source} holds no polygon with an area; draw one around the fields you want")
+    warnings = []
+    parts = [polygon for part in parts for polygon in shapely.get_parts(part)]
+    turned = [_the_short_way_round(polygon) for polygon in parts]
+    across = turned != parts
+    if across:
+        parts = turned
+        warnings.append(
+            f"{source} has edges over more than half the globe and was read as crossing the antimeridian"
+        )
+    if not all(part.is_valid for part in parts):
+        parts = [shapely.make_valid(part, method="structure", keep_collapsed=False) for part in parts]
+        warnings.append(f"{source} crosses itself and was repaired; check its outline")
+    area = shapely.union_all(parts)
+    if area.is_empty or area.area == 0:
+        raise InputError(f"{source} has no area; draw a polygon around the fields you want")
+    if across:
+        area = _within_180(area)
+    west, south, east, north = area.bounds
+    if west < -180 or east > 180 or south < -90 or north > 90:
+        raise InputError(
+            f"{source} reaches from ({west:g}, {south:g}) to ({east:g}, {north:g}), outside +-180 and +-90 "
+            "degrees; GeoJSON has longitude before latitude, in degrees (WGS 84): reproject it to EPSG:4326"
+        )
+    return Aoi(area, tuple(warnings))
+
+
+def _check_crs(document: Any, source: str) -> None:
+    """Refuse the outdated `crs` member where it names anything but longitude and latitude."""
+    crs = document.get("crs") if isinstance(document, dict) else None
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = str(properties.get("name", "")) if isinstance(properties, dict) else ""
+    if name and not name.upper().endswith(("CRS84", ":4326")):
+        raise InputError(
+            f"{source} is in {name}; GeoJSON has longitude and latitude (WGS 84): reproject it to EPSG:4326"
+        )
+
+
+def _geometries(document: Any, source: str) -> list[dict[str, Any]]:
+    """All geometry objects of a GeoJSON document."""
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "FeatureCollection":
+        members = document.get("features")
+    elif kind == "GeometryCollection":
+        members = document.get("geometries")
+    elif kind == "Feature":
+        members = [document.get("geometry")]
+    elif isinstance(kind, str):
+        return [document]
+    else:
+        raise InputError(f"{source} is JSON but no GeoJSON (it has no type); save the area as GeoJSON")
+    members = members if isinstance(members, list) else []
+    return [found for member in members if member is not None for found in _geometries(member, source)]
+
+
+def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
+    """One geometry object as a polygonal geometry."""
+    kind = geometry["type"]
+    if kind not in ("Polygon", "MultiPolygon"):
+        raise InputError(
+            f"{source} holds a {kind}, and an area needs polygons; draw one around the fields you want"
+        )
+    try:
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+            made = shapely.force_2d(shape(geometry))
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        shapely.errors.ShapelyError,
+    ) as error:
+        raise InputError(f"{source} has a {kind} with broken coordinates ({error}); save it again") from error
+    if not np.isfinite(shapely.get_coordinates(made)).all():
+        raise InputError(f"{source} has a {kind} with coordinates that are no numbers; save it again")
+    return made

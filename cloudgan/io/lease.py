@@ -1,0 +1,268 @@
+"""One run a store: the lease that a run holds while it writes, beside the store as `NAME.lease`.
+
+On a disk it is a locked file: the kernel lets go of it when its process dies, however that happens. An object
+store has no locks but writes on condition: there the lease is an object that is created only if it is not
+there, rewritten every few seconds as long as its run lives, and taken over once it has been silent for long.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudgan.errors import StoreError
+from cloudgan.io.storage import is_object_store, object_store, unusable
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SUFFIX = ".lease"
+"""What the lease's name has more than its store's."""
+_PROCESS = uuid.uuid4().hex  # a process id comes again, in another container at once
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a lease in an object store is kept."""
+
+    beat: float = 15.0
+    """Seconds between two signs of life."""
+    stale: float = 60.0
+    """Seconds of silence, by the object store's own clock, after which another run takes it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease."""
+
+    host: str
+    """Name of the machine."""
+    kernel: str
+    """Which boot of it and which of its process tables: a process id means nothing elsewhere."""
+    pid: int
+    """Process id."""
+    process: str
+    """Random number of the process."""
+    run: str
+    """Random number of this lease."""
+    since: str
+    """When it was taken, ISO 8601 by the clock of the holder."""
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process, now."""
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(socket.gethostname(), _kernel(), os.getpid(), _PROCESS, uuid.uuid4().hex, since)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Holder | None:
+        """Who wrote this; None where nobody of ours did, or not to the end."""
+        try:
+            body = json.loads(text)
+            return cls(**{field.name: body[field.name] for field in fields(cls)})
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def text(self) -> bytes:
+        """As JSON, with the time, which makes each sign of life another object with another tag."""
+        return json.dumps(asdict(self) | {"beat": time.time()}).encode()
+
+    def is_gone(self) -> bool:
+        """Whether its process is known to be dead; only its own machine can know."""
+        if self.kernel != _kernel():
+            return False
+        if self.pid == os.getpid():
+            return self.process != _PROCESS
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+def _kernel() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+
+
+@contextmanager
+def held(location: str, pace: Pace | None = None) -> Iterator[Lease]:
+    """Be the only run that writes a store, until the end of the block.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+        pace: How a lease in an object store is kept.
+
+    Yields:
+        The lease, which says whether it still holds.
+
+    Raises:
+        StoreError: Another run holds it, or the place cannot be written.
+    """
+    lease = _ObjectLease(location, pace or Pace()) if is_object_store(location) else _FileLease(location)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+class _FileLease:
+    """A file with a lock on it."""
+
+    lost = False
+
+    def __init__(self, location: str) -> None:
+        path = Path(location).resolve()
+        self._path = path.with_name(path.name + SUFFIX)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._locked(location)
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, Holder.here().text(), 0)
+        except OSError as error:
+            raise unusable(location, error) from error
+
+    def _locked(self, location: str) -> int:
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = Holder.parse(os.pread(file, 4096, 0))
+                os.close(file)
+                if error.errno == errno.EWOULDBLOCK:
+                    raise _refused(location, holder) from None
+                raise
+            with suppress(FileNotFoundError):  # whoever held it may have removed it before letting go
+                if os.fstat(file).st_ino == self._path.stat().st_ino:
+                    return file
+            os.close(file)
+
+    def release(self) -> None:
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        os.close(self._file)
+
+
+class _ObjectLease:
+    """An object that one run can create, and that shows signs of life."""
+
+    def __init__(self, location: str, pace: Pace) -> None:
+        self._store, self._key = _beside(location)
+        self._pace, self._holder = pace, Holder.here()
+        self.lost = False
+        try:
+            self._tag = self._taken(location)
+        except StoreError:
+            raise
+        except Exception as error:  # obstore's own types
+            raise unusable(location, error) from error
+        self._over = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="cloudgan-lease", daemon=True)
+        self._beating.start()
+
+    def _taken(self, location: str) -> dict[str, str]:
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        with suppress(AlreadyExistsError):
+            return self._put("create")
+        try:
+            found = self._store.get(self._key)
+        except FileNotFoundError:  # let go of just now
+            return self._put("create")
+        holder = Holder.parse(bytes(found.bytes()))
+        if holder == self._holder:  # it was created, and the answer lost on the way
+            return _tag(found.meta)
+        silent = (self._server_time() - found.meta["last_modified"]).total_seconds()
+        gone = holder is not None and holder.is_gone()
+        if not gone and silent < self._pace.stale:
+            raise _refused(location, holder, self._pace.stale)
+        try:
+            return self._put(_tag(found.meta))
+        except PreconditionError:
+            raise _refused(location, None, self._pace.stale) from None
+
+    def _put(self, mode: Any) -> dict[str, str]:
+        return _tag(self._store.put(self._key, self._holder.text(), mode=mode))
+
+    def _own_tag(self) -> dict[str, str] | None:
+        """The tag of the lease as it lies there; None where it is another's by now, or gone."""
+        try:
+            found = self._store.get(self._key)
+        except FileNotFoundError:
+            return None
+        return _tag(found.meta) if Holder.parse(bytes(found.bytes())) == self._holder else None
+
+    def _server_time(self) -> datetime:
+        """What the object store takes the time to be: clocks of two machines differ."""
+        probe = f"{self._key}.{self._holder.run}"
+        self._store.put(probe, b"")
+        try:
+            return self._store.head(probe)["last_modified"]
+        finally:
+            self._store.delete(probe)
+
+    def _beat(self) -> None:
+        from obstore.exceptions import PreconditionError
+
+        renewed = time.monotonic()
+        while not self.lost and not self._over.wait(self._pace.beat):
+            try:
+                self._tag = self._put(self._tag)
+            except (PreconditionError, FileNotFoundError):
+                # Either another run's, or ours by a write whose answer was lost on the way.
+                with suppress(Exception):
+                    tag = self._own_tag()
+                    self.lost, self._tag = tag is None, tag or {}
+            except Exception:  # the server may answer again before others think us dead
+                self.lost = time.monotonic() - renewed > self._pace.stale
+                continue
+            renewed = time.monotonic()
+
+    def release(self) -> None:
+        self._over.set()
+        self._beating.join()
+        with suppress(Exception):  # if it cannot be removed, it will be taken for stale
+            if self._own_tag() is not None:
+                self._store.delete(self._key)
+
+
+Lease = _FileLease | _ObjectLease
+"""What `held` gives: its `lost` tells that another run has taken over, and this one must stop."""
+
+
+def _beside(location: str) -> tuple[ObjectStore, str]:
+    """The object store that the lease lies in, and its key there."""
+    inside = object_store(location)
+    if not getattr(inside, "prefix", None):  # a whole bucket has nothing beside it
+        return inside, f"cloudgan{SUFFIX}"
+    folder, _, name = location.rstrip("/").rpartition("/")
+    return object_store(folder), f"{name}{SUFFIX}"
+
+
+def _tag(meta: Any) -> dict[str, str]:
+    """What a write on condition has to name: an entity tag, a version, or both, by provider."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}
+
+
+def _refused(location: str, holder: Holder | None, stale: float | None = None) -> StoreError:
+    who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "it does not say who"
+    dead = "" if stale is None else f"; a dead one is taken over after {stale:.0f} s of silence"
+    return StoreError(f"another run is writing {location} ({who}); let it end, or give another --out{dead}")

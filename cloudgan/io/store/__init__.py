@@ -1,0 +1,1 @@
+"""The output store: schema, template, ledger, writer."""

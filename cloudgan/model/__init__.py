@@ -1,0 +1,1 @@
+"""A generator: its contract, its file, its session."""

@@ -1,0 +1,216 @@
+"""A generator: one ONNX file and the contract it carries, run by ONNX Runtime, one session per process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudgan.errors import GeneratorError
+from cloudgan.model.contract import METADATA_KEY, Contract
+
+# ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless told not to before
+# it is imported; what a user processes is nobody's business.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+_GPU_BATCH = 16  # one fixed shape: a GPU picks its kernels, and their rounding, by the shape
+
+Device = Literal["cpu", "gpu", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A checked model file that turns planes into declouded tiles; it pickles, its session stays behind."""
+
+    contract: Contract = field(compare=False)
+    """What it asks for and gives."""
+    digest: str
+    """SHA-256 of what decides its output, in hex: the model file without its contract and other notes."""
+    file_digest: str = field(compare=False)
+    """SHA-256 of the model file, in hex."""
+    model: bytes = field(repr=False, compare=False)
+    """The ONNX file itself: workers on other machines need not see the client's disk."""
+    device: Device = "cpu"
+    """Where it runs: "gpu" insists on CUDA, "auto" takes it where it works."""
+
+    @classmethod
+    def load(cls, source: str | Path | None = None, device: Device = "cpu") -> Generator:
+        """Read and check a model file.
+
+        Args:
+            source: Path of an ONNX file, or name of a model that ships with cloudgan; None is the default.
+            device: Where it is to run.
+
+        Raises:
+            GeneratorError: The file is missing, broken, foreign, or its shapes belie its contract.
+        """
+        path = _shipped().get(str(source or DEFAULT)) or Path(str(source))
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise GeneratorError(
+                f"no model file at {source} ({error.strerror}); give the path of an ONNX file or one of "
+                f"{', '.join(sorted(_shipped()))}"
+            ) from error
+        try:
+            session = _open(model, ("CPUExecutionProvider",))
+            metadata = session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            raise GeneratorError(
+                f"{path} is not a readable ONNX model ({_first_line(error)}); is it whole?"
+            ) from error
+        contract = Contract.parse(metadata.get(METADATA_KEY), str(path))
+        _check_shapes(session, contract, path)
+        return cls(contract, graph_digest(model), hashlib.sha256(model).hexdigest(), model, device)
+
+    @property
+    def runs_on(self) -> str:
+        """What this process runs it on, "cpu" or "gpu": their rounding differs."""
+        return "cpu" if _session(self).get_providers()[0] == "CPUExecutionProvider" else "gpu"
+
+    @property
+    def batch(self) -> int:
+        """Tiles per call: one on a CPU, a fixed number on a GPU."""
+        return 1 if self.runs_on == "cpu" else _GPU_BATCH
+
+    def __call__(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Generate tiles.
+
+        Args:
+            channels: Shape (batch, planes, tile, tile), float32, in the contract's order and units.
+
+        Returns:
+            Reflectance, shape (batch, bands, tile, tile), float32; where the contract `predicts_uncertainty`, with
+            one plane more.
+        """
+        session = _session(self)
+        size = self.batch
+        out = []
+        for start in range(0, len(channels), size):
+            part = channels[start : start + size]
+            padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
+            out.append(self._run(session, padded)[: len(part)])
+        return np.concatenate(out)
+
+    def _run(self, session: ort.InferenceSession, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        name, tile = self.contract.name, self.contract.tile
+        try:
+            (result,) = session.run(None, {session.get_inputs()[0].name: channels})
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            raise GeneratorError(f"the model {name} failed ({_first_line(error)}); is it sound?") from error
+        wanted = (len(channels), self.contract.output_channels, tile, tile)
+        if result.shape != wanted:
+            raise GeneratorError(
+                f"the model {name} gave an array of shape {result.shape}, where {wanted} was promised; "
+                "export it again"
+            )
+        return np.asarray(result)
+
+
+DEFAULT = "temporal"
+"""Name of the model that is used where none is asked for."""
+
+
+@cache
+def _shipped() -> dict[str, Path]:
+    folder = Path(str(resources.files("cloudgan.model") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+
+
+def _open(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # Workers run side by side, one unit each: more threads per call gain 1.3 x at most, and only idle cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A model is one file, of which the digest speaks: it may name no other for its weights.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    return ort.InferenceSession(model, options, providers=list(providers))
+
+
+@cache  # a session cannot be pickled and costs seconds: one per process and model
+def _session(generator: Generator) -> ort.InferenceSession:
+    wants_gpu = generator.device == "gpu" or (
+        generator.device == "auto" and "CUDAExecutionProvider" in ort.get_available_providers()
+    )
+    if not wants_gpu:
+        return _open(generator.model, ("CPUExecutionProvider",))
+    ort.preload_dlls()  # CUDA and cuDNN from the wheels that the extra [gpu] brings
+    session = _open(generator.model, ("CUDAExecutionProvider", "CPUExecutionProvider"))
+    if generator.device == "gpu" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise GeneratorError(
+            "a GPU was asked for, but ONNX Runtime cannot use one here; install cloudgan[gpu] and the CUDA "
+            "libraries it names, or run on the CPU"
+        )
+    return session
+
+
+_NOTES = {2, 3, 4, 6, 14}  # fields of ModelProto: producer's name and version, domain, text, metadata
+
+
+def graph_digest(model: bytes) -> str:
+    """SHA-256 of an ONNX file without the fields that change no result, in hex.
+
+    A card may be corrected, or a contract written in a newer form: what was generated before stays valid.
+
+    Raises:
+        GeneratorError: The bytes are no protocol buffer.
+    """
+    kept = hashlib.sha256()
+    at = 0
+    try:
+        while at < len(model):
+            key, body = _varint(model, at)
+            kind = key & 7
+            if kind == 2:
+                size, start = _varint(model, body)
+                end = start + size
+            elif kind == 0:
+                _, end = _varint(model, body)
+            else:
+                end = body + {1: 8, 5: 4}[kind]
+            if key >> 3 not in _NOTES:
+                kept.update(memoryview(model)[at:end])
+            at = end
+    except (IndexError, KeyError) as error:
+        raise GeneratorError("the model file is no ONNX model; is it whole?") from error
+    return kept.hexdigest()
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of a protocol buffer, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0]
+
+
+def _check_shapes(session: ort.InferenceSession, contract: Contract, path: Path) -> None:
+    """Refuse a file whose input or output has not the shape that its contract promises."""
+    tile = contract.tile
+    for kind, values, depth in (
+        ("input", session.get_inputs(), len(contract.input_channels)),
+        ("output", session.get_outputs(), contract.output_channels),
+    ):
+        wanted = [depth, tile, tile]
+        if len(values) != 1 or list(values[0].shape[1:]) != wanted or values[0].type != "tensor(float)":
+            found = ", ".join(f"{value.name} {value.type} {value.shape}" for value in values)
+            raise GeneratorError(
+                f"{path} should have one float32 {kind} of shape (batch, {depth}, {tile}, {tile}) by its "
+                f"contract, but has {found}; export the model again"
+            )

@@ -1,0 +1,289 @@
+"""From a request to a plan: the search, and every decision that follows from what it found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from cloudgan import observations
+from cloudgan.errors import CatalogError, InputError
+from cloudgan.geo.aoi import Aoi, lonlat_boxes
+from cloudgan.geo.grid import Grid, Lattice
+from cloudgan.geo.tiling import Tiling
+from cloudgan.io.cube import source_lattice
+from cloudgan.model.generator import Generator
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.units import BLOCKS, Series, choose_unit
+from cloudgan.removal.core import default_tiling, window_to_read
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.search import Scene, find_scenes
+from cloudgan.stac.source import EARTH_SEARCH
+
+CONTEXT_DAYS = 30
+"""Days read before and after the dates asked for, by default: some ten overpasses on either side."""
+
+
+def plan_run(
+    aoi: Aoi,
+    dates: DateRange,
+    generator: Generator,
+    *,
+    stac: str = EARTH_SEARCH,
+    collection: str | None = None,
+    resolution: float = 10.0,
+    max_cloud_cover: float = 100.0,
+    context_days: int = CONTEXT_DAYS,
+    buffer_metres: float = observations.BUFFER_METRES,
+    clip: bool = False,
+    memory: int | None = None,
+) -> tuple[Plan, tuple[str, ...]]:
+    """Search, and decide everything about a run in one UTM zone.
+
+    The arguments are those of `plan_zones`.
+
+    Returns:
+        The plan, and notices for the user.
+
+    Raises:
+        InputError: Something cannot be done as asked: nothing is found, the memory is too small, the area
+            lies in several zones, ...
+    """
+    plans, warnings = plan_zones(
+        aoi,
+        dates,
+        generator,
+        stac=stac,
+        collection=collection,
+        resolution=resolution,
+        max_cloud_cover=max_cloud_cover,
+        context_days=context_days,
+        buffer_metres=buffer_metres,
+        clip=clip,
+        memory=memory,
+    )
+    if len(plans) > 1:
+        raise InputError(
+            f"the AOI lies in several UTM zones ({', '.join(plans)}), and one plan is of one; "
+            "use plan_zones, or the command, which makes a group a zone"
+        )
+    return next(iter(plans.values())), warnings
+
+
+def plan_zones(
+    aoi: Aoi,
+    dates: DateRange,
+    generator: Generator,
+    *,
+    stac: str = EARTH_SEARCH,
+    collection: str | None = None,
+    resolution: float = 10.0,
+    max_cloud_cover: float = 100.0,
+    context_days: int = CONTEXT_DAYS,
+    buffer_metres: float = observations.BUFFER_METRES,
+    clip: bool = False,
+    memory: int | None = None,
+) -> tuple[dict[str, Plan], tuple[str, ...]]:
+    """Search, and decide everything about a run.
+
+    The area is cut where UTM zones meet, and each of its polygons is planned on the pixels of its own zone,
+    or of the zone that shows more of it, as if it were alone.
+
+    Args:
+        aoi: Where.
+        dates: When.
+        generator: What will fill the mask.
+        stac: See `find_scenes`.
+        collection: See `find_scenes`.
+        resolution: Edge of a pixel in metres.
+        max_cloud_cover: Percent of a granule, included.
+        context_days: Days before and after `dates` that are read for the clear looks they hold, and not
+            written.
+        buffer: Reach around detected cloud and shadow, in metres.
+        clip: Whether what lies outside the AOI's polygons is to be no data; else what lies outside the boxes
+            around them.
+        memory: Bytes that a worker may use; None is without limit.
+
+    Returns:
+        A plan for each zone, by the name of its group in the store (`utm32n`), or by an empty name where
+        there is one zone alone; and notices for the user.
+
+    Raises:
+        InputError: Something cannot be done as asked: nothing is found, the memory is too small, ...
+    """
+    tiling = default_tiling(generator)
+    buffer = observations.metres_to_pixels(buffer_metres, resolution)
+    selection = find_scenes(
+        _search_area(aoi, resolution, tiling.size + buffer + 1),
+        dates,
+        bands=generator.contract.input_bands,
+        stac=stac,
+        collection=collection,
+        max_cloud_cover=max_cloud_cover,
+        context_days=context_days,
+    )
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, selection.duplicates)
+    areas = _shared_out(aoi, selection.scenes)
+    made = {
+        _zone_name(epsg): draft.plan(area, tuple(scene for scene in selection.scenes if scene.epsg == epsg))
+        for epsg, area in areas.items()
+    }
+    plans = {name: plan for name, plan in made.items() if plan is not None}
+    if not plans:
+        raise CatalogError(
+            f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
+        )
+    scenes = [scene for plan in plans.values() for scene in plan.scenes]
+    warnings = (*aoi.warnings, *selection.warnings, *_uncovered(aoi, scenes))
+    return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the plans of all zones share."""
+
+    dates: DateRange
+    generator: Generator
+    tiling: Tiling
+    buffer: int
+    resolution: float
+    clip: bool
+    memory: int | None
+    duplicates: tuple[str, ...]
+
+    def plan(self, area: Aoi, scenes: tuple[Scene, ...]) -> Plan | None:
+        """The plan of an area in the zone of these scenes; None where none of them shows it."""
+        lattice = source_lattice(scenes, self.resolution)
+        grid = Grid(lattice, area.window(lattice))
+        parts = area.windows(lattice)
+        read = [window_to_read(part, self.tiling, self.buffer) for part in parts]
+        scenes = _touching(scenes, lonlat_boxes(read, lattice))
+        scenes = tuple(_within(self.dates, scene) for scene in scenes)
+        shown = {scene.date for scene in _touching(scenes, lonlat_boxes(parts, lattice))}
+        written = tuple(
+            at for at, scene in enumerate(scenes) if scene.date in shown and _is_within(self.dates, scene)
+        )
+        if not written:
+            return None
+        contract = self.generator.contract
+        series = Series(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
+        parts = parts if len(parts) > 1 else ()
+        clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
+        block, span = choose_unit(grid, series, contract, self.tiling, self.buffer, self.memory, parts, clip)
+        return Plan(
+            grid=grid,
+            scenes=scenes,
+            written=written,
+            contract=contract,
+            model=self.generator.digest,
+            tiling=self.tiling,
+            buffer=self.buffer,
+            block=block,
+            span=span,
+            parts=parts,
+            clip=clip,
+            duplicates=self.duplicates,
+        )
+
+
+def _search_area(aoi: Aoi, resolution: float, margin: int) -> BaseGeometry:
+    """Boxes around the area in each zone, with all that a tile or a buffer can touch.
+
+    What lies around the area decides pixels within.
+    """
+    boxes = []
+    for epsg, piece in aoi.by_zone().items():
+        frame = Lattice(epsg, resolution)
+        boxes.append(lonlat_boxes([Aoi(piece).window(frame).buffered(margin)], frame))
+    area = shapely.union_all(boxes)
+    shapely.prepare(area)
+    return area
+
+
+def _shared_out(aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[int, Aoi]:
+    """Which part of the area is planned in which zone: polygon by polygon, whatever the others are."""
+    shown = _footprints(scenes)
+    pieces: dict[int, list[BaseGeometry]] = defaultdict(list)
+    for own, piece in aoi.by_zone().items():
+        for polygon in shapely.get_parts(piece):
+            pieces[_zone_of(polygon, own, shown)].append(polygon)
+    return {
+        epsg: Aoi(shapely.union_all(polygons)) for epsg, polygons in sorted(pieces.items()) if epsg in shown
+    }
+
+
+def _footprints(scenes: tuple[Scene, ...]) -> dict[int, BaseGeometry]:
+    """What the scenes of each zone show together."""
+    outlines: dict[int, set[str]] = defaultdict(set)
+    for scene in scenes:
+        outlines[scene.epsg] |= {item.footprint for item in scene.items}
+    shown = {epsg: shapely.union_all(shapely.from_wkt(sorted(texts))) for epsg, texts in outlines.items()}
+    for area in shown.values():
+        shapely.prepare(area)
+    return shown
+
+
+def _zone_of(polygon: BaseGeometry, own: int, shown: dict[int, BaseGeometry]) -> int:
+    """A polygon's own zone, unless another shows more of it."""
+    if own in shown and shown[own].covers(polygon):
+        return own
+    shares = {epsg: area.intersection(polygon).area for epsg, area in shown.items()}
+    best = max(shares, key=lambda epsg: shares[epsg])
+    return best if shares[best] > 1.001 * shares.get(own, 0.0) else own
+
+
+def _zone_name(epsg: int) -> str:
+    return f"utm{epsg % 100:02d}{'n' if epsg < 32700 else 's'}"
+
+
+def _within(dates: DateRange, scene: Scene) -> Scene:
+    """The scene without items outside the dates, if it has others: a timestamp may cut a day in two."""
+    inside = tuple(item for item in scene.items if dates.contains(item.datetime, item.solar_day))
+    return replace(scene, items=inside or scene.items)
+
+
+def _is_within(dates: DateRange, scene: Scene) -> bool:
+    return any(dates.contains(item.datetime, item.solar_day) for item in scene.items)
+
+
+def continue_plan(plan: Plan, found: Mapping[str, Any] | None, memory: int | None) -> Plan:
+    """The plan in the work units of the store that it goes on with, if it was made for it in all else.
+
+    Args:
+        plan: What is to be done.
+        found: Identity of the plan that the store was made for, if there is a store.
+        memory: Bytes that a worker may use; None is without limit.
+
+    Raises:
+        InputError: The units of the store need more memory.
+    """
+    if found is None or found.get("block") not in BLOCKS:
+        return plan
+    begun = replace(plan, block=found["block"], span=found.get("span"))
+    if begun.identity() != found:
+        return plan
+    if memory is not None and begun.memory > memory:
+        raise InputError(
+            f"the store was begun in units that need {begun.memory / 1e9:.1f} GB, and a worker has "
+            f"{memory / 1e9:.1f} GB; give --memory {begun.memory / 1e9 + 0.1:.1f}GB or more"
+        )
+    return begun
+
+
+def _touching(scenes: tuple[Scene, ...], area: BaseGeometry) -> tuple[Scene, ...]:
+    """The scenes of which an item touches an area."""
+    shapely.prepare(area)
+    return tuple(scene for scene in scenes if any(area.intersects(item.geometry) for item in scene.items))
+
+
+def _uncovered(aoi: Aoi, scenes: Sequence[Scene]) -> tuple[str, ...]:
+    """A notice where no scene of the chosen zones shows a part of the AOI."""
+    seen = shapely.union_all(list(_footprints(tuple(scenes)).values()))
+    share = aoi.geometry.difference(seen).area / aoi.geometry.area
+    if share < 0.005:
+        return ()
+    return (f"{share:.0%} of the AOI lies outside the scenes found and stays without data",)

@@ -1,0 +1,1 @@
+"""Cloud removal: input channels, blending, provenance."""

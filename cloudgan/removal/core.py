@@ -1,0 +1,295 @@
+"""The core: a time series with clouds goes in, one date after the other comes out without.
+
+Works on arrays; what the batch run calls, and `remove_clouds` behind a lazy xarray cube.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudgan.geo.grid import Window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.observations import (
+    MAX_AGE,
+    ClearDates,
+    Observations,
+    dates_within,
+    days_to_clear_date,
+    find_clear,
+    find_masked,
+    find_nearest_clear_dates,
+)
+from cloudgan.removal.blending import OverlapRange, feather, generated_share, uncertainty_numbers
+from cloudgan.removal.inputs import assemble_inputs
+from cloudgan.removal.normalisation import RadiometricOffsets, offsets_at, similarity
+from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, Provenance
+from cloudgan.sentinel2.classification import PixelClass
+
+if TYPE_CHECKING:
+    from cloudgan.model.contract import Contract
+    from cloudgan.model.generator import Generator
+
+_ENOUGH_CLEAR = 0.02  # share of a tile that tells its date's radiometry
+_NEAR_DAYS = 10  # days in which the surface changes little all over an MGRS tile
+_DISSIMILAR = 0.25  # similarity to every date so near below which a date is hazy
+
+
+@dataclass(frozen=True, slots=True)
+class DecloudedDate:
+    """One date of the output."""
+
+    bands: NDArray[np.uint16]
+    """Digital numbers, 0 no data, shape (band, y, x), in the order of the generator's output bands."""
+    provenance: NDArray[np.uint8]
+    """Values of `Provenance`, shape (y, x)."""
+    days_before: NDArray[np.uint16]
+    """Days to the nearest clear date before, `NO_CLEAR_DATE` without one, 0 where observed, shape (y, x)."""
+    days_after: NDArray[np.uint16]
+    """Days to the nearest clear date after, likewise."""
+    uncertainty: NDArray[np.uint16]
+    """How far off a generated pixel is likely to be, mean over bands, x 10000; `NO_UNCERTAINTY` where observed;
+    shape (y, x). It is the error that the generator predicts; of one that predicts none, the largest minus the
+    smallest prediction of overlapping tiles, and `NO_UNCERTAINTY` where a tile is alone."""
+
+    def clip(self, outside: NDArray[np.bool_]) -> DecloudedDate:
+        """The same date without data where `outside`, shape (y, x)."""
+        return DecloudedDate(
+            np.where(outside, np.uint16(0), self.bands),
+            np.where(outside, np.uint8(Provenance.NO_DATA), self.provenance),
+            np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_before),
+            np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_after),
+            np.where(outside, np.uint16(NO_UNCERTAINTY), self.uncertainty),
+        )
+
+    def place(self, target: Window, window: Window) -> DecloudedDate:
+        """The same date, of a target, in the middle of a window without data around it."""
+        if target == window:
+            return self
+        there = target.slices_in(window)
+
+        def put(values: NDArray[Any], nothing: int) -> NDArray[Any]:
+            wide = np.full((*values.shape[:-2], *window.shape), nothing, values.dtype)
+            wide[..., *there] = values
+            return wide
+
+        return DecloudedDate(
+            put(self.bands, 0),
+            put(self.provenance, Provenance.NO_DATA),
+            put(self.days_before, NO_CLEAR_DATE),
+            put(self.days_after, NO_CLEAR_DATE),
+            put(self.uncertainty, NO_UNCERTAINTY),
+        )
+
+    def variables(self, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """The arrays of shape (y, x) by the names under which they are stored."""
+        return dict(zip(bands, self.bands, strict=True)) | {
+            name: getattr(self, name) for name in QUALITY_NAMES
+        }
+
+
+def window_to_read(target: Window, tiling: Tiling, buffer: int) -> Window:
+    """What must be read to decloud `target`: its tiles, and the buffer around what they show."""
+    return tiling.cover(target).buffered(buffer)
+
+
+def default_tiling(generator: Generator) -> Tiling:
+    """The generator's tile on a stride of three quarters of it."""
+    tile = generator.contract.tile
+    return Tiling(tile, tile * 3 // 4)
+
+
+def decloud_dates(
+    observations: Observations,
+    target: Window,
+    generator: Generator,
+    *,
+    buffer: int,
+    tiling: Tiling,
+    dates: Sequence[int] | None = None,
+    max_age: int = MAX_AGE,
+    threads: int = 1,
+    read_offsets: Callable[[], Sequence[RadiometricOffsets]] = tuple,
+) -> Iterator[DecloudedDate]:
+    """Decloud the dates of a window, one after the other.
+
+    The value of a pixel depends on the observations around it alone, never on `target`: where they hold all of
+    `window_to_read(target)`, a crop of the whole equals the whole of the crop, bit for bit.
+
+    Args:
+        observations: Input, with all of `generator.contract.input_bands`. What it lacks of
+            `window_to_read(target)` counts as no data.
+        target: The window to decloud.
+        generator: What fills the mask.
+        buffer: Width of the buffer around cloud and shadow, in pixels.
+        tiling: Where the tiles lie.
+        dates: Indices of the dates that are wanted; all by default. The others give clear observations.
+        max_age: Days beyond which a clear date does not count; the observations should extend so far around
+            `dates`.
+        threads: Tiles that are generated at once.
+        read_offsets: Gives what the dates show of their radiometry beyond the window. Where a tile itself shows
+            next to nothing, its clear observations are brought to it; and a date that is unlike all others
+            near it is hazy, and is not imitated. Called for generators that see time.
+
+    Yields:
+        The output of each wanted date, in order, over `target`.
+    """
+    observations = observations.pad(window_to_read(target, tiling, buffer))
+    cover = tiling.cover(target)
+    rows, cols = cover.slices_in(observations.window)
+    # Copied, so that the opacity of the buffer around is let go.
+    opacity = observations.opacity(buffer)[:, rows, cols].copy()
+    observations = observations.crop(cover)
+    clear = find_clear(observations.pixel_classes, opacity)
+    with ThreadPoolExecutor(threads) as pool:
+        for at in range(len(observations.days)) if dates is None else dates:
+            near = dates_within(observations.days, at, max_age)
+            nearest = find_nearest_clear_dates(clear, at, near)
+            date = _Date(observations, opacity[at], clear, nearest, at, near, read_offsets)
+            yield _decloud_date(date, target, generator, tiling, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Date:
+    """One date among its neighbours in time, over the tiles that are needed."""
+
+    observations: Observations
+    opacity: NDArray[np.float16]
+    clear: NDArray[np.bool_]
+    nearest: ClearDates
+    at: int
+    near: range
+    read_offsets: Callable[[], Sequence[RadiometricOffsets]]
+
+    def share(self, window: Window, *, sees_time: bool) -> NDArray[np.float32]:
+        """How much of the generated value each pixel takes, shape (y, x)."""
+        rows, cols = window.slices_in(self.observations.window)
+        # Without time nothing can be said of a surface that no band of this date shows.
+        seen = self._nearest(window).any() & sees_time
+        classes = self.observations.pixel_classes[self.at, rows, cols]
+        return generated_share(classes, self.opacity[rows, cols], seen)
+
+    def inputs(self, contract: Contract, tile: Window, radiometry: _Radiometry) -> NDArray[np.float32]:
+        """The input channels of the generator over a tile, shape (channel, y, x), in the contract's units."""
+        part = self.observations.crop(tile)
+        return assemble_inputs(
+            contract.input_channels,
+            part.bands,
+            self._masked(tile) | radiometry.hazy,
+            self.clear[:, *tile.slices_in(self.observations.window)],
+            part.days,
+            self.at,
+            self.near,
+            nearest=self._nearest(tile),
+            offsets=dict(zip(contract.input_bands, radiometry.offsets.T, strict=True)),
+        )
+
+    def radiometry(self, tile: Window, contract: Contract) -> _Radiometry:
+        """What the whole of the MGRS tile tells of the dates in a tile of the generator."""
+        days, bands = self.observations.days, contract.input_bands
+        offsets = offsets_at(self.read_offsets(), tile, self.at) if contract.sees_time else None
+        if offsets is None:
+            return _Radiometry(np.zeros((len(days), len(bands)), np.float32), hazy=False)
+        lacking = np.float32(max(0.0, 1 - (1 - self._masked(tile).mean()) / _ENOUGH_CLEAR))
+        similar = similarity(offsets, bands)
+        near = ~np.isnan(offsets[:, 0]) & (np.abs(days - days[self.at]) <= _NEAR_DAYS)
+        near[self.at] = False
+        hazy = bool(near.any()) and float(similar[near].max()) < _DISSIMILAR
+        return _Radiometry(lacking * similar[:, None] * np.nan_to_num(offsets), hazy=hazy)
+
+    def days_to_nearest(self, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """Days to the nearest clear date before and after, each of shape (y, x)."""
+        nearest, days = self._nearest(window), self.observations.days
+        before, after = (
+            days_to_clear_date(side[0], days, self.at) for side in (nearest.before, nearest.after)
+        )
+        return before, after
+
+    def _masked(self, window: Window) -> NDArray[np.bool_]:
+        rows, cols = window.slices_in(self.observations.window)
+        return find_masked(self.observations.pixel_classes[self.at, rows, cols], self.opacity[rows, cols])
+
+    def _nearest(self, window: Window) -> ClearDates:
+        rows, cols = window.slices_in(self.observations.window)
+        return ClearDates(self.nearest.before[:, rows, cols], self.nearest.after[:, rows, cols])
+
+
+@dataclass(frozen=True, slots=True)
+class _Radiometry:
+    """How the radiometry of dates is to be taken in one tile."""
+
+    offsets: NDArray[np.float32]
+    """Reflectance to add to each date, shape (time, band)."""
+    hazy: bool
+    """Whether the date itself is not to be imitated: its clear pixels are masked for the generator too."""
+
+
+def _decloud_date(
+    date: _Date, target: Window, generator: Generator, tiling: Tiling, pool: Executor
+) -> DecloudedDate:
+    contract = generator.contract
+    part = date.observations.crop(target)
+    pixel_classes = part.pixel_classes[date.at]
+    bands = np.stack([part.bands[name][date.at] for name in contract.output_bands])
+    share = date.share(target, sees_time=contract.sees_time)
+    generated = share > 0
+    provenance = np.full(target.shape, Provenance.OBSERVED, np.uint8)
+    provenance[pixel_classes == PixelClass.NO_DATA] = Provenance.NO_DATA
+    provenance[pixel_classes == PixelClass.MISSING] = Provenance.MISSING_ASSET
+    provenance[generated] = Provenance.GENERATED
+    uncertainty = np.full(target.shape, NO_UNCERTAINTY, np.uint16)
+    if generated.any():
+        predicted, uncertain = _generate(date, target, generated, generator, tiling, pool)
+        bands = feather(bands, predicted, share)
+        np.copyto(uncertainty, uncertain, where=generated)
+    days = [np.where(generated, side, np.uint16(0)) for side in date.days_to_nearest(target)]
+    return DecloudedDate(bands, provenance, days[0], days[1], uncertainty)
+
+
+def _generate(
+    date: _Date,
+    target: Window,
+    generated: NDArray[np.bool_],
+    generator: Generator,
+    tiling: Tiling,
+    pool: Executor,
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Blend the tiles that show a pixel of `target` that is to be generated.
+
+    Returns:
+        Reflectance of shape (band, y, x), meaningful where generated, and the uncertainty of shape (y, x).
+    """
+    contract = generator.contract
+    total = np.zeros((contract.output_channels, *target.shape), np.float32)
+    overlaps = (
+        None if contract.predicts_uncertainty else OverlapRange(len(contract.output_bands), target.shape)
+    )
+    weights = tiling.weights()
+
+    def predict(tiles: Sequence[tuple[Window, _Radiometry]]) -> NDArray[np.float32]:
+        return generator(np.stack([date.inputs(contract, tile, how) for tile, how in tiles]))
+
+    needed = [
+        (tile, inner)
+        for tile in tiling.tiles(target)
+        if (inner := tile.intersection(target)) and generated[inner.slices_in(target)].any()
+    ]
+    size = generator.batch
+    tiles = [(tile, date.radiometry(tile, contract)) for tile, _ in needed]
+    batches = [tiles[at : at + size] for at in range(0, len(needed), size)]
+    predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
+    # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.
+    for (tile, inner), prediction in zip(needed, predictions, strict=True):
+        there, here = inner.slices_in(target), inner.slices_in(tile)
+        part = prediction[:, *here]
+        total[:, *there] += weights[here] * part
+        if overlaps is not None:
+            overlaps.add(there, part)
+    if overlaps is not None:
+        return total, overlaps.uncertainty()
+    return total[:-1], uncertainty_numbers(total[-1])

@@ -1,0 +1,89 @@
+"""The input channels of a generator, assembled from a classified time series: for serving and for training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudgan.model.contract import Channel, Source
+from cloudgan.observations import (
+    ClearDates,
+    days_to_clear_date,
+    find_common_clear_dates,
+    find_nearest_clear_dates,
+)
+from cloudgan.schema import NO_CLEAR_DATE
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE, to_reflectance
+
+DARKEST = np.float32(REFLECTANCE_SCALE)
+"""Reflectance of the darkest value that is not yet no data."""
+
+
+def assemble_inputs(
+    channels: Sequence[Channel],
+    bands: Mapping[str, NDArray[Any]],
+    masked: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
+    days: NDArray[np.int64],
+    at: int,
+    among: range,
+    *,
+    nearest: ClearDates | None = None,
+    offsets: Mapping[str, NDArray[np.float32]] | None = None,
+) -> NDArray[np.float32]:
+    """The input channels of one date over one tile, in the contract's order and units.
+
+    Args:
+        channels: What the generator asks for.
+        bands: By common name, all dates: digital numbers (uint16) or reflectance (float32), shape (time, y, x).
+        masked: The mask of the date, shape (y, x).
+        clear: Where each date may serve as a clear observation, shape (time, y, x).
+        days: Day number of each date, ascending, shape (time,).
+        at: Index of the date.
+        among: Which dates may be taken for clear ones.
+        nearest: The nearest clear dates where they are known already.
+        offsets: By common name, reflectance to add to each date, shape (time,); none by default.
+
+    Returns:
+        Shape (channel, y, x).
+    """
+    dated = [one.order for one in channels if one.source in (Source.BEFORE, Source.AFTER)]
+    if dated:
+        common = find_common_clear_dates(clear, at, max(dated), among)
+    if nearest is None and any(
+        one.source in (Source.NEAREST_BEFORE, Source.NEAREST_AFTER) for one in channels
+    ):
+        nearest = find_nearest_clear_dates(clear, at, among)
+
+    def clear_dates(channel: Channel) -> NDArray[np.int16]:
+        found = common if channel.source in (Source.BEFORE, Source.AFTER) else nearest
+        assert found is not None  # noqa: S101 - made above for every channel that needs it
+        before = channel.source in (Source.BEFORE, Source.NEAREST_BEFORE)
+        side = found.before if before else found.after
+        dates: NDArray[np.int16] = side[channel.order - 1]
+        return dates
+
+    def values(channel: Channel) -> NDArray[np.float32]:
+        if channel.source is Source.MASK:
+            return masked.astype(np.float32)
+        if channel.source is Source.TARGET:
+            return _reflectance(bands[str(channel.band)][at])
+        dates = clear_dates(channel)
+        if channel.band is None:
+            ages = days_to_clear_date(dates, days, at)
+            return np.where(ages == NO_CLEAR_DATE, 0, ages).astype(np.float32)
+        index = np.maximum(dates, 0).astype(np.intp)
+        seen = _reflectance(np.take_along_axis(bands[channel.band], index[None], axis=0)[0])
+        added = None if offsets is None else offsets[channel.band]
+        if added is not None and added.any():
+            seen = np.maximum(seen + added[index], DARKEST)
+        return np.where(dates < 0, np.float32(0), seen)
+
+    return np.stack([values(channel) for channel in channels])
+
+
+def _reflectance(values: NDArray[Any]) -> NDArray[np.float32]:
+    return to_reflectance(values) if values.dtype == np.uint16 else values

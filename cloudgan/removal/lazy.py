@@ -1,0 +1,112 @@
+"""Cloud removal behind an xarray cube: lazy where the cube is lazy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+from dask.base import is_dask_collection
+from dask.delayed import delayed
+from numpy.typing import NDArray
+
+from cloudgan import schema
+from cloudgan.errors import InputError
+from cloudgan.geo.grid import Window, lattice_window
+from cloudgan.geo.tiling import Tiling
+from cloudgan.model.generator import Generator
+from cloudgan.observations import BUFFER_METRES, Observations, metres_to_pixels
+from cloudgan.removal.core import decloud_dates, default_tiling, window_to_read
+from cloudgan.sentinel2.classification import SCL, classify
+from cloudgan.sentinel2.dates import day_numbers
+
+
+def remove_clouds(
+    cube: xr.Dataset, generator: Generator, *, buffer_metres: float = BUFFER_METRES
+) -> xr.Dataset:
+    """Decloud an xarray cube, lazily where it is lazy.
+
+    The result is the same whatever the cube's chunks are, and that of a batch run but for tiles wholly under
+    cloud, where the run uses radiometric offsets from beyond the cube (`read_offsets` of `decloud_dates`). Near
+    the edge of the cube the generator sees no data beyond it: open the cube with a margin (`window_to_read`) and
+    crop the result where that matters.
+
+    Args:
+        cube: As `open_cube` makes it: the bands that the generator asks for, uint16, and `scl`, uint8, each
+            of dimensions (time, y, x) on the pixel grid of a projected CRS.
+        generator: What fills the mask.
+        buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
+
+    Returns:
+        The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and `uncertainty`,
+        of the cube's dimensions, coordinates and chunks.
+
+    Raises:
+        InputError: The cube lacks a band, or has no regular grid in a projected CRS.
+    """
+    names = generator.contract.input_bands
+    missing = [name for name in (*names, SCL) if name not in cube.data_vars]
+    if missing:
+        raise InputError(
+            f"the cube lacks {', '.join(missing)}, which {generator.contract.name} needs; it has "
+            f"{', '.join(map(str, cube.data_vars))}"
+        )
+    window, resolution = lattice_window(cube["x"].values, cube["y"].values)
+    task = _Task(
+        generator,
+        metres_to_pixels(buffer_metres, resolution),
+        default_tiling(generator),
+        day_numbers(cube["time"].values),
+    )
+    bands = [cube[name].transpose("time", "y", "x").data for name in (*names, SCL)]
+    lazy = any(is_dask_collection(band) for band in bands)
+    arrays = _compute_lazily(task, window, bands) if lazy else task(window, window, *bands)
+    return xr.Dataset(
+        {name: (("time", "y", "x"), values) for name, values in arrays.items()}, cube.coords, cube.attrs
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """`decloud_dates` for all dates at once, as one task."""
+
+    generator: Generator
+    buffer: int
+    tiling: Tiling
+    days: NDArray[np.int64]
+
+    def __call__(self, target: Window, window: Window, *arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        *bands, scl = arrays
+        contract = self.generator.contract
+        named = dict(zip(contract.input_bands, bands, strict=True))
+        observations = Observations(window, named, classify(scl, bands), self.days)
+        dates = decloud_dates(observations, target, self.generator, buffer=self.buffer, tiling=self.tiling)
+        variables = [date.variables(contract.output_bands) for date in dates]
+        return {name: np.stack([date[name] for date in variables]) for name in variables[0]}
+
+
+def _compute_lazily(task: _Task, window: Window, bands: list[Any]) -> dict[str, Any]:
+    """One task a block of space: it depends on the blocks its tiles touch, and on no other."""
+    frame = next(band for band in bands if is_dask_collection(band))
+    edges = [np.cumsum([0, *sizes]).tolist() for sizes in frame.chunks[1:]]
+    delayed_task = delayed(task)
+
+    def block(top: int, bottom: int, left: int, right: int) -> dict[str, dask.array.Array]:
+        target = Window.between(window.row + top, window.col + left, window.row + bottom, window.col + right)
+        read = window_to_read(target, task.tiling, task.buffer).intersection(window)
+        assert read is not None  # noqa: S101
+        rows, cols = read.slices_in(window)
+        made = delayed_task(target, read, *(band[:, rows, cols] for band in bands))
+        shape = (len(task.days), *target.shape)
+        return {
+            one.name: dask.array.from_delayed(made[one.name], shape, one.dtype).rechunk({0: frame.chunks[0]})
+            for one in schema.variables(task.generator.contract.output_bands)
+        }
+
+    grid = [
+        [block(top, bottom, left, right) for left, right in zip(edges[1], edges[1][1:], strict=False)]
+        for top, bottom in zip(edges[0], edges[0][1:], strict=False)
+    ]
+    return {name: dask.array.block([[cell[name] for cell in line] for line in grid]) for name in grid[0][0]}

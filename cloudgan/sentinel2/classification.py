@@ -1,0 +1,80 @@
+"""Sen2Cor's scene classification, and what a pixel shows according to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCL = "scl"
+"""Name of the scene classification among the bands of an item or a cube."""
+SCL_MISSING = 255
+"""Stands in a cube's `scl` where an asset could not be read; no class of Sen2Cor's."""
+
+
+class Scl(IntEnum):
+    """Classes of the scene classification (Sentinel-2 L2A product definition, table of SCL values)."""
+
+    NO_DATA = 0
+    SATURATED_OR_DEFECTIVE = 1
+    DARK_AREA = 2
+    CLOUD_SHADOW = 3
+    VEGETATION = 4
+    NOT_VEGETATED = 5
+    WATER = 6
+    UNCLASSIFIED = 7
+    CLOUD_MEDIUM_PROBABILITY = 8
+    CLOUD_HIGH_PROBABILITY = 9
+    THIN_CIRRUS = 10
+    SNOW_OR_ICE = 11
+
+
+CLOUD_CLASSES = (Scl.CLOUD_MEDIUM_PROBABILITY, Scl.CLOUD_HIGH_PROBABILITY, Scl.THIN_CIRRUS)
+"""Classes that are cloud."""
+_UNUSABLE_CLASSES = (Scl.NO_DATA, Scl.SATURATED_OR_DEFECTIVE)
+
+
+class PixelClass(IntEnum):
+    """What one pixel of one date shows."""
+
+    NO_DATA = 0
+    """No band has data: outside the swath."""
+    CLEAR = 1
+    """The surface."""
+    CLOUDY = 2
+    """Cloud of medium or high probability, thin cirrus, or cloud shadow."""
+    INCOMPLETE = 3
+    """Data that nothing vouches for: saturated or defective, without a class, or lacking in a band. It passes
+    through as it is, and never serves as a clear observation."""
+    MISSING = 4
+    """Without data because an asset that should hold it could not be read."""
+
+
+_CLASS_OF_SCL = np.full(256, PixelClass.INCOMPLETE, np.uint8)
+_CLASS_OF_SCL[list(Scl)] = PixelClass.CLEAR
+_CLASS_OF_SCL[list(_UNUSABLE_CLASSES)] = PixelClass.INCOMPLETE
+_CLASS_OF_SCL[[Scl.CLOUD_SHADOW, *CLOUD_CLASSES]] = PixelClass.CLOUDY
+
+
+def classify(scl: NDArray[np.uint8], bands: Sequence[NDArray[np.uint16]]) -> NDArray[np.uint8]:
+    """What each pixel shows, as values of `PixelClass`.
+
+    Args:
+        scl: Scene classification, shape (..., y, x).
+        bands: Digital numbers of each band, of the same shape; 0 is no data.
+
+    Returns:
+        Pixel classes of shape (..., y, x). Whether there is data is decided by the bands alone: at the edge of
+        the swath the classification says otherwise here and there.
+    """
+    classes = _CLASS_OF_SCL[scl]
+    empty, lacking = np.ones(scl.shape, np.bool_), np.zeros(scl.shape, np.bool_)
+    for band in bands:
+        empty &= band == 0
+        lacking |= band == 0
+    classes[lacking & (classes == PixelClass.CLEAR)] = PixelClass.INCOMPLETE
+    classes[empty] = PixelClass.NO_DATA
+    classes[scl == SCL_MISSING] = PixelClass.MISSING
+    return classes

@@ -1,0 +1,1 @@
+"""Simulated clouds, seasonal change and farmland; numpy and SciPy only."""

@@ -1,0 +1,1 @@
+"""STAC catalogues: searched, read and reduced to the items of a run."""

@@ -1,0 +1,1 @@
+"""Imagery to train on: where it comes from, how it is read."""

@@ -1,0 +1,1 @@
+"""The networks, and the conditional GAN that trains them."""
