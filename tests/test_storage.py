@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloudgan.errors import StoreError
-from cloudgan.io.storage import object_store, reason
+from cloudgan.storage import object_store, reason
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from cloudgan.geo.grid import Grid, Window
 from cloudgan.io.cube import Reader, foreign_drivers, open_cube, open_what_is_there
 from cloudgan.io.lease import Lease, held
 from cloudgan.io.overviews import frames, measured
-from cloudgan.io.storage import reason
 from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, Store, check
 from cloudgan.model.generator import Generator
 from cloudgan.observations import Observations
@@ -35,6 +34,7 @@ from cloudgan.schema import Provenance
 from cloudgan.sentinel2.classification import SCL, classify
 from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.stac.signing import forget_signatures
+from cloudgan.storage import reason
 
 T = TypeVar("T")
 

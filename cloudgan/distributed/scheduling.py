@@ -17,7 +17,7 @@ from typing import TypeVar
 import distributed
 
 from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError
-from cloudgan.io.storage import reason
+from cloudgan.storage import reason
 
 T = TypeVar("T")
 

@@ -29,12 +29,12 @@ from rasterio.errors import RasterioError
 
 from cloudgan.errors import ReadError, redacted
 from cloudgan.geo.grid import Grid, Lattice, Window
-from cloudgan.io.storage import reason
 from cloudgan.sentinel2.classification import SCL, SCL_MISSING
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import sign, unsigned
+from cloudgan.storage import reason
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""

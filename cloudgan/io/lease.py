@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudgan.errors import StoreError
-from cloudgan.io.storage import is_object_store, object_store, unusable
+from cloudgan.storage import is_object_store, object_store, unusable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

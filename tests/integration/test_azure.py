@@ -21,7 +21,7 @@ from zarr.storage import ObjectStore
 
 from cloudgan.errors import StoreError
 from cloudgan.io.lease import held
-from cloudgan.io.storage import object_store
+from cloudgan.storage import object_store
 
 AZURITE = Path(__file__).parents[2] / ".tools" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 ACCOUNT = "devstoreaccount1"

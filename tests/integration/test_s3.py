@@ -25,10 +25,10 @@ from cloudgan.distributed.execute import Job, execute
 from cloudgan.errors import StoreError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import Pace, held
-from cloudgan.io.storage import object_store
 from cloudgan.io.store.store import prepare
 from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
+from cloudgan.storage import object_store
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 USERS = {"writer": ("writes", ["Admin", "Read", "Write", "List"]), "reader": ("reads", ["Read", "List"])}

@@ -25,7 +25,11 @@ from zarr.codecs import BloscCodec
 from cloudgan import __version__, schema
 from cloudgan.errors import CloudganError, StoreError
 from cloudgan.io.lease import held
-from cloudgan.io.storage import (
+from cloudgan.io.store.identity import differences
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.units import CHUNK, Unit
+from cloudgan.removal.core import DecloudedDate
+from cloudgan.storage import (
     is_object_store,
     is_refusal,
     naming_failed_writes,
@@ -33,10 +37,6 @@ from cloudgan.io.storage import (
     reason,
     unusable,
 )
-from cloudgan.io.store.identity import differences
-from cloudgan.planning.plan import Plan
-from cloudgan.planning.units import CHUNK, Unit
-from cloudgan.removal.core import DecloudedDate
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
