@@ -25,7 +25,7 @@ from rasterio.windows import from_bounds
 from cloudgan.distributed import execute
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io import cube
-from cloudgan.io.store.store import prepare
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.contract import Contract
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
@@ -59,7 +59,7 @@ def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
 def whole_job(plan: Plan, generator: Counted) -> None:
     """All units, in this thread, into a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))  # type: ignore[arg-type]
+        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan))  # type: ignore[arg-type]
         for unit in plan.units():
             execute.process_unit(job, unit.index)
 

@@ -28,10 +28,10 @@ from cloudgan import observations
 from cloudgan.distributed import execute
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.io import cube
-from cloudgan.io.store.store import prepare
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
-from cloudgan.planning.units import Series, choose_unit
+from cloudgan.planning.units import Timeline, choose_unit
 from cloudgan.removal.core import default_tiling
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
@@ -84,7 +84,7 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
     written = tuple(range(dates))
     grid = Grid(Lattice(EPSG, 10.0), Window(-510_000, 50_000, size, size))
     buffer = observations.metres_to_pixels(observations.BUFFER_METRES, 10)
-    series = Series(tuple(day.toordinal() for day in days), written, observations.MAX_AGE)
+    series = Timeline(tuple(day.toordinal() for day in days), written, observations.MAX_AGE)
     block, span = choose_unit(grid, series, contract, tiling, buffer, budget)
     return Plan(
         grid=grid,
@@ -126,7 +126,7 @@ def main() -> None:
     told = context.SimpleQueue()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare(f"{folder}/out.zarr", plan))
+        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan))
         workers = [
             context.Process(target=work, args=(job, range(first, units, options.workers), told))
             for first in range(options.workers)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cloudgan.geo.aoi import Aoi, read_aoi
     from cloudgan.geo.grid import Grid, Lattice, Window
     from cloudgan.io.cube import open_cube
-    from cloudgan.io.store.store import Store, prepare
+    from cloudgan.io.store.store import Store, prepare_store
     from cloudgan.model.generator import Generator
     from cloudgan.planning.plan import Plan
     from cloudgan.planning.planner import plan_run, plan_zones
@@ -41,7 +41,7 @@ _HOME = {
     "open_cube": "io.cube",
     "plan_run": "planning.planner",
     "plan_zones": "planning.planner",
-    "prepare": "io.store.store",
+    "prepare_store": "io.store.store",
     "read_aoi": "geo.aoi",
     "remove_clouds": "removal.lazy",
 }
@@ -66,7 +66,7 @@ __all__ = [
     "open_cube",
     "plan_run",
     "plan_zones",
-    "prepare",
+    "prepare_store",
     "read_aoi",
     "remove_clouds",
 ]

@@ -29,7 +29,7 @@ from cloudgan.errors import CloudganError, InputError, StoreError, redacted
 from cloudgan.geo.aoi import parse_aoi, read_aoi
 from cloudgan.geo.grid import Lattice
 from cloudgan.io.cube import item_window, stac_item
-from cloudgan.io.store.store import DONE, identity_of, prepare
+from cloudgan.io.store.store import DONE, prepare_store, read_identity
 from cloudgan.model.contract import Contract
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_run
@@ -422,7 +422,7 @@ def plan(demo, generator):
 def template(plan, tmp_path_factory) -> Path:
     """A store that was just begun."""
     out = tmp_path_factory.mktemp("template") / "out.zarr"
-    store = prepare(str(out), plan)
+    store = prepare_store(str(out), plan)
     store.mark(plan.unit(0), DONE)
     return out
 
@@ -441,9 +441,9 @@ def test_stores(plan, template, data):
             changes |= mutated(json.loads(body)).map(lambda document: json.dumps(document).encode())
         file.write_bytes(data.draw(changes))
         try:
-            identity_of(str(out))
-            store = prepare(str(out), plan)
-            assert store.ledger().shape == (plan.unit_count,)
+            read_identity(str(out))
+            store = prepare_store(str(out), plan)
+            assert store.read_ledger().shape == (plan.unit_count,)
             store.finish({"missing_items": []})
         except CloudganError as error:
             one_sentence(error)
@@ -468,7 +468,7 @@ def test_a_store_that_would_run_code_is_not_opened(plan, tmp_path):
     (out / "ledger" / "units" / ".zarray").write_text(json.dumps(described))
     (out / "ledger" / "units" / "0").write_bytes(pickle.dumps([Trap(), *shape]))
     with pytest.raises(StoreError, match="is no store of cloudgan's"):
-        prepare(str(out), plan).ledger()
+        prepare_store(str(out), plan).read_ledger()
     assert not ran.exists()
     assert zarr.open_group(out, mode="r", zarr_format=2).attrs["cloudgan:plan"] == plan.identity()
 

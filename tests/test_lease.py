@@ -6,11 +6,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from cloudgan.io.lease import Holder, held
+from cloudgan.io.lease import Holder, hold_lease
 
 
 def test_the_lease_leaves_nothing_behind(tmp_path):
-    with held(str(tmp_path / "out.zarr")) as lease:
+    with hold_lease(str(tmp_path / "out.zarr")) as lease:
         assert [f.name for f in tmp_path.iterdir()] == ["out.zarr.lease"]
         assert not lease.lost
     assert list(tmp_path.iterdir()) == []
@@ -18,9 +18,9 @@ def test_the_lease_leaves_nothing_behind(tmp_path):
 
 def test_one_of_many_gets_the_lease(tmp_path):
     code = (
-        "import sys, time; from cloudgan.io.lease import held; from cloudgan.errors import StoreError\n"
+        "import sys, time; from cloudgan.io.lease import hold_lease; from cloudgan.errors import StoreError\n"
         "try:\n"
-        "    with held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
+        "    with hold_lease(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
         "except StoreError: print('refused', flush=True)\n"
     )
     calls = [sys.executable, "-c", code, tmp_path / "out.zarr"]

@@ -13,18 +13,18 @@ from shapely.geometry import box
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
-from cloudgan.model.contract import Contract
-from cloudgan.planning.plan import Plan, share_of_tiles
+from cloudgan.model.contract import Channel, Contract, Source
+from cloudgan.planning.plan import Plan, estimate_share_of_tiles
 from cloudgan.planning.planner import continue_plan
-from cloudgan.planning.units import BLOCKS, memory_of_unit
+from cloudgan.planning.units import BLOCKS, estimate_unit_memory
 from cloudgan.removal.core import window_to_read
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import Signing
 
-CONTRACT = Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 256)
+CONTRACT = Contract("mean", "1", tuple(Channel(Source.TARGET, band) for band in BANDS), BANDS, 256)
 TILING = Tiling(256, 192)
-REACH = 10
+BUFFER = 10
 SMALL = Window(-700, 40_100, 1300, 900)
 SQUARE = box(14, 0, 15, 0.05).wkt
 
@@ -67,7 +67,7 @@ def make_plan(window=SMALL, **changes):
         "contract": CONTRACT,
         "model": "0" * 64,
         "tiling": TILING,
-        "reach": REACH,
+        "buffer": BUFFER,
         "block": 512,
     }
     return Plan(**options | changes)
@@ -155,7 +155,7 @@ def elsewhere(band):
         {"written": (0, 1)},
         {"model": "1" * 64},
         {"tiling": Tiling(256, 224)},
-        {"reach": 11},
+        {"buffer": 11},
         {"block": 1024},
         {"span": 2},
         {"max_age": 60},
@@ -204,7 +204,7 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "written",
         "model",
         "tiling",
-        "reach",
+        "buffer",
         "block",
         "span",
         "max_age",
@@ -241,13 +241,13 @@ def test_the_summary_counts():
     assert summary["bounds"] == [401_000, -6_000, 410_000, 7_000]
     tiles = [len(TILING.tiles(unit.window)) for unit in plan.units()]
     assert summary["tiles_at_most"] == 2 * sum(tiles)
-    assert summary["tiles_estimated"] == round(2 * sum(tiles) * share_of_tiles(0.1, 2560))
+    assert summary["tiles_estimated"] == round(2 * sum(tiles) * estimate_share_of_tiles(0.1, 2560))
 
 
 @given(stores, st.sampled_from(BLOCKS))
 def test_the_units_read_what_the_summary_says(window, block):
     plan = make_plan(window, block=block)
-    read = [window_to_read(unit.window, TILING, REACH).shape for unit in plan.units()]
+    read = [window_to_read(unit.window, TILING, BUFFER).shape for unit in plan.units()]
     pixels = sum(height * width for height, width in read)
     assert plan.summary()["bytes_to_read_at_most"] == 3 * pixels * (3 * 2 + 1)
 
@@ -255,9 +255,9 @@ def test_the_units_read_what_the_summary_says(window, block):
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([320.0, 2560.0, 30720.0]))
 def test_more_cloud_and_larger_tiles_are_more_tiles_with_cloud(one, other, metres):
     low, high = sorted((one, other))
-    assert share_of_tiles(low, metres) <= share_of_tiles(high, metres) <= 1
-    assert share_of_tiles(low, metres) <= share_of_tiles(low, 2 * metres)
-    assert share_of_tiles(0, metres) == 0
+    assert estimate_share_of_tiles(low, metres) <= estimate_share_of_tiles(high, metres) <= 1
+    assert estimate_share_of_tiles(low, metres) <= estimate_share_of_tiles(low, 2 * metres)
+    assert estimate_share_of_tiles(0, metres) == 0
 
 
 def test_an_item_without_cloud_cover_may_be_all_cloud():
@@ -298,15 +298,17 @@ def test_a_store_whose_units_no_longer_fit_asks_for_the_memory():
 
 def test_a_plan_knows_the_memory_of_its_units():
     plan = make_plan(Window(0, 0, 9000, 9000))
-    assert plan.memory == memory_of_unit((512, 512), 3, CONTRACT, TILING, REACH)
+    assert plan.memory == estimate_unit_memory((512, 512), 3, CONTRACT, TILING, BUFFER)
     cut = replace(plan, span=1, max_age=5)  # the one in the middle reads all three
     assert cut.memory == plan.memory
-    assert replace(plan, span=1, max_age=4).memory == memory_of_unit((512, 512), 1, CONTRACT, TILING, REACH)
+    assert replace(plan, span=1, max_age=4).memory == estimate_unit_memory(
+        (512, 512), 1, CONTRACT, TILING, BUFFER
+    )
 
 
 def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():
     plan = make_plan(Window(0, 0, 100, 200))
-    assert plan.memory == memory_of_unit((100, 200), 3, CONTRACT, TILING, REACH)
+    assert plan.memory == estimate_unit_memory((100, 200), 3, CONTRACT, TILING, BUFFER)
 
 
 @given(st.integers(1, 4), st.integers(0, 11))

@@ -15,7 +15,7 @@ from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.model.generator import Generator
 from cloudgan.observations import Observations, find_common_clear_dates
-from cloudgan.planning.units import time_spans
+from cloudgan.planning.units import cut_into_spans
 from cloudgan.removal.core import DecloudedDate, declouded, default_tiling, output_dtypes, window_to_read
 from cloudgan.removal.lazy import remove_clouds
 from cloudgan.removal.normalisation import RadiometricOffsets
@@ -402,7 +402,7 @@ def test_a_series_cut_in_time_gives_the_same_bits(seer, max_age):
     days = 18353 + np.cumsum([0, 2, 28, 1, 40, 3, 30, 90, 5, 121, 7], dtype=np.int64)
     scenes = random_scenes(window_to_read(AREA, Tiling(TILE, 24), REACH), days=days)
     whole = decloud(scenes, AREA, seer, max_age=max_age)
-    for span in time_spans(days, tuple(range(len(days))), 3, max_age):
+    for span in cut_into_spans(days, tuple(range(len(days))), 3, max_age):
         piece = slice(span.scenes.start, span.scenes.stop)
         bands = tuple(band[piece] for band in scenes.bands)
         part = Observations(scenes.window, bands, scenes.pixel_classes[piece], days[piece])

@@ -25,19 +25,19 @@ from shapely.geometry import box
 from cloudgan.errors import StoreError, WriteError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
-from cloudgan.io.lease import held
-from cloudgan.io.store.identity import differences
+from cloudgan.io.lease import hold_lease
+from cloudgan.io.store.identity import describe_differences
 from cloudgan.io.store.store import (
     DONE,
     DONE_WITHOUT_ASSETS,
     PENDING,
     Store,
-    begun,
-    check,
-    identity_of,
-    prepare,
+    check_store,
+    find_store,
+    prepare_store,
+    read_identity,
 )
-from cloudgan.model.contract import Contract
+from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.plan import Plan
 from cloudgan.removal.core import DecloudedDate
 from cloudgan.stac.items import Asset, SourceItem
@@ -74,7 +74,7 @@ PLAN = Plan(
     grid=Grid(Lattice(32633, 10.0), Window(0, 40_000, 40, 30)),
     scenes=(scene(3), scene(8)),
     written=(0, 1),
-    contract=Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 32),
+    contract=Contract("mean", "1", tuple(Channel(Source.TARGET, band) for band in BANDS), BANDS, 32),
     model="0" * 64,
     tiling=Tiling(32, 24),
     buffer=2,
@@ -87,7 +87,7 @@ def store_of(plan: Plan = PLAN):
     """A new store on a disk, and its folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.zarr"
-        yield prepare(str(path), plan), path
+        yield prepare_store(str(path), plan), path
 
 
 def made(index: int, at: int, window: Window) -> DecloudedDate:
@@ -135,13 +135,15 @@ def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(pixel_cl
     with store_of() as (store, path):
         for index, state in pixel_classes.items():
             do(store, index, state)
-        for one in (store, prepare(str(path), PLAN)):
-            found = {int(at): int(one.ledger()[at]) for at in np.flatnonzero(one.ledger() != PENDING)}
+        for one in (store, prepare_store(str(path), PLAN)):
+            found = {
+                int(at): int(one.read_ledger()[at]) for at in np.flatnonzero(one.read_ledger() != PENDING)
+            }
             assert found == pixel_classes
 
 
 def test_what_units_write_is_what_is_read(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
     for index in range(PLAN.unit_count):
         do(store, index)
     store.finish({"missing_items": [], "failed": []})
@@ -162,14 +164,14 @@ def test_a_template_cut_off_anywhere_is_made_again(data):
         for part in data.draw(st.sets(st.sampled_from(parts))):
             shutil.rmtree(part)
         shutil.rmtree(path / "ledger" / "units")
-        assert begun(str(path), PLAN) is None
-        prepare(str(path), PLAN)
+        assert find_store(str(path), PLAN) is None
+        prepare_store(str(path), PLAN)
         assert files(path) == files(whole)
 
 
 def test_pieces_of_killed_writers_are_swept_away_in_the_end(tmp_path):
     path = tmp_path / "out.zarr"
-    store = prepare(str(path), PLAN)
+    store = prepare_store(str(path), PLAN)
     piece = path / "green" / "c" / "0" / "0.0123456789abcdef.partial"
     piece.parent.mkdir(parents=True)
     piece.write_bytes(b"half")
@@ -178,7 +180,7 @@ def test_pieces_of_killed_writers_are_swept_away_in_the_end(tmp_path):
 
 
 def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
     assert not store.is_finished()
     for index in range(PLAN.unit_count):
         do(store, index)
@@ -192,17 +194,17 @@ def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
 
 
 def test_dead_letters_are_the_failed_units_that_nobody_has_done_since(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
-    assert store.failed_units() == []
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    assert store.find_failed_units() == []
     do(store, 0)
     store.finish({"missing_items": [], "failed": [{"unit": 1}, {"unit": 4}]})
-    assert store.failed_units() == [1, 4]
+    assert store.find_failed_units() == [1, 4]
     do(store, 4)
-    assert store.failed_units() == [1]
+    assert store.find_failed_units() == [1]
 
 
 def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
     store.begin("gpu")
     store.begin("cpu")  # nothing is done yet
     do(store, 0)
@@ -216,7 +218,7 @@ def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
 
 def test_differences_show_the_old_before_the_new():
     wanted = replace(PLAN, buffer=3, scenes=(scene(3, offset=1000), scene(13)), model="1" * 64)
-    assert differences(PLAN.identity(), wanted.identity()) == [
+    assert describe_differences(PLAN.identity(), wanted.identity()) == [
         "buffer: 2 -> 3",
         "dates: 1 more (2020-04-13); 1 fewer (2020-04-08)",
         "items: 1 more (S2A_33TWM_20200413_0_L2A); 1 fewer (S2A_33TWM_20200408_0_L2A); "
@@ -227,9 +229,9 @@ def test_differences_show_the_old_before_the_new():
 
 def test_another_plan_is_refused_with_the_difference(tmp_path):
     path = str(tmp_path / "out.zarr")
-    prepare(path, PLAN)
+    prepare_store(path, PLAN)
     with pytest.raises(StoreError, match=r"^.*out\.zarr was made with other settings.*\n  buffer: 2 -> 9$"):
-        check(path, replace(PLAN, buffer=9))
+        check_store(path, replace(PLAN, buffer=9))
 
 
 # Nobody is let down silently
@@ -238,7 +240,7 @@ def test_another_plan_is_refused_with_the_difference(tmp_path):
 def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_path):
     """In a process that may write files of no more than 300 bytes: a shard is larger."""
     path = tmp_path / "out.zarr"
-    prepare(str(path), PLAN)
+    prepare_store(str(path), PLAN)
     code = (
         "import resource, sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -251,14 +253,14 @@ def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_p
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "out.zarr refused a write (File too large); make room or give it rights" in done.stdout
     store = Store(str(path))
-    assert not store.ledger().any()
+    assert not store.read_ledger().any()
     assert not list(path.rglob("*.partial"))
     do(store, 0)
-    assert store.ledger()[0] == DONE
+    assert store.read_ledger()[0] == DONE
 
 
 def test_only_failed_writes_are_named_so(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
     wrong = replace(made(0, 0, PLAN.unit(0).window), provenance=np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match=r"."):
         store.writer(PLAN, PLAN.unit(0))(0, wrong)
@@ -268,8 +270,8 @@ def test_only_failed_writes_are_named_so(tmp_path):
 
 
 def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
-    store = prepare(str(tmp_path / "out.zarr"), PLAN)
-    with held(store.location):
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    with hold_lease(store.location):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
     assert {"green", "provenance", "ledger", "time"} <= names
 
@@ -277,8 +279,8 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
 # One run a store
 
 HOLD = (
-    "import sys, time; from cloudgan.io.lease import held\n"
-    "with held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    "import sys, time; from cloudgan.io.lease import hold_lease\n"
+    "with hold_lease(sys.argv[1]): print('held', flush=True); time.sleep(60)"
 )
 
 
@@ -296,21 +298,21 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
     with another_run(path) as process:
         told = rf"another run is writing .*out\.zarr \(process {process.pid} on .*\); let it end, or give"
         with pytest.raises(StoreError, match=told):
-            prepare(str(path), PLAN)
+            prepare_store(str(path), PLAN)
         assert not path.exists()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        prepare(str(path), PLAN)  # at once
-    assert identity_of(str(path)) == PLAN.identity()
+        prepare_store(str(path), PLAN)  # at once
+    assert read_identity(str(path)) == PLAN.identity()
 
 
 def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):
         assert store.offsets(1) is None
-        store.keep_offsets(1, values)
+        store.write_offsets(1, values)
         kept = files(path)
-        store.keep_offsets(1, values)
+        store.write_offsets(1, values)
         assert files(path) == kept
         np.testing.assert_array_equal(store.offsets(1), values)
         assert store.offsets(0) is None
@@ -319,6 +321,6 @@ def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
 def test_what_another_unit_is_just_writing_of_it_is_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
-        store.keep_offsets(0, values)
+        store.write_offsets(0, values)
         shutil.rmtree(path / "ledger" / "shifts-0" / "c")
         assert store.offsets(0) is None

@@ -14,21 +14,21 @@ from cloudgan.errors import InputError
 from cloudgan.geo.aoi import Aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
-from cloudgan.model.contract import Contract
+from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.units import (
     BLOCKS,
-    Series,
-    blank,
+    Timeline,
     choose_unit,
+    cut_into_spans,
+    estimate_unit_memory,
     find_blocks,
-    memory_of_unit,
-    time_spans,
+    find_outside,
 )
 from cloudgan.removal.core import window_to_read
 
-CONTRACT = Contract("mean", "1", tuple(f"cloudy:{band}" for band in BANDS), BANDS, 256)
+CONTRACT = Contract("mean", "1", tuple(Channel(Source.TARGET, band) for band in BANDS), BANDS, 256)
 TILING = Tiling(256, 192)
-REACH = 10
+BUFFER = 10
 LATTICE = Lattice(32633, 10.0)
 
 # Space
@@ -77,7 +77,7 @@ def test_between_the_parts_is_nothing(parts, window):
     for part in parts:
         if inside := window.intersection(part):
             expected[inside.slices_in(window)] = False
-    outside = blank(window, tuple(parts))
+    outside = find_outside(window, tuple(parts))
     if parts and expected.any():
         np.testing.assert_array_equal(outside, expected)
     else:
@@ -91,8 +91,8 @@ def test_sums_over_blocks_are_sums_over_their_tiles_and_windows(whole, block):
     targets = [blocks.target(at) for at in range(len(blocks.numbers))]
     assert blocks.pixels == whole.height * whole.width
     assert blocks.tiles(tiling) == sum(len(tiling.tiles(target)) for target in targets)
-    shapes = [window_to_read(target, tiling, REACH).shape for target in targets]
-    assert blocks.read_pixels(tiling, REACH) == sum(height * width for height, width in shapes)
+    shapes = [window_to_read(target, tiling, BUFFER).shape for target in targets]
+    assert blocks.read_pixels(tiling, BUFFER) == sum(height * width for height, width in shapes)
 
 
 RING = Polygon(
@@ -162,7 +162,7 @@ gaps = st.lists(st.integers(1, 40), min_size=1, max_size=40)
 def test_spans_write_each_date_once_and_read_all_that_counts(gaps, span, max_age, data):
     days = np.cumsum(gaps)
     written = tuple(at for at in range(len(days)) if data.draw(st.booleans())) or (0,)
-    spans = time_spans(days, written, span, max_age)
+    spans = cut_into_spans(days, written, span, max_age)
     assert [at for one in spans for at in one.dates] == list(range(len(written)))
     for one in spans:
         assert len(one.dates) <= span
@@ -177,15 +177,15 @@ def test_spans_write_each_date_once_and_read_all_that_counts(gaps, span, max_age
 
 
 def test_without_a_limit_a_series_is_one_span():
-    (only,) = time_spans(np.arange(0, 50, 5), (2, 3, 4), None, 1000)
+    (only,) = cut_into_spans(np.arange(0, 50, 5), (2, 3, 4), None, 1000)
     assert (only.dates, only.scenes) == (range(3), range(10))
 
 
 # Memory
 
 
-def memory(block, times=10, contract=CONTRACT, tiling=TILING, buffer=REACH):
-    return memory_of_unit((block, block), times, contract, tiling, buffer)
+def memory(block, times=10, contract=CONTRACT, tiling=TILING, buffer=BUFFER):
+    return estimate_unit_memory((block, block), times, contract, tiling, buffer)
 
 
 @given(block=st.sampled_from(BLOCKS[:-1]), times=st.integers(1, 200), buffer=st.integers(0, 50))
@@ -195,23 +195,23 @@ def test_memory_grows_with_all_that_a_unit_holds(block, times, buffer):
     assert memory(smaller, times, buffer=buffer) < at_all
     assert memory(block, times + 1, buffer=buffer) > at_all
     assert memory(block, times, buffer=buffer + 1) > at_all
-    assert memory(block, times, replace(CONTRACT, bands=(*BANDS, "blue")), buffer=buffer) > at_all
+    assert memory(block, times, replace(CONTRACT, output_bands=(*BANDS, "blue")), buffer=buffer) > at_all
 
 
 @given(row=st.integers(-3000, 3000), col=st.integers(-3000, 3000))
 def test_memory_covers_the_input_of_a_unit_wherever_it_lies(row, col):
-    height, width = window_to_read(Window(row, col, 512, 512), TILING, REACH).shape
+    height, width = window_to_read(Window(row, col, 512, 512), TILING, BUFFER).shape
     assert memory(512, 30) > 30 * height * width * (3 * 2 + 1)
 
 
 def series(times, days_apart=5, max_age=120):
     """A date every few days, all written."""
-    return Series(tuple(range(0, times * days_apart, days_apart)), tuple(range(times)), max_age)
+    return Timeline(tuple(range(0, times * days_apart, days_apart)), tuple(range(times)), max_age)
 
 
 def choose(shape=(9000, 9000), dates=None, budget=None):
     grid = Grid(LATTICE, Window(0, 0, *shape))
-    return choose_unit(grid, dates or series(10), CONTRACT, TILING, REACH, budget)
+    return choose_unit(grid, dates or series(10), CONTRACT, TILING, BUFFER, budget)
 
 
 def test_without_a_limit_the_largest_unit_is_the_best():
@@ -243,7 +243,7 @@ def test_a_long_series_is_cut_so_that_it_fits_and_little_is_read_twice(times, bu
     def cost(block, span):
         spans = dates.spans(span)
         blocks = find_blocks(Grid(LATTICE, Window(0, 0, 9000, 9000)), block, (), None)
-        read = blocks.read_pixels(TILING, REACH) * sum(len(one.scenes) for one in spans)
+        read = blocks.read_pixels(TILING, BUFFER) * sum(len(one.scenes) for one in spans)
         return memory(block, max(len(one.scenes) for one in spans)), read
 
     needed, read = cost(block, span)
@@ -257,7 +257,7 @@ def test_a_long_series_is_cut_so_that_it_fits_and_little_is_read_twice(times, bu
 def test_ten_years_fit_where_one_does():
     """1460 dates, one every two and a half days, in 8 GB."""
     days = tuple(int(2.5 * at) for at in range(1460))
-    block, span = choose(dates=Series(days, tuple(range(1460)), 120), budget=8 * 10**9)
+    block, span = choose(dates=Timeline(days, tuple(range(1460)), 120), budget=8 * 10**9)
     assert block in BLOCKS
     assert span is not None
     assert span > 100

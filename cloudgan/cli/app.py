@@ -179,8 +179,8 @@ def _run_batch(options: BatchConfig, *, plan_only: bool, as_json: bool, retry_fa
     jobs = {name: replace(options, out=groups.at(name), overwrite=overwrite) for name in plans}
     groups.check(overwrite=overwrite)
     for name, plan in plans.items():
-        store.check(jobs[name].out, plan, overwrite=overwrite)
-        if retry_failed and store.begun(jobs[name].out, plan) is None:
+        store.check_store(jobs[name].out, plan, overwrite=overwrite)
+        if retry_failed and store.find_store(jobs[name].out, plan) is None:
             raise InputError(f"{jobs[name].out} has no failed units yet: run without --retry-failed first")
     reports = {}
     with groups.prepared(overwrite=overwrite):
@@ -210,7 +210,7 @@ def _planned(options: BatchConfig, memory: int | None) -> tuple[dict[str, Plan],
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    store.identity_of(options.out)  # that nothing of somebody else's is there
+    store.read_identity(options.out)  # that nothing of somebody else's is there
     with err.status("searching the catalogue"):
         plans, warnings = planner.plan_zones(
             area,
@@ -225,7 +225,7 @@ def _planned(options: BatchConfig, memory: int | None) -> tuple[dict[str, Plan],
             memory=memory,
         )
     for name, plan in plans.items():
-        found = store.identity_of(zones.Zones.of(options.out, plans).at(name))
+        found = store.read_identity(zones.Zones.of(options.out, plans).at(name))
         plans[name] = planner.continue_plan(plan, found, memory)
     for notice in warnings:
         err.print(f"note: {notice}", style="yellow")
@@ -245,10 +245,10 @@ def _report(
     from cloudgan.distributed import execute
     from cloudgan.io.store import store
 
-    begun = store.begun(options.out, plan)
-    only = begun.failed_units() if begun and retry_failed else None
+    begun = store.find_store(options.out, plan)
+    only = begun.find_failed_units() if begun and retry_failed else None
     if begun and (only == [] or begun.is_finished()) and not options.score:
-        return execute.Report.of_ledger(begun.ledger())
+        return execute.Report.of_ledger(begun.read_ledger())
     return _executed(options, plan, generator, min(workers, plan.unit_count), memory, only)
 
 
@@ -264,11 +264,11 @@ def _executed(
     from cloudgan.io import lease
     from cloudgan.io.store import store
 
-    with lease.held(options.out):
+    with lease.hold_lease(options.out):
         pass  # before workers are started for nothing; whoever writes takes it again
     with _client(options, workers, memory) as client, _terminated_as_by_ctrl_c():
         execute.check_workers(client, plan)
-        target = store.prepare(options.out, plan, overwrite=options.overwrite)
+        target = store.prepare_store(options.out, plan, overwrite=options.overwrite)
         reader = cast("Reader", options.reader)
         job = execute.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:

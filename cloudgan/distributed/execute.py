@@ -21,11 +21,12 @@ from cloudgan import __version__
 from cloudgan.distributed.scheduling import Failed, outcomes
 from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError, StoreError, WriteError
 from cloudgan.geo.grid import Grid, Window
-from cloudgan.io.cube import Reader, foreign_drivers, open_cube, open_what_is_there
-from cloudgan.io.lease import Lease, held
-from cloudgan.io.overviews import frames, measured
-from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, Store, check
+from cloudgan.io.cube import Reader, foreign_drivers, open_available, open_cube
+from cloudgan.io.lease import Lease, hold_lease
+from cloudgan.io.overviews import find_frames, measure_offsets
+from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, Store
 from cloudgan.model.generator import Generator
+from cloudgan.object_stores import explain_error
 from cloudgan.observations import Observations
 from cloudgan.planning.plan import Plan
 from cloudgan.removal.core import decloud_dates
@@ -34,7 +35,6 @@ from cloudgan.schema import Provenance
 from cloudgan.sentinel2.classification import SCL, classify
 from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.stac.signing import forget_signatures
-from cloudgan.storage import reason
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def read_scenes(job: Job, target: Window, which: range) -> tuple[Observations, t
     grid, sources = plan.read_grid(target), plan.scenes[which.start : which.stop]
     missing: tuple[str, ...] = ()
     if job.allow_missing:
-        cube, missing = open_what_is_there(sources, grid, plan.bands, reader=job.reader)
+        cube, missing = open_available(sources, grid, plan.bands, reader=job.reader)
     else:
         cube = open_cube(sources, grid, plan.bands, reader=job.reader)
     bands = {name: cube[name].values for name in plan.bands}
@@ -128,19 +128,19 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
     plan, lattice = job.plan, job.plan.grid.lattice
     around = plan.read_grid(target).window
     found, missing = [], set()
-    for number, frame in enumerate(frames(plan.scenes, lattice, plan.read_grid().window)):
+    for number, frame in enumerate(find_frames(plan.scenes, lattice, plan.read_grid().window)):
         if frame.intersection(around) is None:
             continue
         offsets = job.store.offsets(number)
         if offsets is None:
             try:
-                offsets = measured(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
+                offsets = measure_offsets(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
             except ReadError as error:
                 if not job.allow_missing:
                     raise
                 missing |= {error.item} if error.item else set()
                 continue
-            job.store.keep_offsets(number, offsets)
+            job.store.write_offsets(number, offsets)
         found.append(RadiometricOffsets(frame, offsets).only(which))
     return found, missing
 
@@ -399,9 +399,9 @@ def execute(
         ClusterError: The scheduler went away, or the workers did, or they are of different kinds.
     """
     started = time.perf_counter()
-    with held(job.store.location) as lease:
-        check(job.store.location, job.plan)  # another run may have been there since it was prepared
-        ledger = job.store.ledger()
+    with hold_lease(job.store.location) as lease:
+        check_store(job.store.location, job.plan)  # another run may have been there since it was prepared
+        ledger = job.store.read_ledger()
         report = Report.of_ledger(ledger)
         wanted = range(len(ledger)) if only is None else set(only)
         todo = [index for index in map(int, np.flatnonzero(ledger != DONE)) if index in wanted]
@@ -451,7 +451,7 @@ def brought(
         except OSError as error:  # a worker that dies at this moment takes the whole round with it
             if last:
                 raise ClusterError(
-                    f"the workers cannot be told of the job ({reason(error)}); run the same command again"
+                    f"the workers cannot be told of the job ({explain_error(error)}); run the same command again"
                 ) from error
     try:
         yield Workers(client, plugin.name, _device_of(client, plugin.name), check)

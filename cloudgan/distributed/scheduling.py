@@ -17,7 +17,7 @@ from typing import TypeVar
 import distributed
 
 from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError
-from cloudgan.storage import reason
+from cloudgan.object_stores import explain_error
 
 T = TypeVar("T")
 
@@ -50,7 +50,11 @@ class Failed:
     @classmethod
     def of(cls, error: Exception, worker: str) -> Failed:
         """What an error on a worker tells."""
-        text = str(error) if isinstance(error, CloudganError) else f"{type(error).__name__}: {reason(error)}"
+        text = (
+            str(error)
+            if isinstance(error, CloudganError)
+            else f"{type(error).__name__}: {explain_error(error)}"
+        )
         item, asset = (error.item, error.asset) if isinstance(error, ReadError) else (None, None)
         heals = not isinstance(error, InputError)
         return cls(text, () if item is None else (item,), asset, worker, heals)
@@ -155,9 +159,9 @@ def _outcome(future: distributed.Future[T | Failed]) -> T | Failed:
     except CancelledError as error:
         if getattr(error, "reason", "") == "scheduler-connection-lost":
             raise _gone("the connection to the Dask scheduler was lost") from error
-        return Failed(f"its task was cancelled ({reason(error)})")
+        return Failed(f"its task was cancelled ({explain_error(error)})")
     except Exception as error:  # whatever a unit meets, the others go on, and this one is named
-        return Failed(f"{type(error).__name__}: {reason(error)}")
+        return Failed(f"{type(error).__name__}: {explain_error(error)}")
 
 
 class _Crew:

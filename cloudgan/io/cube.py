@@ -29,12 +29,12 @@ from rasterio.errors import RasterioError
 
 from cloudgan.errors import ReadError, redacted
 from cloudgan.geo.grid import Grid, Lattice, Window
+from cloudgan.object_stores import explain_error
 from cloudgan.sentinel2.classification import SCL, SCL_MISSING
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import sign, unsigned
-from cloudgan.storage import reason
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
@@ -122,7 +122,7 @@ def open_cube(
     return _dataset({name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid)
 
 
-def open_what_is_there(
+def open_available(
     scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], *, reader: Reader = "odc"
 ) -> tuple[xr.Dataset, tuple[str, ...]]:
     """Read scenes onto a grid now, leaving out the items that cannot be read.
@@ -216,7 +216,7 @@ def _reason(error: BaseException) -> str:
     """What GDAL said first: rasterio raises an error of its own from it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return reason(error)
+    return explain_error(error)
 
 
 def _harmonised(values: Any, offset: int) -> Any:

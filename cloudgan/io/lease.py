@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudgan.errors import StoreError
-from cloudgan.storage import is_object_store, object_store, unusable
+from cloudgan.object_stores import is_object_store, open_object_store, unusable_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -103,7 +103,7 @@ def _kernel() -> str:
 
 
 @contextmanager
-def held(location: str, pace: Pace | None = None) -> Iterator[Lease]:
+def hold_lease(location: str, pace: Pace | None = None) -> Iterator[Lease]:
     """Be the only run that writes a store, until the end of the block.
 
     Args:
@@ -137,7 +137,7 @@ class _FileLease:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, Holder.here().text(), 0)
         except OSError as error:
-            raise unusable(location, error) from error
+            raise unusable_error(location, error) from error
 
     def _locked(self, location: str) -> int:
         while True:
@@ -173,7 +173,7 @@ class _ObjectLease:
         except StoreError:
             raise
         except Exception as error:  # obstore's own types
-            raise unusable(location, error) from error
+            raise unusable_error(location, error) from error
         self._over = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="cloudgan-lease", daemon=True)
         self._beating.start()
@@ -250,11 +250,11 @@ Lease = _FileLease | _ObjectLease
 
 def _beside(location: str) -> tuple[ObjectStore, str]:
     """The object store that the lease lies in, and its key there."""
-    inside = object_store(location)
+    inside = open_object_store(location)
     if not getattr(inside, "prefix", None):  # a whole bucket has nothing beside it
         return inside, f"cloudgan{SUFFIX}"
     folder, _, name = location.rstrip("/").rpartition("/")
-    return object_store(folder), f"{name}{SUFFIX}"
+    return open_object_store(folder), f"{name}{SUFFIX}"
 
 
 def _tag(meta: Any) -> dict[str, str]:

@@ -31,7 +31,7 @@ Overview = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Reflectance of shape (pixel, band), and which pixels are clear."""
 
 
-def frames(scenes: Sequence[Scene], lattice: Lattice, window: Window) -> list[Window]:
+def find_frames(scenes: Sequence[Scene], lattice: Lattice, window: Window) -> list[Window]:
     """The MGRS tiles whose images touch a window, in order of place."""
     found = {item_window(item, lattice) for scene in scenes for item in scene.items}
     return sorted(
@@ -39,7 +39,7 @@ def frames(scenes: Sequence[Scene], lattice: Lattice, window: Window) -> list[Wi
     )
 
 
-def measured(
+def measure_offsets(
     scenes: Sequence[Scene], lattice: Lattice, frame: Window, bands: Sequence[str], max_age: int
 ) -> RadiometricOffsets:
     """How the dates of one MGRS tile differ; nothing is known of dates whose images have no overviews.

@@ -21,14 +21,14 @@ from cloudgan.model.contract import Contract
 from cloudgan.observations import MAX_AGE
 from cloudgan.planning.units import (
     Blocks,
-    Series,
+    Timeline,
     TimeSpan,
     Unit,
-    blank,
-    block_counts,
+    compute_unit_shape,
+    count_blocks,
+    estimate_unit_memory,
     find_blocks,
-    memory_of_unit,
-    unit_shape,
+    find_outside,
 )
 from cloudgan.removal.core import window_to_read
 from cloudgan.stac.search import Scene
@@ -75,7 +75,7 @@ class Plan:
     def spans(self) -> tuple[TimeSpan, ...]:
         """The spans of time that each block is cut into."""
         days = tuple(scene.date.toordinal() for scene in self.scenes)
-        return Series(days, self.written, self.max_age).spans(self.span)
+        return Timeline(days, self.written, self.max_age).spans(self.span)
 
     @property
     def unit_count(self) -> int:
@@ -96,7 +96,7 @@ class Plan:
 
     def _unit(self, index: int, blocks: Blocks, spans: tuple[TimeSpan, ...]) -> Unit:
         position, at = divmod(index, len(spans))
-        row, col = divmod(int(blocks.numbers[position]), block_counts(self.grid, self.block)[1])
+        row, col = divmod(int(blocks.numbers[position]), count_blocks(self.grid, self.block)[1])
         top, left = self.grid.window.row + row * self.block, self.grid.window.col + col * self.block
         window = Window(top, left, self.block, self.block).intersection(self.grid.window)
         assert window is not None  # noqa: S101 - every block holds a pixel
@@ -109,7 +109,7 @@ class Plan:
                 Grid(self.grid.lattice, window)
             )
             return mask
-        return blank(window, self.parts)
+        return find_outside(window, self.parts)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -125,8 +125,8 @@ class Plan:
     def memory(self) -> int:
         """Bytes that one unit needs at most, in a worker of its own."""
         times = max(len(span.scenes) for span in self.spans)
-        shape = unit_shape(self.block, self.grid.shape)
-        return memory_of_unit(shape, times, self.contract, self.tiling, self.buffer)
+        shape = compute_unit_shape(self.block, self.grid.shape)
+        return estimate_unit_memory(shape, times, self.contract, self.tiling, self.buffer)
 
     def read_grid(self, window: Window | None = None) -> Grid:
         """What must be read to decloud a window of the store, or all of it."""
@@ -209,10 +209,10 @@ class Plan:
         scene = self.scenes[at]
         covers = [item.cloud_cover for item in scene.items if item.cloud_cover is not None]
         cloudy = float(np.mean(covers)) / 100 if covers else 1.0
-        return share_of_tiles(cloudy, self.tiling.size * self.grid.resolution)
+        return estimate_share_of_tiles(cloudy, self.tiling.size * self.grid.resolution)
 
 
-def share_of_tiles(cloudy: float, metres: float) -> float:
+def estimate_share_of_tiles(cloudy: float, metres: float) -> float:
     """Share of tiles that hold any cloud, estimated.
 
     Clouds are spread out: of five real scenes (33TWM, August 2023), those with a cloud cover of 1.1 and 1.3 %

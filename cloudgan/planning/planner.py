@@ -18,7 +18,7 @@ from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import source_lattice
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
-from cloudgan.planning.units import BLOCKS, Series, choose_unit
+from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import Scene, find_scenes
@@ -170,7 +170,7 @@ class _Draft:
         if not written:
             return None
         contract = self.generator.contract
-        series = Series(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
+        series = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
         parts = parts if len(parts) > 1 else ()
         clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
         block, span = choose_unit(grid, series, contract, self.tiling, self.buffer, self.memory, parts, clip)

@@ -53,7 +53,7 @@ class TimeSpan:
     """Observations of the plan."""
 
 
-def time_spans(
+def cut_into_spans(
     days: NDArray[np.int64], written: tuple[int, ...], span: int | None, max_age: int
 ) -> tuple[TimeSpan, ...]:
     """Cut a series into spans.
@@ -113,7 +113,7 @@ class Blocks:
         return int((edges[0] * edges[1]).sum())
 
 
-def block_counts(grid: Grid, block: int) -> tuple[int, int]:
+def count_blocks(grid: Grid, block: int) -> tuple[int, int]:
     """Rows and columns of blocks."""
     height, width = grid.shape
     return -(-height // block), -(-width // block)
@@ -129,7 +129,7 @@ def find_blocks(grid: Grid, block: int, parts: tuple[Window, ...], clip: str | N
         parts: Boxes around the parts of the area; none where the area is all of the grid.
         clip: The area as WKT in degrees, where only what lies in it is wanted.
     """
-    rows, cols = block_counts(grid, block)
+    rows, cols = count_blocks(grid, block)
     whole = grid.window
     top = whole.row + block * np.arange(rows)[:, None]
     left = whole.col + block * np.arange(cols)[None, :]
@@ -181,12 +181,12 @@ def _unmark_beside(held: NDArray[np.bool_], area: BaseGeometry, grid: Grid, bloc
 # Memory
 
 
-def unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
+def compute_unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the largest unit of a store."""
     return min(block, store[0]), min(block, store[1])
 
 
-def memory_of_unit(
+def estimate_unit_memory(
     shape: tuple[int, int], times: int, contract: Contract, tiling: Tiling, buffer: int
 ) -> int:
     """Bytes that a unit of so many rows and columns needs at most.
@@ -207,7 +207,7 @@ def memory_of_unit(
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Timeline:
     """The dates of a run."""
 
     days: tuple[int, ...]
@@ -218,13 +218,13 @@ class Series:
     """Days beyond which no look counts."""
 
     def spans(self, span: int | None) -> tuple[TimeSpan, ...]:
-        """Cut into so many dates a span; see `time_spans`."""
-        return time_spans(np.asarray(self.days, np.int64), self.written, span, self.max_age)
+        """Cut into so many dates a span; see `cut_into_spans`."""
+        return cut_into_spans(np.asarray(self.days, np.int64), self.written, span, self.max_age)
 
 
 def choose_unit(
     grid: Grid,
-    series: Series,
+    series: Timeline,
     contract: Contract,
     tiling: Tiling,
     buffer: int,
@@ -255,7 +255,7 @@ def choose_unit(
 
     def needed(block: int, spans: tuple[TimeSpan, ...]) -> int:
         times = max(len(one.scenes) for one in spans)
-        return memory_of_unit(unit_shape(block, shape), times, contract, tiling, buffer)
+        return estimate_unit_memory(compute_unit_shape(block, shape), times, contract, tiling, buffer)
 
     fitting: list[tuple[int, int, int | None]] = []
     for block in useful:
@@ -270,7 +270,7 @@ def choose_unit(
         return -block, span
     spans = series.spans(1)
     least, times = needed(BLOCKS[-1], spans) / 1e9, max(len(one.scenes) for one in spans)
-    smallest = unit_shape(BLOCKS[-1], shape)
+    smallest = compute_unit_shape(BLOCKS[-1], shape)
     raise InputError(
         f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {smallest[0]} x "
         f"{smallest[1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
@@ -283,7 +283,7 @@ def _shorter(dates: int) -> list[int]:
     return list(dict.fromkeys(-(-dates // pieces) for pieces in range(2, dates + 1)))
 
 
-def blank(window: Window, parts: tuple[Window, ...]) -> NDArray[np.bool_] | None:
+def find_outside(window: Window, parts: tuple[Window, ...]) -> NDArray[np.bool_] | None:
     """Which pixels of a window lie in no part, shape (height, width); None where all lie in one."""
     outside = np.ones(window.shape, np.bool_)
     for part in parts:

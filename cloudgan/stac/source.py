@@ -28,8 +28,8 @@ from shapely.geometry import box, mapping
 from urllib3 import Retry
 
 from cloudgan.errors import CatalogError, StoreError
+from cloudgan.object_stores import read_text
 from cloudgan.stac.items import Json, RawItem, absolute_href, is_object, is_url
-from cloudgan.storage import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

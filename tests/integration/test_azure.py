@@ -20,8 +20,8 @@ import xarray as xr
 from zarr.storage import ObjectStore
 
 from cloudgan.errors import StoreError
-from cloudgan.io.lease import held
-from cloudgan.storage import object_store
+from cloudgan.io.lease import hold_lease
+from cloudgan.object_stores import open_object_store
 
 AZURITE = Path(__file__).parents[2] / ".tools" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 ACCOUNT = "devstoreaccount1"
@@ -112,7 +112,7 @@ def run(demo, network, out: str | Path) -> str:
 def test_a_container_holds_what_a_disk_would_and_a_rerun_does_nothing(demo, network, tmp_path):
     run(demo, network, "az://cubes/some/out.zarr")
     run(demo, network, tmp_path / "out.zarr")
-    store = ObjectStore(object_store("az://cubes/some/out.zarr"), read_only=True)
+    store = ObjectStore(open_object_store("az://cubes/some/out.zarr"), read_only=True)
     xr.testing.assert_equal(xr.open_zarr(store).load(), xr.open_zarr(tmp_path / "out.zarr").load())
     report = json.loads(run(demo, network, "az://cubes/some/out.zarr"))["report"]
     assert (report["done"], report["skipped"]) == (0, report["units"])
@@ -120,12 +120,12 @@ def test_a_container_holds_what_a_disk_would_and_a_rerun_does_nothing(demo, netw
 
 def test_one_run_at_a_time_writes():
     with (
-        held("az://cubes/one.zarr"),
+        hold_lease("az://cubes/one.zarr"),
         pytest.raises(StoreError, match=r"another run is writing az://cubes/one\.zarr"),
-        held("az://cubes/one.zarr"),
+        hold_lease("az://cubes/one.zarr"),
     ):
         pass
-    with held("az://cubes/one.zarr"):
+    with hold_lease("az://cubes/one.zarr"):
         pass
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_key_is_one_sentence_and_is_not_told(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", wrong)
     with (
         pytest.raises(StoreError, match=r"az://cubes/two\.zarr cannot be used") as refused,
-        held("az://cubes/two.zarr"),
+        hold_lease("az://cubes/two.zarr"),
     ):
         pass
     assert "\n" not in str(refused.value)

@@ -25,8 +25,8 @@ from misbehaving import Answer, Fault, files, serving
 from cloudgan.distributed.execute import Job, execute
 from cloudgan.errors import ClusterError
 from cloudgan.geo.aoi import read_aoi
-from cloudgan.io.lease import held
-from cloudgan.io.store.store import prepare
+from cloudgan.io.lease import hold_lease
+from cloudgan.io.store.store import prepare_store
 from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.signing import Signing
@@ -44,7 +44,7 @@ def plan(demo, generator):
 
 
 def job_of(plan, generator, out: Path, **options) -> Job:
-    return Job(plan, generator, prepare(str(out), plan), **options)
+    return Job(plan, generator, prepare_store(str(out), plan), **options)
 
 
 @pytest.fixture(scope="module")
@@ -257,16 +257,16 @@ import os, sys
 sys.path[:0] = {path!r}
 import distributed
 from cloudgan.distributed.execute import Job, execute
-from cloudgan.io.store.store import prepare
+from cloudgan.io.store.store import prepare_store
 import pickle, pathlib
 plan, generator = pickle.loads(pathlib.Path({pickled!r}).read_bytes())
 if __name__ == "__main__":
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, \
             distributed.Client(cluster) as client:
-        first = execute(Job(plan, generator, prepare({out!r}, plan)), client)
+        first = execute(Job(plan, generator, prepare_store({out!r}, plan)), client)
         reasons = {{letter.reason for letter in first.failed.values()}}
         os.system("mount -o remount,size=200m " + {disk!r})
-        second = execute(Job(plan, generator, prepare({out!r}, plan)), client)
+        second = execute(Job(plan, generator, prepare_store({out!r}, plan)), client)
     print(len(first.failed), len(second.failed), second.skipped, reasons)
 """
 
@@ -302,7 +302,7 @@ def test_a_full_disk_fails_units_by_name_and_room_heals_them(undisturbed, plan, 
 
 
 def test_a_second_run_on_one_store_is_refused(demo, network64, tmp_path):
-    with held(str(tmp_path / "out.zarr")):
+    with hold_lease(str(tmp_path / "out.zarr")):
         done = call(command(demo, network64, tmp_path / "out.zarr"))
     assert done.returncode == 2
     assert f"another run is writing {tmp_path / 'out.zarr'} (process {os.getpid()} on " in done.stderr

@@ -24,11 +24,11 @@ from clusters import workers
 from cloudgan.distributed.execute import Job, execute
 from cloudgan.errors import StoreError
 from cloudgan.geo.aoi import read_aoi
-from cloudgan.io.lease import Pace, held
-from cloudgan.io.store.store import prepare
+from cloudgan.io.lease import Pace, hold_lease
+from cloudgan.io.store.store import prepare_store
+from cloudgan.object_stores import open_object_store
 from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
-from cloudgan.storage import object_store
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 USERS = {"writer": ("writes", ["Admin", "Read", "Write", "List"]), "reader": ("reads", ["Read", "List"])}
@@ -45,7 +45,7 @@ class S3:
 
     def objects(self, name: str) -> dict[str, bytes]:
         """Every object of a store but what tells when it was run."""
-        store = object_store(self.url(name))
+        store = open_object_store(self.url(name))
         found = [entry["path"] for batch in obstore.list(store) for entry in batch]
         return {key: bytes(store.get(key).bytes()) for key in sorted(found) if key != "zarr.json"}
 
@@ -140,7 +140,7 @@ def client(s3):
 def local(plan, generator, client, tmp_path_factory) -> Path:
     """The same job on a disk."""
     out = tmp_path_factory.mktemp("local") / "out.zarr"
-    assert execute(Job(plan, generator, prepare(str(out), plan)), client).failed == {}
+    assert execute(Job(plan, generator, prepare_store(str(out), plan)), client).failed == {}
     return out
 
 
@@ -155,16 +155,16 @@ def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
     with workers(2) as client:
         victim = next(iter(client.run(os.getpid).values()))
         report = execute(
-            Job(plan, generator, prepare(s3.url("killed.zarr"), plan)),
+            Job(plan, generator, prepare_store(s3.url("killed.zarr"), plan)),
             client,
             lambda report: os.kill(victim, signal.SIGKILL) if report.done == 1 else None,
         )
     assert report.failed == {}
     assert report.done == plan.unit_count
     assert s3.objects("killed.zarr") == on_disk(local)
-    store = xr.open_zarr(zarr.storage.ObjectStore(object_store(s3.url("killed.zarr")), read_only=True))
+    store = xr.open_zarr(zarr.storage.ObjectStore(open_object_store(s3.url("killed.zarr")), read_only=True))
     xr.testing.assert_identical(store.load().drop_attrs(), xr.open_zarr(local).load().drop_attrs())
-    left = [entry["path"] for batch in obstore.list(object_store("s3://bucket")) for entry in batch]
+    left = [entry["path"] for batch in obstore.list(open_object_store("s3://bucket")) for entry in batch]
     assert not [name for name in left if ".lease" in name]
 
 
@@ -186,18 +186,18 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
     """Its lease is there still; here it is known that its process is not, and nobody waits."""
     code = (
         "import os, pickle, signal, sys, pathlib, distributed\n"
-        "from cloudgan.distributed.execute import Job, execute\nfrom cloudgan.io.store.store import prepare\n"
+        "from cloudgan.distributed.execute import Job, execute\nfrom cloudgan.io.store.store import prepare_store\n"
         "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with distributed.Client(sys.argv[2]) as client:\n"
-        "    execute(Job(plan, generator, prepare(sys.argv[3], plan)), client, kill)\n"
+        "    execute(Job(plan, generator, prepare_store(sys.argv[3], plan)), client, kill)\n"
     )
     (tmp_path / "job.pickle").write_bytes(pickle.dumps((plan, generator)))
     out = s3.url("client.zarr")
     words = [sys.executable, "-c", code, tmp_path / "job.pickle", client.scheduler.address, out]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    assert object_store("s3://bucket").head("client.zarr.lease")
-    report = execute(Job(plan, generator, prepare(out, plan)), client)
+    assert open_object_store("s3://bucket").head("client.zarr.lease")
+    report = execute(Job(plan, generator, prepare_store(out, plan)), client)
     assert 0 < report.skipped < plan.unit_count
     assert s3.objects("client.zarr") == on_disk(local)
 
@@ -205,7 +205,7 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
 def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local, plan, generator, client):
     """Whoever prepared the store may write; the workers may only read, at first."""
     out = s3.url("refused.zarr")
-    job = Job(plan, generator, prepare(out, plan))
+    job = Job(plan, generator, prepare_store(out, plan))
 
     def log_in(name: str) -> None:
         os.environ.update(AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY=USERS[name][0])
@@ -220,9 +220,9 @@ def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local,
     assert reason.startswith(f"{out} refused a write (")
     assert "AccessDenied" in reason
     assert not [secret for secret, _ in USERS.values() if f"{secret}:" in reason]
-    assert not job.store.ledger().any()
-    assert job.store.failed_units() == [0, 1]
-    assert execute(job, client, only=job.store.failed_units()).done == 2
+    assert not job.store.read_ledger().any()
+    assert job.store.find_failed_units() == [0, 1]
+    assert execute(job, client, only=job.store.find_failed_units()).done == 2
     assert execute(job, client).failed == {}
     assert s3.objects("refused.zarr") == on_disk(local)
 
@@ -245,14 +245,14 @@ def test_a_bucket_that_one_may_not_write_is_named_before_any_worker_starts(s3, d
 
 def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, generator, client):
     """The demonstration, uploaded; GDAL and obstore get along with the same environment."""
-    bucket = object_store("s3://bucket/demo")
+    bucket = open_object_store("s3://bucket/demo")
     for file in demo.catalog.parent.rglob("*"):
         if file.is_file():
             bucket.put(str(file.relative_to(demo.catalog.parent)), file.read_bytes())
     found, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac="s3://bucket/demo/catalog.json")
     assert found.scenes[0].items[0].asset("red").href.startswith("s3://bucket/demo/")
     found = replace(found, block=256)
-    report = execute(Job(found, generator, prepare(s3.url("remote.zarr"), found)), client)
+    report = execute(Job(found, generator, prepare_store(s3.url("remote.zarr"), found)), client)
     assert report.failed == {}
     assert s3.objects("remote.zarr") == on_disk(local)
 
@@ -260,9 +260,9 @@ def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, g
 # One run a store
 
 CONTEND = (
-    "import sys; from cloudgan.io.lease import held; from cloudgan.errors import StoreError\n"
+    "import sys; from cloudgan.io.lease import hold_lease; from cloudgan.errors import StoreError\n"
     "try:\n"
-    "    with held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
+    "    with hold_lease(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
     "except StoreError as error: print('refused', error, flush=True)\n"
 )
 
@@ -290,11 +290,14 @@ def test_a_dead_run_of_this_machine_is_followed_at_once(s3):
     out = s3.url("dead.zarr")
     with contenders(out, 1) as (process,):
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match=rf"process {process.pid} on .*after 60 s of silence"), held(out):
+        with (
+            pytest.raises(StoreError, match=rf"process {process.pid} on .*after 60 s of silence"),
+            hold_lease(out),
+        ):
             pass
         process.kill()
         process.wait()
-        with held(out):
+        with hold_lease(out):
             pass
 
 
@@ -302,25 +305,25 @@ def test_a_silent_run_of_another_machine_is_followed_after_a_while(s3):
     """It shows no sign of life: its beat is slower than the patience of whoever waits."""
     out = s3.url("silent.zarr")
     elsewhere = {"kernel": "of another machine"}
-    with held(out, Pace(beat=1000)) as silent:
-        text = json.loads(bytes(object_store("s3://bucket").get("silent.zarr.lease").bytes()))
-        object_store("s3://bucket").put("silent.zarr.lease", json.dumps(text | elsewhere).encode())
-        with pytest.raises(StoreError, match="another run is writing"), held(out, Pace(stale=60)):
+    with hold_lease(out, Pace(beat=1000)) as silent:
+        text = json.loads(bytes(open_object_store("s3://bucket").get("silent.zarr.lease").bytes()))
+        open_object_store("s3://bucket").put("silent.zarr.lease", json.dumps(text | elsewhere).encode())
+        with pytest.raises(StoreError, match="another run is writing"), hold_lease(out, Pace(stale=60)):
             pass
         time.sleep(2.1)  # the server counts whole seconds
-        with held(out, Pace(stale=1)) as follower:
+        with hold_lease(out, Pace(stale=1)) as follower:
             assert not follower.lost
         assert not silent.lost  # it has not looked yet
 
 
 def test_a_run_that_was_taken_for_dead_learns_of_it(s3):
     out = s3.url("woken.zarr")
-    with held(out, Pace(beat=0.2)) as lease:
+    with hold_lease(out, Pace(beat=0.2)) as lease:
         time.sleep(1)
         assert not lease.lost
-        object_store("s3://bucket").put("woken.zarr.lease", b"{}")
+        open_object_store("s3://bucket").put("woken.zarr.lease", b"{}")
         deadline = time.monotonic() + 30
         while not lease.lost and time.monotonic() < deadline:
             time.sleep(0.05)
         assert lease.lost
-    assert bytes(object_store("s3://bucket").get("woken.zarr.lease").bytes()) == b"{}"
+    assert bytes(open_object_store("s3://bucket").get("woken.zarr.lease").bytes()) == b"{}"

@@ -17,8 +17,8 @@ from shapely.geometry import box, mapping
 from cloudgan.cli.app import batch_main
 from cloudgan.distributed.execute import Job, process_unit
 from cloudgan.geo.aoi import Aoi
-from cloudgan.io.lease import held
-from cloudgan.io.store.store import prepare
+from cloudgan.io.lease import hold_lease
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_zones
 from cloudgan.schema import Provenance
@@ -59,7 +59,7 @@ def command(border, network, tmp_path, capsys):
 
 def written(plan, generator, out) -> xr.Dataset:
     """The raw numbers of a store that all units of a plan have written, in this process."""
-    job = Job(plan, generator, prepare(str(out), plan))
+    job = Job(plan, generator, prepare_store(str(out), plan))
     for unit in plan.units():
         process_unit(job, unit.index)
     job.store.finish({"missing_items": []})
@@ -123,7 +123,7 @@ def test_failed_units_are_retried_in_each_zone(command, tmp_path):
 
 
 def test_a_second_run_over_the_same_zones_is_refused(command, tmp_path):
-    with held(str(tmp_path / "out.zarr")):
+    with hold_lease(str(tmp_path / "out.zarr")):
         code, _, errors = command(ACROSS)
     assert code == 2
     assert f"another run is writing {tmp_path / 'out.zarr'} (process " in errors

@@ -14,7 +14,7 @@ from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.geo.grid import Grid
 from cloudgan.io.cube import open_cube, source_lattice
-from cloudgan.io.store.store import prepare
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import plan_run
@@ -98,7 +98,7 @@ def batch_store(demo, generator: Generator, tmp_path_factory):
     """A store as the batch command writes it, and its plan."""
     span = DateRange.parse("2020-05-01/2020-05-20")
     plan: Plan = plan_run(read_aoi(demo.aoi), span, generator, stac=str(demo.catalog))[0]
-    store = prepare(str(tmp_path_factory.mktemp("store") / "out.zarr"), plan)
+    store = prepare_store(str(tmp_path_factory.mktemp("store") / "out.zarr"), plan)
     for index in range(plan.unit_count):
         process_unit(Job(plan, generator, store), index)
     store.finish({"missing_items": []})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs between two identities of plans, for people: one line each, the old before the new."""
     lines = []
     for name in sorted({*found, *wanted}):

@@ -24,19 +24,19 @@ from zarr.codecs import BloscCodec
 
 from cloudgan import __version__, schema
 from cloudgan.errors import CloudganError, StoreError
-from cloudgan.io.lease import held
-from cloudgan.io.store.identity import differences
+from cloudgan.io.lease import hold_lease
+from cloudgan.io.store.identity import describe_differences
+from cloudgan.object_stores import (
+    explain_error,
+    is_object_store,
+    is_refusal,
+    name_failed_writes,
+    open_object_store,
+    unusable_error,
+)
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import CHUNK, Unit
 from cloudgan.removal.core import DecloudedDate
-from cloudgan.storage import (
-    is_object_store,
-    is_refusal,
-    naming_failed_writes,
-    object_store,
-    reason,
-    unusable,
-)
 
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
@@ -59,7 +59,7 @@ class Store:
     location: str
     """Path of a directory, or URL of an object store (`s3://bucket/key`)."""
 
-    def ledger(self) -> NDArray[np.uint8]:
+    def read_ledger(self) -> NDArray[np.uint8]:
         """The state of each unit, shape (units,)."""
         with _naming_damage(self.location):
             return np.asarray(zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r")[:])
@@ -79,19 +79,19 @@ class Store:
             WriteError: The store cannot be opened any more.
         """
         root = _zarr_store(self.location)
-        with naming_failed_writes(self.location):
+        with name_failed_writes(self.location):
             arrays = {one.name: zarr.open_array(root, path=one.name, mode="r+") for one in _variables(plan)}
         rows, cols = unit.window.slices_in(plan.grid.window)
 
         def write(at: int, date: DecloudedDate) -> None:
-            with naming_failed_writes(self.location):
+            with name_failed_writes(self.location):
                 for name, values in date.variables(plan.contract.output_bands).items():
                     arrays[name][at, rows, cols] = values
 
         return write
 
     def offsets(self, place: int) -> NDArray[np.float32] | None:
-        """See `keep_offsets`; None where nothing was kept yet."""
+        """See `write_offsets`; None where nothing was kept yet."""
         try:
             with _naming_damage(self.location):
                 kept = zarr.open_array(_zarr_store(self.location), path=_SHIFTS.format(place), mode="r")
@@ -101,7 +101,7 @@ class Store:
         # Between its metadata and its values an array is all unknown, which no date is to itself.
         return None if np.isnan(values).all() else values
 
-    def keep_offsets(self, place: int, offsets: NDArray[np.float32]) -> None:
+    def write_offsets(self, place: int, offsets: NDArray[np.float32]) -> None:
         """Keep how the dates of an MGRS tile differ, for all other units: whoever measures it finds the same.
 
         Args:
@@ -111,7 +111,7 @@ class Store:
         Raises:
             WriteError: The place refused it.
         """
-        with naming_failed_writes(self.location):
+        with name_failed_writes(self.location):
             array = zarr.create_array(
                 _zarr_store(self.location),
                 name=_SHIFTS.format(place),
@@ -129,7 +129,7 @@ class Store:
         Raises:
             WriteError: The place refused it.
         """
-        with naming_failed_writes(self.location):
+        with name_failed_writes(self.location):
             zarr.open_array(_zarr_store(self.location), path=_LEDGER, mode="r+")[unit.index] = state
 
     def begin(self, device: str) -> None:
@@ -146,13 +146,13 @@ class Store:
         begun = group.attrs.get(_DEVICE)
         if begun == device:
             return
-        if begun is not None and self.ledger().any():
+        if begun is not None and self.read_ledger().any():
             raise StoreError(
                 f"{self.location} was begun on a {str(begun).upper()}, and the workers generate on a "
                 f"{device.upper()}, which rounds otherwise; give workers with a {str(begun).upper()}, "
                 "or another --out"
             )
-        with naming_failed_writes(self.location):
+        with name_failed_writes(self.location):
             group.update_attributes({_DEVICE: device})
 
     def finish(self, report: Mapping[str, Any]) -> None:
@@ -162,11 +162,13 @@ class Store:
             WriteError: The place refused it.
         """
         root = _zarr_store(self.location)
-        with naming_failed_writes(self.location):
+        with name_failed_writes(self.location):
             _sweep(root)
             group = zarr.open_group(root, mode="r+", use_consolidated=False)
             known = _run_of(group).get("missing_items", [])
-            if (self.ledger() == DONE_WITHOUT_ASSETS).any():  # what an earlier run missed is missing still
+            if (
+                self.read_ledger() == DONE_WITHOUT_ASSETS
+            ).any():  # what an earlier run missed is missing still
                 report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
             group.update_attributes({_RUN: dict(report)})
         consolidate(self.location)
@@ -176,13 +178,15 @@ class Store:
         with _naming_damage(self.location):
             group = zarr.open_group(_zarr_store(self.location), mode="r")
             consolidated = group.metadata.consolidated_metadata is not None
-            return consolidated and not _run_of(group).get("failed") and bool((self.ledger() == DONE).all())
+            return (
+                consolidated and not _run_of(group).get("failed") and bool((self.read_ledger() == DONE).all())
+            )
 
-    def failed_units(self) -> list[int]:
+    def find_failed_units(self) -> list[int]:
         """Numbers of the units that the last run failed and none has done since."""
         with _naming_damage(self.location):
             group = zarr.open_group(_zarr_store(self.location), mode="r", use_consolidated=False)
-            ledger = self.ledger()
+            ledger = self.read_ledger()
             named = (letter["unit"] for letter in _run_of(group).get("failed", []))
             return [index for index in named if ledger[index] != DONE]
 
@@ -193,7 +197,7 @@ def consolidate(location: str) -> None:
     Raises:
         WriteError: The place refused it.
     """
-    with naming_failed_writes(location), warnings.catch_warnings():
+    with name_failed_writes(location), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # consolidated metadata is xarray's and GDAL's, not yet the spec's
         zarr.consolidate_metadata(_zarr_store(location))
 
@@ -213,11 +217,11 @@ def _sweep(root: ZarrStore) -> None:
 
 def _zarr_store(location: str) -> ZarrStore:
     if is_object_store(location):
-        return zarr.storage.ObjectStore(object_store(location))
+        return zarr.storage.ObjectStore(open_object_store(location))
     return zarr.storage.LocalStore(location)
 
 
-def identity_of(location: str) -> dict[str, Any] | None:
+def read_identity(location: str) -> dict[str, Any] | None:
     """The identity of the plan that a store was made for; None where there is nothing.
 
     Raises:
@@ -235,7 +239,7 @@ def identity_of(location: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise _not_ours(location) from error
     except Exception as error:  # the disk's errors, and those of whatever object store it is
-        raise unusable(location, error) from error
+        raise unusable_error(location, error) from error
     identity = group.attrs.get(_IDENTITY)
     if not isinstance(identity, dict):
         raise _not_ours(location)
@@ -255,7 +259,7 @@ def _naming_damage(location: str) -> Iterator[None]:
         if isinstance(error, CloudganError) or is_refusal(error):
             raise
         raise StoreError(
-            f"{location} is damaged ({reason(error)}); remove it, or give another --out"
+            f"{location} is damaged ({explain_error(error)}); remove it, or give another --out"
         ) from error
 
 
@@ -263,7 +267,7 @@ def _not_ours(location: str) -> StoreError:
     return StoreError(f"{location} exists and is no store of cloudgan's; give another --out")
 
 
-def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
+def check_store(location: str, plan: Plan, *, overwrite: bool = False) -> None:
     """Make sure that a plan may be written somewhere, without writing.
 
     Args:
@@ -279,23 +283,23 @@ def check(location: str, plan: Plan, *, overwrite: bool = False) -> None:
 
 def check_identity(location: str, wanted: dict[str, Any], *, overwrite: bool = False) -> None:
     """`check` for whatever has this identity."""
-    found = identity_of(location)
+    found = read_identity(location)
     if found not in (None, wanted) and not overwrite:
         with _naming_damage(location):
-            lines = "".join(f"\n  {line}" for line in differences(found or {}, wanted))
+            lines = "".join(f"\n  {line}" for line in describe_differences(found or {}, wanted))
         raise StoreError(
             f"{location} was made with other settings; give another --out, or --overwrite to replace it; "
             f"there -> wanted:{lines}"
         )
 
 
-def begun(location: str, plan: Plan) -> Store | None:
+def find_store(location: str, plan: Plan) -> Store | None:
     """The store of this very plan that is there, with a ledger; None where there is none.
 
     Raises:
-        StoreError: See `identity_of`; or what is there is damaged.
+        StoreError: See `read_identity`; or what is there is damaged.
     """
-    if identity_of(location) != plan.identity():
+    if read_identity(location) != plan.identity():
         return None
     with _naming_damage(location):
         group = zarr.open_group(_zarr_store(location), mode="r", use_consolidated=False)
@@ -305,22 +309,22 @@ def begun(location: str, plan: Plan) -> Store | None:
     return Store(location)
 
 
-def prepare(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
+def prepare_store(location: str, plan: Plan, *, overwrite: bool = False) -> Store:
     """Make the template of a store, or take up one that was made for the same plan, whatever is done of it.
 
     The arguments and errors are those of `check`; and StoreError where another run is writing there.
     """
-    check(location, plan, overwrite=overwrite)
+    check_store(location, plan, overwrite=overwrite)
     if not is_object_store(location):
         location = str(Path(location).resolve())  # a worker may have another working directory
-    with held(location), _naming_disuse(location):
-        if identity_of(location) not in (None, plan.identity()):
+    with hold_lease(location), _naming_disuse(location):
+        if read_identity(location) not in (None, plan.identity()):
             _remove(location)
         _make_template(_zarr_store(location), plan)
     return Store(location)
 
 
-def make_root(location: str, identity: dict[str, Any]) -> None:
+def make_root_group(location: str, identity: dict[str, Any]) -> None:
     """Make a group that holds stores, in place of whatever else of ours is there.
 
     Whoever calls it holds its lease.
@@ -333,7 +337,7 @@ def make_root(location: str, identity: dict[str, Any]) -> None:
         StoreError: The place cannot be used.
     """
     with _naming_disuse(location):
-        if identity_of(location) not in (None, identity):
+        if read_identity(location) not in (None, identity):
             _remove(location)
         attributes: dict[str, Any] = {"Conventions": "CF-1.11", _IDENTITY: identity}
         root = _zarr_store(location)
@@ -349,7 +353,7 @@ def _naming_disuse(location: str) -> Iterator[None]:
     except CloudganError:
         raise
     except Exception as error:  # the disk's errors, and those of whatever object store it is
-        raise unusable(location, error) from error
+        raise unusable_error(location, error) from error
 
 
 def _remove(location: str) -> None:

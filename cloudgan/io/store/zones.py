@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cloudgan.io.lease import held
+from cloudgan.io.lease import hold_lease
 from cloudgan.io.store import store
 
 
@@ -47,9 +47,11 @@ class Zones:
         if not self._are_groups:
             yield
             return
-        with held(self.location):  # each group has a lease of its own, which replacing them all would pass by
+        with hold_lease(
+            self.location
+        ):  # each group has a lease of its own, which replacing them all would pass by
             self.check(overwrite=overwrite)
-            store.make_root(self.location, self._identity())
+            store.make_root_group(self.location, self._identity())
             yield
             store.consolidate(self.location)
 

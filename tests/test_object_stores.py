@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloudgan.errors import StoreError
-from cloudgan.storage import object_store, reason
+from cloudgan.object_stores import explain_error, open_object_store
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ from cloudgan.storage import object_store, reason
     ],
 )
 def test_reasons_are_one_line_without_signatures(error, told):
-    assert reason(error) == told
+    assert explain_error(error) == told
 
 
 def test_a_scheme_that_nobody_knows_is_named():
     with pytest.raises(StoreError, match=r"nowhere://bucket/out cannot be used \(.*\); give an --out"):
-        object_store("nowhere://bucket/out")
+        open_object_store("nowhere://bucket/out")

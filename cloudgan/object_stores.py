@@ -26,7 +26,7 @@ def is_object_store(location: str) -> bool:
     return "://" in location
 
 
-def object_store(url: str) -> ObjectStore:
+def open_object_store(url: str) -> ObjectStore:
     """The object store that a URL names, everything below the URL's path.
 
     Args:
@@ -50,7 +50,7 @@ def object_store(url: str) -> ObjectStore:
             return AzureStore.from_url(url, account_name=account, retry_config=PATIENCE)
         return from_url(url, retry_config=PATIENCE)
     except Exception as error:  # obstore's own types, one for each way of being wrong
-        raise unusable(url, error) from error
+        raise unusable_error(url, error) from error
 
 
 def read_text(url: str) -> str:
@@ -64,22 +64,26 @@ def read_text(url: str) -> str:
         StoreError: The place is none, or refuses.
     """
     folder, _, name = url.rpartition("/")
-    store = object_store(folder)
+    store = open_object_store(folder)
     try:
         return bytes(store.get(name).bytes()).decode("utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
         raise
     except Exception as error:  # obstore's own types
-        raise StoreError(f"{url} cannot be read ({reason(error)}); check it and your credentials") from error
+        raise StoreError(
+            f"{url} cannot be read ({explain_error(error)}); check it and your credentials"
+        ) from error
 
 
-def unusable(location: str, error: Exception) -> StoreError:
+def unusable_error(location: str, error: Exception) -> StoreError:
     """What to tell the user of an output that cannot be opened or begun."""
-    return StoreError(f"{location} cannot be used ({reason(error)}); give an --out that can be written")
+    return StoreError(
+        f"{location} cannot be used ({explain_error(error)}); give an --out that can be written"
+    )
 
 
 @contextmanager
-def naming_failed_writes(location: str) -> Iterator[None]:
+def name_failed_writes(location: str) -> Iterator[None]:
     """Turn the disk's errors, and those of whatever object store it is, into one that names the place.
 
     Raises:
@@ -91,7 +95,7 @@ def naming_failed_writes(location: str) -> Iterator[None]:
         if not is_refusal(error):
             raise
         raise WriteError(
-            f"{location} refused a write ({reason(error)}); make room or give it rights, and run again"
+            f"{location} refused a write ({explain_error(error)}); make room or give it rights, and run again"
         ) from error
 
 
@@ -100,7 +104,7 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.startswith("obstore")
 
 
-def reason(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """An error's own words on one line, without what may be secret: queries of URLs hold signatures."""
     strerror = getattr(error, "strerror", None)
     text = str(strerror or error).strip()
