@@ -1,33 +1,67 @@
 # Everything a fresh machine needs is Python 3.11 to 3.13, make and a package registry.
 PYTHON ?= python3
-BIN := .venv/bin
-UV := UV_PYTHON_DOWNLOADS=never .tools/bin/uv
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) .tools/bin/uv
 SYNC := $(UV) sync --quiet --frozen --inexact --python $(PYTHON)
+USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra dashboard
 
-.PHONY: demo test lint audit clean
+.PHONY: help demo test unit lowest coverage lint audit docs wheel clean
 
-demo: .venv/.cpu ## A season of simulated farmland, declouded
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+demo: $(VENV)/.cpu ## A season of simulated farmland, declouded
 	$(BIN)/cloudgan demo --out demo
 	$(BIN)/cloudgan-batch --job pipelines/demonstration.toml
 	$(BIN)/python pipelines/picture.py pipelines/demonstration.toml demo/before-after.png
 	@echo "store:   demo/out.zarr (xarray: xr.open_zarr('demo/out.zarr'))"
-	@echo "picture: demo/before-after.png (above as seen, below declouded; near infrared, red, green)"
+	@echo "picture: demo/before-after.png (above as observed, below declouded; near infrared, red, green)"
 
-test: .venv/.all .tools/stac-api/.done .tools/azurite/.done ## All tests
+test: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done ## All tests
 	$(BIN)/python -m pytest
 
-lint: .venv/.all ## Style and types
+# VENV and PYTHON name another environment: make unit VENV=.tools/newest PYTHON=python3.13
+unit: $(VENV)/.users ## The tests without servers and without training, with their coverage
+	COVERAGE_CORE=sysmon $(BIN)/python -m pytest -q -m "not integration" --ignore=tests/training --cov
+
+lowest: .tools/bin/uv ## The same tests with the oldest dependencies that pyproject.toml allows
+	$(UV) venv --quiet --clear --python $(PYTHON) .tools/lowest
+	$(UV) pip install --quiet --python .tools/lowest --resolution lowest-direct --group test \
+		--editable ".[cpu,planetary,s3,stackstac,dashboard]"
+	.tools/lowest/bin/python -m pytest -q -m "not integration" --ignore=tests/training -W default
+
+coverage: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done ## All tests, with their coverage
+	COVERAGE_CORE=sysmon $(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:.cache/coverage
+
+lint: $(VENV)/.all ## Style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-audit: .venv/.all ## Known vulnerabilities of what is installed for users, asked of PyPI
-	$(UV) export --quiet --frozen --no-dev --no-emit-project --extra cpu --extra planetary --extra s3 \
-		--output-file .tools/audited.txt
+audit: $(VENV)/.all ## Known vulnerabilities of what is installed for users, asked of PyPI
+	$(UV) export --quiet --frozen --no-dev --no-emit-project $(USERS) --output-file .tools/audited.txt
 	$(UV) tool run pip-audit --strict --disable-pip --require-hashes --requirement .tools/audited.txt
 
-clean:
-	rm -rf .venv .tools demo
+docs: $(VENV)/.docs ## The documentation as a site, in site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site: site/index.html"
+
+wheel: .tools/bin/uv ## The wheel and the source distribution in dist/, tried in an empty environment
+	rm -rf dist .tools/wheel
+	$(UV) build --quiet --python $(PYTHON)
+	$(UV) venv --quiet --python $(PYTHON) .tools/wheel
+	$(UV) pip install --quiet --python .tools/wheel "$$(ls dist/*.whl)[cpu]"
+	cd .tools/wheel && \
+		bin/cloudgan --version && \
+		bin/cloudgan info temporal > /dev/null && \
+		bin/cloudgan demo --out demo && \
+		bin/cloudgan-batch --aoi demo/field.geojson --dates 2020-05-05 --context-days 5 \
+			--stac demo/catalog.json --model documented --workers 1 --out demo/out.zarr && \
+		bin/python -c "import xarray; print(xarray.open_zarr('demo/out.zarr').sizes)"
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .tools .cache demo dist site
 
 # uv lives beside the environment it fills: a sync must not remove the tool that does it.
 .tools/bin/uv:
@@ -48,10 +82,18 @@ clean:
 			echo "Azurite cannot be installed"; \
 	fi
 
-.venv/.cpu: pyproject.toml uv.lock | .tools/bin/uv
+$(VENV)/.cpu: pyproject.toml uv.lock | .tools/bin/uv
 	$(SYNC) --no-dev --extra cpu
 	touch $@
 
-.venv/.all: pyproject.toml uv.lock | .tools/bin/uv
-	$(SYNC) --extra cpu --extra train --extra planetary --extra s3
-	touch $@ .venv/.cpu
+$(VENV)/.docs: pyproject.toml uv.lock | .tools/bin/uv
+	$(SYNC) --no-dev --extra cpu --group docs
+	touch $@
+
+$(VENV)/.users: pyproject.toml uv.lock | .tools/bin/uv
+	$(SYNC) --no-dev --group test $(USERS)
+	touch $@
+
+$(VENV)/.all: pyproject.toml uv.lock | .tools/bin/uv
+	$(SYNC) --extra train $(USERS)
+	touch $@ $(VENV)/.cpu $(VENV)/.docs $(VENV)/.users

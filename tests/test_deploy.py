@@ -23,6 +23,8 @@ import typer
 import yaml
 from dask.utils import parse_bytes
 
+import cloudgan
+
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -212,7 +214,7 @@ def test_gpus_go_to_the_gpu_workers_alone() -> None:
 
 def test_images_are_of_this_version() -> None:
     images = {parameter.id: parameter.values[0]["image"] for parameter in CONTAINERS}
-    cpu, gpu = (f"{PROJECT['name']}:{PROJECT['version']}-{extra}" for extra in ("cpu", "gpu"))
+    cpu, gpu = (f"{PROJECT['name']}:{cloudgan.__version__}-{extra}" for extra in ("cpu", "gpu"))
     assert images == {"job": cpu, "scheduler": cpu, "worker": cpu, "gpu worker": gpu}
     assert f"-t {cpu} ." in DOCKERFILE
     assert f"-t {gpu} ." in DOCKERFILE
