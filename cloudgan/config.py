@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from cloudgan.errors import InputError
 from cloudgan.io.cube import Reader
 from cloudgan.planning.planner import CONTEXT_DAYS
-from cloudgan.stac.source import EARTH_SEARCH
+from cloudgan.stac.providers import EARTH_SEARCH
 
 
 @dataclass(frozen=True, slots=True)

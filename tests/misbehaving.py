@@ -55,7 +55,7 @@ class Request:
 
     @property
     def line(self) -> str:
-        """All that tells one request from another: `GET /item/green.tif bytes=0-16383`."""
+        """All that distinguishes one request from another: `GET /item/green.tif bytes=0-16383`."""
         return f"{self.method} {self.path} {self.headers.get('range', '')}".rstrip()
 
 
@@ -191,7 +191,7 @@ def serving(answers: Answers, misbehaves: Misbehaves = behaved, host: str = "127
     server = Server(answers, misbehaves)
 
     class Bound(_Handler):
-        told = server
+        owner = server
 
     http = _Quiet((host, 0), Bound)
     server.url = f"http://{host}:{http.server_port}"
@@ -214,22 +214,22 @@ class _Quiet(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
-    told: Server
+    owner: Server
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, body)
-        self.told.seen.append(request)
-        fault = self.told.misbehaves(request)
+        self.owner.seen.append(request)
+        fault = self.owner.misbehaves(request)
         with suppress(ConnectionError, TimeoutError):  # a client that would not wait
             if fault is None:
-                self._send(self.told.answers(request))
+                self._send(self.owner.answers(request))
             else:
-                self.told.done[fault] += 1
+                self.owner.done[fault] += 1
                 self._fail(fault, request)
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that the base class looks for
+    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that the base class calls
 
     def _send(self, answer: Answer, body: bytes | None = None) -> None:
         """Answer, with less of a body than announced where `body` is given."""
@@ -244,28 +244,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fail(self, fault: Fault, request: Request) -> None:
         if fault is Fault.HANG:
-            self.told.released.wait()
+            self.owner.released.wait()
             self.close_connection = True
         elif fault in (Fault.RESET, Fault.TRUNCATED):
-            answer = self.told.answers(request)
+            answer = self.owner.answers(request)
             self._send(answer, answer.body[: len(answer.body) // 2])
             self.close_connection = True
             if fault is Fault.RESET:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
         elif fault is Fault.WRONG_RANGE:
-            self._send(_shifted(self.told.answers(request)))
+            self._send(_move_range(self.owner.answers(request)))
         elif fault is Fault.IGNORED_RANGE:
             whole = {name: value for name, value in request.headers.items() if name != "range"}
-            self._send(self.told.answers(Request(request.method, request.path, whole, request.body)))
+            self._send(self.owner.answers(Request(request.method, request.path, whole, request.body)))
         else:
-            self._send(_wrong(fault, self.told.url + request.path))
+            self._send(_wrong(fault, self.owner.url + request.path))
 
     def log_message(self, *args: object) -> None:
         pass
 
 
-def _shifted(answer: Answer) -> Answer:
+def _move_range(answer: Answer) -> Answer:
     """The same number of bytes, from elsewhere."""
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("Content-Range", ""))
     if not found:

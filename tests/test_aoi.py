@@ -11,7 +11,7 @@ from pyproj.database import query_utm_crs_info
 from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
 from cloudgan.errors import InputError
-from cloudgan.geo.aoi import Aoi, lonlat_boxes, parse_aoi, read_aoi, utm_epsg
+from cloudgan.geo.aoi import Aoi, cover_windows, parse_aoi, read_aoi, utm_epsg
 from cloudgan.geo.grid import Grid, Lattice, Window
 
 FIELD = box(15.0, 46.0, 15.1, 46.1)
@@ -80,7 +80,7 @@ def test_holes_and_parts_stay():
     assert not aoi.geometry.contains(shapely.Point(15.03, 46.03))
 
 
-def test_an_outline_that_crosses_itself_is_repaired_with_a_notice(saved):
+def test_an_outline_that_crosses_itself_is_repaired_with_a_warning(saved):
     path = saved(feature(BOW_TIE))
     aoi = read_aoi(path)
     assert aoi.geometry.is_valid
@@ -288,7 +288,7 @@ def test_the_zone_of_an_aoi_is_that_of_its_centre():
 def test_an_area_is_cut_into_what_lies_in_each_zone(west, south, width, height):
     """All in hundredths of a degree."""
     area = box(west / 100, south / 100, min((west + width) / 100, 180), min((south + height) / 100, 84))
-    pieces = Aoi(area).by_zone()
+    pieces = Aoi(area).split_by_zone()
     assert sum(piece.area for piece in pieces.values()) == pytest.approx(area.area)
     for epsg, piece in pieces.items():
         place = piece.representative_point()
@@ -300,7 +300,7 @@ def test_an_area_is_cut_into_what_lies_in_each_zone(west, south, width, height):
 ACROSS = [[179, 10], [-179, 10], [-178, 12], [178, 12], [179, 10]]
 
 
-def test_an_area_with_edges_over_half_the_globe_is_read_the_short_way_round(saved):
+def test_an_area_with_edges_over_half_the_globe_is_read_by_the_shorter_way(saved):
     path = saved({"type": "Polygon", "coordinates": [ACROSS]})
     aoi = read_aoi(path)
     assert aoi.geometry.area == pytest.approx((2 + 4) / 2 * 2)
@@ -338,13 +338,13 @@ def test_what_was_cut_at_the_antimeridian_already_stays_as_it_is():
 def test_boxes_in_degrees_cover_their_windows(zone, south, row, col, size):
     lattice = Lattice((32700 if south else 32600) + zone, 10.0)
     window = Window(row, col, *size)
-    covered = lonlat_boxes([window, window.buffered(3)], lattice)
+    covered = cover_windows([window, window.buffered(3)], lattice)
     west, _, east, _ = covered.bounds
     assert -180 <= west <= east <= 180
     left, bottom, right, top = Grid(lattice, window).bounds
     x, y = np.meshgrid(np.linspace(left, right, 9), np.linspace(bottom, top, 9))
     lon, lat = Transformer.from_crs(lattice.epsg, 4326, always_xy=True).transform(x, y)
-    assert shapely.intersects_xy(covered.buffer_metres(1e-9), lon, lat).all()
+    assert shapely.intersects_xy(covered.buffer(1e-9), lon, lat).all()
     assert covered.area < 40
 
 
@@ -377,7 +377,7 @@ def test_outside_is_where_the_pixel_centre_is_not_in_the_polygon(geometry, resol
     x, y = np.meshgrid(grid.x(), grid.y())
     to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)
     inside = shapely.contains_xy(geometry, *to_degrees.transform(x, y))
-    outside = aoi.outside(grid)
+    outside = aoi.mask_outside(grid)
     assert outside.shape == grid.shape
     assert outside.dtype == np.bool_
     assert 0 < inside.mean() < 1

@@ -33,8 +33,10 @@ from cloudgan.io.store.store import DONE, prepare_store, read_identity
 from cloudgan.model.contract import Contract
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_run
-from cloudgan.stac.items import RawItem, read_item
-from cloudgan.stac.search import DateRange, drop_duplicates, find_scenes, group_scenes
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.parsing import parse_item
+from cloudgan.stac.raw_items import RawItem
+from cloudgan.stac.search import drop_duplicates, find_scenes, group_scenes
 
 TIMES = int(os.environ.get("CLOUDGAN_FUZZ", "1"))
 
@@ -261,7 +263,7 @@ BANDS = ("green", "red", "nir")
 @given(mutated(ITEM, at_most=3), st.sampled_from(["https://example.com/item.json", "/somewhere/item.json"]))
 def test_items(body, base):
     try:
-        item, _ = read_item(RawItem(body, base), BANDS)
+        item, _ = parse_item(RawItem(body, base), BANDS)
         kept, _ = drop_duplicates([item, item])
         assert group_scenes(kept)
         item_window(item, Lattice(item.epsg, 10.0))

@@ -252,7 +252,7 @@ def test_near_the_pole_zones_are_narrow_and_still_fit(zones):
 
 
 def test_the_zones_of_the_globe_have_no_gap_and_no_overlap():
-    whole = Aoi(box(-180, -80, 180, 84)).by_zone()
+    whole = Aoi(box(-180, -80, 180, 84)).split_by_zone()
     assert len(whole) == 120
     assert sum(piece.area for piece in whole.values()) == pytest.approx(360 * 164)
 

@@ -21,5 +21,16 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch):
         sign(HREF, Signing.PLANETARY_COMPUTER)
 
 
-def test_only_microsoft_storage_is_signed():
-    assert sign("https://example.com/B04.tif", Signing.PLANETARY_COMPUTER) == "https://example.com/B04.tif"
+@pytest.mark.parametrize(
+    "href",
+    [
+        "https://example.com/B04.tif",
+        "/data/B04.tif",
+        "s3://bucket/B04.tif",
+        "https://blob.core.windows.net.example.com/x/B04.tif",
+        "https://ai4edatasetspublicassets.blob.core.windows.net/assets/thumbnail.png",
+        f"{HREF}?st=2023-08-20T00%3A00%3A00Z&se=2023-08-20T00%3A45%3A00Z&sp=rl&sig=abc",
+    ],
+)
+def test_only_unsigned_addresses_in_microsofts_storage_are_signed(href):
+    assert sign(href, Signing.PLANETARY_COMPUTER) == href

@@ -45,10 +45,10 @@ def test_the_cover_is_the_union_of_the_tiles(tiling, window):
     tiles = tiling.tiles(window)
     cover = tiling.cover(window)
     assert cover.contains(window)
-    held = np.zeros(cover.shape, bool)
+    covered = np.zeros(cover.shape, bool)
     for tile in tiles:
-        held[tile.slices_in(cover)] = True
-    assert held.all()
+        covered[tile.slices_in(cover)] = True
+    assert covered.all()
 
 
 @given(tilings, windows, st.data())
@@ -119,6 +119,6 @@ def test_left_of_zero_tiles_go_on():
 
 
 @pytest.mark.parametrize("stride", [127, 257, 0, -192])
-def test_a_stride_that_leaves_gaps_or_more_than_four_looks_is_refused(stride):
+def test_a_stride_that_leaves_gaps_or_more_than_four_tiles_a_pixel_is_refused(stride):
     with pytest.raises(InputError, match=rf"half a tile and a tile \(256 pixels\), got {stride}"):
         Tiling(256, stride)

@@ -105,7 +105,7 @@ def test_a_clipped_area_needs_just_the_blocks_that_it_touches(block):
     aoi = Aoi(RING)
     grid = Grid(LATTICE, aoi.window(LATTICE))
     blocks = find_blocks(grid, block, (), RING.wkt)
-    area = aoi.projected(32633)
+    area = aoi.project(32633)
     rows, cols = -(-grid.shape[0] // block), -(-grid.shape[1] // block)
     west, _, _, north = grid.bounds
     edge = block * 10
@@ -125,7 +125,7 @@ def test_a_clipped_area_needs_just_the_blocks_that_it_touches(block):
 def test_no_pixel_of_a_clipped_area_is_beside_its_blocks():
     aoi = Aoi(RING)
     grid = Grid(LATTICE, aoi.window(LATTICE))
-    inside = ~aoi.outside(grid)
+    inside = ~aoi.mask_outside(grid)
     for at in range(len((blocks := find_blocks(grid, 128, (), RING.wkt)).numbers)):
         inside[blocks.target(at).slices_in(grid.window)] = False
     assert not inside.any()

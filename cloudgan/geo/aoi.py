@@ -34,7 +34,7 @@ class Aoi:
     geometry: BaseGeometry
     """Polygon or MultiPolygon, longitude and latitude in degrees (WGS 84)."""
     warnings: tuple[str, ...] = ()
-    """What was mended on reading."""
+    """What was repaired on reading."""
 
     @property
     def epsg(self) -> int:
@@ -44,18 +44,18 @@ class Aoi:
 
     def window(self, lattice: Lattice) -> Window:
         """The pixels of its bounding box in the lattice's CRS."""
-        return lattice.covering(*self.projected(lattice.epsg).bounds)
+        return lattice.covering(*self.project(lattice.epsg).bounds)
 
     def windows(self, lattice: Lattice) -> tuple[Window, ...]:
         """The pixels of the bounding box of each of its polygons."""
-        bounds = shapely.bounds(shapely.get_parts(self.projected(lattice.epsg)))
+        bounds = shapely.bounds(shapely.get_parts(self.project(lattice.epsg)))
         return tuple(lattice.covering(*map(float, edges)) for edges in bounds)
 
-    def by_zone(self) -> dict[int, BaseGeometry]:
+    def split_by_zone(self) -> dict[int, BaseGeometry]:
         """What of it lies in each UTM zone, by EPSG code: it is cut between zones, and at the equator.
 
         Raises:
-            InputError: It reaches beyond the latitudes of the UTM zones.
+            InputError: It extends beyond the latitudes of the UTM zones.
         """
         _, south, _, north = self.geometry.bounds
         if south < SOUTH or north > NORTH:
@@ -63,20 +63,20 @@ class Aoi:
                 f"the AOI reaches from {south:g} to {north:g} degrees north, and Sentinel-2 is mapped from "
                 f"{SOUTH} to {NORTH}; leave out what lies beyond"
             )
-        pieces = {epsg: _polygonal(self.geometry.intersection(zone)) for epsg, zone in _zones().items()}
+        pieces = {epsg: _keep_polygons(self.geometry.intersection(zone)) for epsg, zone in _zones().items()}
         return {epsg: piece for epsg, piece in pieces.items() if not piece.is_empty}
 
-    def outside(self, grid: Grid) -> NDArray[Any]:
+    def mask_outside(self, grid: Grid) -> NDArray[Any]:
         """Which pixels of a grid have their centre outside, bool of shape (height, width)."""
-        area = self.projected(grid.epsg)
+        area = self.project(grid.epsg)
         mask: NDArray[Any] = geometry_mask([area], grid.shape, grid.transform)
         return mask
 
-    def projected(self, epsg: int) -> BaseGeometry:
+    def project(self, epsg: int) -> BaseGeometry:
         """Its outline in a projected CRS, in metres."""
         # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
-        project: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
-        return shapely.transform(shapely.segmentize(self.geometry, 0.01), project, interleaved=False)
+        transform: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
+        return shapely.transform(shapely.segmentize(self.geometry, 0.01), transform, interleaved=False)
 
 
 def _zones() -> dict[int, BaseGeometry]:
@@ -89,7 +89,7 @@ def _zones() -> dict[int, BaseGeometry]:
     return {epsg: shapely.union_all(boxes) for epsg, boxes in sorted(cells.items())}
 
 
-def lonlat_boxes(windows: Sequence[Window], lattice: Lattice) -> BaseGeometry:
+def cover_windows(windows: Sequence[Window], lattice: Lattice) -> BaseGeometry:
     """Boxes in degrees that cover these windows of a lattice, cut at the antimeridian."""
     edges = np.array([Grid(lattice, window).bounds for window in windows])
     middle = lattice.epsg % 100 * 6 - 183
@@ -104,27 +104,27 @@ def lonlat_boxes(windows: Sequence[Window], lattice: Lattice) -> BaseGeometry:
     spacing = shapely.length(outlines) / 80
     project: Any = to_degrees
     degrees = shapely.transform(shapely.segmentize(outlines, spacing), project, interleaved=False)
-    return _within_180(shapely.union_all(shapely.box(*shapely.bounds(degrees).T)))
+    return _cut_at_antimeridian(shapely.union_all(shapely.box(*shapely.bounds(degrees).T)))
 
 
-def _within_180(geometry: BaseGeometry) -> BaseGeometry:
+def _cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
     """The same place on the globe, cut at the antimeridian where it crosses it."""
     west, _, east, _ = geometry.bounds
     if max(-west, east) <= 180:
         return geometry
     turns = range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360))
     maps = [(turn, box(360 * turn - 180, -90, 360 * turn + 180, 90)) for turn in turns]
-    return _polygonal(
+    return _keep_polygons(
         shapely.union_all([translate(geometry.intersection(one), -360 * turn) for turn, one in maps])
     )
 
 
-def _polygonal(geometry: BaseGeometry) -> BaseGeometry:
+def _keep_polygons(geometry: BaseGeometry) -> BaseGeometry:
     """The polygons of a geometry, without the lines and points along which it was cut."""
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0])
 
 
-def _the_short_way_round(polygon: BaseGeometry) -> BaseGeometry:
+def _turn_short_way(polygon: BaseGeometry) -> BaseGeometry:
     """A polygon with an edge over more than half the globe in longitudes from 0 to 360, where it has none.
 
     Any other stays as it is, and so does an edge of the whole 360 degrees, which is one of the map.
@@ -179,16 +179,16 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
     """
     _check_crs(document, source)
     try:
-        geometries = _geometries(document, source)
+        geometries = _find_geometries(document, source)
     except RecursionError as error:
         raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
-    parts = [_polygons(geometry, source) for geometry in geometries]
+    parts = [_read_polygons(geometry, source) for geometry in geometries]
     parts = [part for part in parts if not part.is_empty]
     if not parts:
         raise InputError(f"{source} holds no polygon with an area; draw one around the fields you want")
     warnings = []
     parts = [polygon for part in parts for polygon in shapely.get_parts(part)]
-    turned = [_the_short_way_round(polygon) for polygon in parts]
+    turned = [_turn_short_way(polygon) for polygon in parts]
     across = turned != parts
     if across:
         parts = turned
@@ -202,7 +202,7 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
     if area.is_empty or area.area == 0:
         raise InputError(f"{source} has no area; draw a polygon around the fields you want")
     if across:
-        area = _within_180(area)
+        area = _cut_at_antimeridian(area)
     west, south, east, north = area.bounds
     if west < -180 or east > 180 or south < -90 or north > 90:
         raise InputError(
@@ -223,7 +223,7 @@ def _check_crs(document: Any, source: str) -> None:
         )
 
 
-def _geometries(document: Any, source: str) -> list[dict[str, Any]]:
+def _find_geometries(document: Any, source: str) -> list[dict[str, Any]]:
     """All geometry objects of a GeoJSON document."""
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "FeatureCollection":
@@ -237,10 +237,10 @@ def _geometries(document: Any, source: str) -> list[dict[str, Any]]:
     else:
         raise InputError(f"{source} is JSON but no GeoJSON (it has no type); save the area as GeoJSON")
     members = members if isinstance(members, list) else []
-    return [found for member in members if member is not None for found in _geometries(member, source)]
+    return [found for member in members if member is not None for found in _find_geometries(member, source)]
 
 
-def _polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
+def _read_polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
     """One geometry object as a polygonal geometry."""
     kind = geometry["type"]
     if kind not in ("Polygon", "MultiPolygon"):

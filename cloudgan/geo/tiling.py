@@ -1,4 +1,4 @@
-"""The tile lattice: where the generator looks, and how overlapping looks blend into one picture.
+"""The tile lattice: where the generator is run, and how overlapping tiles are blended into one image.
 
 Tiles start at absolute multiples of the stride on the pixel lattice, so that which tiles cover a pixel,
 and with which weights, follows from the pixel alone: not from an area of interest, a chunk or a worker.

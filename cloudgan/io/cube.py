@@ -32,9 +32,10 @@ from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.object_stores import explain_error
 from cloudgan.sentinel2.classification import SCL, SCL_MISSING
 from cloudgan.sentinel2.offset import harmonise
+from cloudgan.stac.hrefs import remove_query
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
-from cloudgan.stac.signing import sign, unsigned
+from cloudgan.stac.signing import sign
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
@@ -55,7 +56,7 @@ def foreign_drivers() -> str:
 def opened(href: str) -> rasterio.DatasetReader:
     """A file in one of the formats that are read, by its name; others are refused."""
     tiff, jpeg2000 = DRIVERS
-    return rasterio.open(href, driver=jpeg2000 if unsigned(href).lower().endswith(".jp2") else tiff)
+    return rasterio.open(href, driver=jpeg2000 if remove_query(href).lower().endswith(".jp2") else tiff)
 
 
 # Where nothing is set, odc-stac brings settings of its own that go before the environment's: ten retries of
@@ -208,7 +209,7 @@ def unread(item: SourceItem, name: str, error: BaseException) -> ReadError:
         f"item {item.id} could not be read: asset {name}, {_reason(error)}; run the same command "
         "again, or give --allow-missing",
         item.id,
-        redacted(unsigned(item.asset(name).href)),
+        redacted(remove_query(item.asset(name).href)),
     )
 
 

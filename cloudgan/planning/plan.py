@@ -32,7 +32,7 @@ from cloudgan.planning.units import (
 )
 from cloudgan.removal.core import window_to_read
 from cloudgan.stac.search import Scene
-from cloudgan.stac.signing import unsigned
+from cloudgan.stac.hrefs import remove_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Plan:
     def outside(self, window: Window) -> NDArray[np.bool_] | None:
         """Which pixels of a window are to be no data, shape (height, width); None for none of them."""
         if self.clip is not None:
-            mask: NDArray[np.bool_] = Aoi(shapely.from_wkt(self.clip)).outside(
+            mask: NDArray[np.bool_] = Aoi(shapely.from_wkt(self.clip)).mask_outside(
                 Grid(self.grid.lattice, window)
             )
             return mask
@@ -149,7 +149,7 @@ class Plan:
             "dates": [self.scenes[at].date.isoformat() for at in self.written],
             "items": {
                 scene.date.isoformat(): [
-                    [item.id, item.offset, *(unsigned(item.asset(b).href) for b in (*self.bands, "scl"))]
+                    [item.id, item.offset, *(remove_query(item.asset(b).href) for b in (*self.bands, "scl"))]
                     for item in scene.items
                 ]
                 for scene in self.scenes

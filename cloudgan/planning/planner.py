@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from cloudgan import observations
 from cloudgan.errors import CatalogError, InputError
-from cloudgan.geo.aoi import Aoi, lonlat_boxes
+from cloudgan.geo.aoi import Aoi, cover_windows
 from cloudgan.geo.grid import Grid, Lattice
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import source_lattice
@@ -22,7 +22,7 @@ from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import Scene, find_scenes
-from cloudgan.stac.source import EARTH_SEARCH
+from cloudgan.stac.providers import EARTH_SEARCH
 
 CONTEXT_DAYS = 30
 """Days read before and after the dates asked for, by default: some ten overpasses on either side."""
@@ -161,9 +161,9 @@ class _Draft:
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
         read = [window_to_read(part, self.tiling, self.buffer) for part in parts]
-        scenes = _touching(scenes, lonlat_boxes(read, lattice))
+        scenes = _touching(scenes, cover_windows(read, lattice))
         scenes = tuple(_within(self.dates, scene) for scene in scenes)
-        shown = {scene.date for scene in _touching(scenes, lonlat_boxes(parts, lattice))}
+        shown = {scene.date for scene in _touching(scenes, cover_windows(parts, lattice))}
         written = tuple(
             at for at, scene in enumerate(scenes) if scene.date in shown and _is_within(self.dates, scene)
         )
@@ -196,9 +196,9 @@ def _search_area(aoi: Aoi, resolution: float, margin: int) -> BaseGeometry:
     What lies around the area decides pixels within.
     """
     boxes = []
-    for epsg, piece in aoi.by_zone().items():
+    for epsg, piece in aoi.split_by_zone().items():
         frame = Lattice(epsg, resolution)
-        boxes.append(lonlat_boxes([Aoi(piece).window(frame).buffered(margin)], frame))
+        boxes.append(cover_windows([Aoi(piece).window(frame).buffered(margin)], frame))
     area = shapely.union_all(boxes)
     shapely.prepare(area)
     return area
@@ -208,7 +208,7 @@ def _shared_out(aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[int, Aoi]:
     """Which part of the area is planned in which zone: polygon by polygon, whatever the others are."""
     shown = _footprints(scenes)
     pieces: dict[int, list[BaseGeometry]] = defaultdict(list)
-    for own, piece in aoi.by_zone().items():
+    for own, piece in aoi.split_by_zone().items():
         for polygon in shapely.get_parts(piece):
             pieces[_zone_of(polygon, own, shown)].append(polygon)
     return {

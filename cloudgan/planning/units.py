@@ -146,7 +146,7 @@ def find_blocks(grid: Grid, block: int, parts: tuple[Window, ...], clip: str | N
         np.maximum(high_col[here], np.minimum(part.right, col + block), out=high_col[here])
     held = low_row < high_row
     if clip is not None:
-        _unmark_beside(held, Aoi(shapely.from_wkt(clip)).projected(grid.epsg), grid, block)
+        _unmark_beside(held, Aoi(shapely.from_wkt(clip)).project(grid.epsg), grid, block)
     numbers = np.flatnonzero(held)
     targets = np.stack([edge.ravel()[numbers] for edge in (low_row, low_col, high_row, high_col)], axis=1)
     for array in (numbers, targets):  # they are shared by all who ask

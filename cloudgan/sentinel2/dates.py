@@ -26,7 +26,8 @@ class DateRange:
     """A closed span of time.
 
     A bound that names a day is compared with the *solar day* of an acquisition, because that is the day a
-    user means and the date a scene gets: at 178 degrees east a morning overpass carries yesterday's UTC date.
+    user means and the date a scene gets: at 178 degrees east a morning overpass has the UTC date of the day
+    before.
     A bound that names a time is compared with the instant itself.
     """
 
@@ -50,8 +51,8 @@ class DateRange:
 
         Years (`2020`), months (`2020-04`), days (`2020-04-03`) and RFC 3339 timestamps (UTC where no zone is
         named), alone or as an interval `start/end`. A year or month stands for all its days, at the end of an
-        interval too. Open intervals are refused: a run needs an end to plan for, and one without would be
-        another run tomorrow.
+        interval too. Open intervals are refused: a run needs an end to plan for, and one without would
+        differ from day to day.
 
         Raises:
             InputError: `text` is no such range, is open, runs backwards, or names a day that does not exist.
@@ -83,7 +84,7 @@ class DateRange:
         """
         return _first_instant(self.start, margin_days=1), _last_instant(self.end, margin_days=1)
 
-    def widened(self, days: int) -> DateRange:
+    def widen(self, days: int) -> DateRange:
         """The range with so many days more on either side."""
         step = dt.timedelta(days=days)
         try:
@@ -135,9 +136,8 @@ def _bounds(part: str, text: str) -> tuple[Bound, Bound]:
             instant = parse_timestamp(part)
             return instant, instant
         year, month, day = (int(group) if group else None for group in named.group("year", "month", "day"))
-        first = dt.date(
-            year or 0, month or 1, day or 1
-        )  # year 0 does not exist, and is refused like 2020-02-30
+        # Year 0 does not exist, and is refused like 2020-02-30.
+        first = dt.date(year or 0, month or 1, day or 1)
         if day is not None:
             return first, first
         last_month = month or 12
@@ -150,16 +150,16 @@ def _bounds(part: str, text: str) -> tuple[Bound, Bound]:
 def _first_instant(bound: Bound, margin_days: int = 0) -> dt.datetime:
     if isinstance(bound, dt.datetime):
         return bound.astimezone(dt.UTC)
-    return dt.datetime.combine(_shifted(bound, -margin_days), dt.time.min, dt.UTC)
+    return dt.datetime.combine(_add_days(bound, -margin_days), dt.time.min, dt.UTC)
 
 
 def _last_instant(bound: Bound, margin_days: int = 0) -> dt.datetime:
     if isinstance(bound, dt.datetime):
         return bound.astimezone(dt.UTC)
-    return dt.datetime.combine(_shifted(bound, margin_days), dt.time.max, dt.UTC)
+    return dt.datetime.combine(_add_days(bound, margin_days), dt.time.max, dt.UTC)
 
 
-def _shifted(day: dt.date, days: int) -> dt.date:
+def _add_days(day: dt.date, days: int) -> dt.date:
     """`day` moved by `days`, stopping at either end of the calendar."""
     try:
         return day + dt.timedelta(days=days)

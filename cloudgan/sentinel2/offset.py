@@ -1,8 +1,8 @@
-"""The BOA offset of Sentinel-2 L2A: which items carry it, how to take it off, how to tell from the pixels.
+"""The BOA offset of Sentinel-2 L2A: which items carry it, how to remove it, how to detect it.
 
 Since processing baseline 04.00 (25 January 2022, and in every later reprocessing of older dates) ESA stores
 `DN = 10000 * reflectance + 1000`, so that slightly negative reflectances survive; DN 0 stays "no data".
-Providers differ in whether they took the 1000 off again, and their metadata contradict each other.
+Some providers remove the 1000 again and others do not, and their metadata contradict each other.
 
 What decides, first match first:
 
@@ -58,7 +58,7 @@ class Claims:
     collection: str | None = None
     """Id of the item's collection."""
     applied: bool | None = None
-    """`earthsearch:boa_offset_applied`: whether the provider took the offset off; None without it."""
+    """`earthsearch:boa_offset_applied`: whether the provider removed the offset; None without it."""
     declared: int | None = None
     """DN to subtract as `raster:bands` has it (minus offset over scale); None where it declares no offset."""
     planetary_computer: bool = False
@@ -67,12 +67,12 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many DN to subtract from an item, and what to tell the user about it."""
+    """How many DN to subtract from an item, and a warning for the user."""
 
     offset: int
     """DN to subtract from every valid pixel of a reflectance band."""
-    notice: str | None = None
-    """Why the metadata deserve a second look; None where they agree."""
+    warning: str | None = None
+    """How the metadata contradict each other; None where they agree."""
 
 
 class Verdict(StrEnum):
@@ -84,7 +84,7 @@ class Verdict(StrEnum):
 
 
 def decide_offset(claims: Claims) -> Decision | None:
-    """The offset that an item carries, by the table above; None where nothing tells (line 7)."""
+    """The offset that an item carries, by the table above; None where the metadata do not say (line 7)."""
     implied = None if claims.baseline is None else BOA_OFFSET * (claims.baseline >= OFFSET_BASELINE)
     if claims.collection == "sentinel-2-c1-l2a" and implied is not None:
         return Decision(implied, _C1_FLAG if claims.applied and implied else None)
@@ -130,7 +130,7 @@ def harmonise(dn: NDArray[np.uint16], offset: int) -> NDArray[np.uint16]:
     """Digital numbers on one scale: 10000 times the reflectance, 0 = no data.
 
     Valid values at or below the offset become 1, the smallest valid number: zero and negative reflectances
-    are dark ground, not missing data.
+    are dark surface, not missing data.
 
     Args:
         dn: Digital numbers as stored, of any shape; 0 = no data. Never changed.
@@ -148,16 +148,16 @@ def harmonise(dn: NDArray[np.uint16], offset: int) -> NDArray[np.uint16]:
         )
     if offset == 0:
         return dn
-    shifted = np.maximum(dn, np.uint16(offset + 1))
-    shifted -= np.uint16(offset)
-    shifted[dn == 0] = 0
-    return shifted
+    harmonised = np.maximum(dn, np.uint16(offset + 1))
+    harmonised -= np.uint16(offset)
+    harmonised[dn == 0] = 0
+    return harmonised
 
 
 MIN_PIXELS = 1000
-"""Valid pixels below which `check_histogram` does not judge."""
+"""Valid pixels below which `check_histogram` does not decide."""
 REMOVED_SHARE = 0.05
-"""Share of valid DN below 1000 that a band with the offset does not reach: few reflectances are negative."""
+"""Share of valid DN below 1000 from which a band is without the offset: few reflectances are negative."""
 PRESENT_SHARE = 0.002
 """Share of valid DN below 1000 up to which a band may carry the offset."""
 DARK_SHARE = 0.01
@@ -167,7 +167,7 @@ DARK_LIMIT = 1350
 
 
 def check_histogram(dn: NDArray[np.uint16], offset: int, *, valid: Mask | None = None) -> Verdict:
-    """Whether the pixels bear out the offset that the metadata claim.
+    """Whether the pixels agree with the offset that the metadata claim.
 
     Without the offset, vegetation, water and shadow lie below 1000 in the visible bands; with it, hardly any
     pixel does, and the dark ones pile up right above. Bright scenes (snow, desert, cloud) show neither, and
@@ -178,13 +178,13 @@ def check_histogram(dn: NDArray[np.uint16], offset: int, *, valid: Mask | None =
     Args:
         dn: Digital numbers as stored, before `harmonise`, best of a visible band; 0 = no data.
         offset: DN that `decide_offset` would subtract: 0, or about 1000.
-        valid: Which pixels to look at, best the clear ones, in the shape of `dn`; all with data where None.
+        valid: Which pixels to use, best the clear ones, in the shape of `dn`; all with data where None.
     """
-    seen = dn[(dn > 0) if valid is None else (dn > 0) & valid]
-    if seen.size < MIN_PIXELS:
+    values = dn[(dn > 0) if valid is None else (dn > 0) & valid]
+    if values.size < MIN_PIXELS:
         return Verdict.UNDECIDED
-    below = float(np.mean(seen < BOA_OFFSET))
-    dark = float(np.mean((seen >= BOA_OFFSET) & (seen < DARK_LIMIT)))
+    below = float(np.mean(values < BOA_OFFSET))
+    dark = float(np.mean((values >= BOA_OFFSET) & (values < DARK_LIMIT)))
     if below >= REMOVED_SHARE:
         return Verdict.CONTRADICTS if offset else Verdict.AGREES
     if below <= PRESENT_SHARE and dark >= DARK_SHARE:

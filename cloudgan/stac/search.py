@@ -10,48 +10,30 @@ from typing import TYPE_CHECKING
 
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.sentinel2.dates import DateRange, solar_day
-from cloudgan.stac.items import Asset, RawItem, SourceItem, read_item
-from cloudgan.stac.signing import Signing, check_signing, sign
-from cloudgan.stac.source import (
-    DEFAULT_COLLECTION,
-    EARTH_SEARCH,
-    PLANETARY_COMPUTER,
-    HttpLimits,
-    Query,
-    Source,
-    open_source,
-)
+from cloudgan.stac.http import HttpLimits
+from cloudgan.stac.items import SourceItem
+from cloudgan.stac.parsing import parse_item
+from cloudgan.stac.providers import DEFAULT_COLLECTION, EARTH_SEARCH
+from cloudgan.stac.query import Query, Source
+from cloudgan.stac.raw_items import RawItem
+from cloudgan.stac.signing import check_signing
+from cloudgan.stac.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
-__all__ = [
-    "DEFAULT_COLLECTION",
-    "EARTH_SEARCH",
-    "PLANETARY_COMPUTER",
-    "Asset",
-    "DateRange",
-    "HttpLimits",
-    "Scene",
-    "Selection",
-    "Signing",
-    "SourceItem",
-    "find_scenes",
-    "sign",
-]
-
 SAME_STRIP = dt.timedelta(minutes=1)
 """Datastrips of one datatake that begin further apart are pieces of it, not versions of each other."""
 WIDER_COUNT = 100
-"""Items counted at most in a wider search for an error message: it shall stay cheap."""
+"""Items counted at most in a wider search for an error message: it must stay cheap."""
 _ANY_TIME = DateRange(dt.date(2015, 1, 1), dt.date(2999, 12, 31))
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What was seen of one UTM zone in one solar day."""
+    """What was observed of one UTM zone in one solar day."""
 
     date: dt.date
     """The solar day."""
@@ -66,7 +48,7 @@ class Selection:
     """What a search found."""
 
     scenes: tuple[Scene, ...]
-    """Observations by date, then zone; at least one."""
+    """The scenes by date, then zone; at least one."""
     found: int
     """Items that matched, duplicates included."""
     duplicates: tuple[str, ...]
@@ -89,12 +71,12 @@ def find_scenes(
     collection: str | None = None,
     max_cloud_cover: float = 100.0,
     context_days: int = 0,
-    patience: HttpLimits | None = None,
+    limits: HttpLimits | None = None,
 ) -> Selection:
     """Search for Sentinel-2 L2A items, and make scenes of them.
 
     Date, area, collection and cloud cover are checked here, whatever the server filtered. Items that state no
-    cloud cover are kept and noticed, unless a server that filters by cloud cover leaves them out itself.
+    cloud cover are kept with a warning, unless a server that filters by cloud cover leaves them out itself.
 
     Args:
         geometry: Area of interest in longitude and latitude (WGS 84).
@@ -107,22 +89,22 @@ def find_scenes(
             catalogue.
         max_cloud_cover: Percent of a granule, included.
         context_days: Days before and after `dates` whose items come along, if `dates` itself has any.
-        patience: How long the server may take; the defaults of `HttpLimits` where None.
+        limits: How long the server may take; the defaults of `HttpLimits` where None.
 
     Raises:
         CatalogError: The catalogue cannot be reached or is none, holds nothing for this request (the message
-            tells what a wider search finds), or holds an item that lacks a band, its CRS or its radiometry.
+            says what a wider search finds), or holds an item that lacks a band, its CRS or its radiometry.
         InputError: The area is empty, the cloud limit is no percentage, or items need the extra `planetary`.
     """
     if not 0 <= max_cloud_cover <= 100:
         raise InputError(f"the cloud cover limit is a percentage from 0 to 100, got {max_cloud_cover:g}")
     if geometry.is_empty:
         raise InputError("the area to search in is empty: give a polygon")
-    with open_source(stac, patience or HttpLimits()) as source:
+    with open_source(stac, limits or HttpLimits()) as source:
         if collection is None and not source.static:
             collection = DEFAULT_COLLECTION
         query = Query(geometry, dates, collection, max_cloud_cover if max_cloud_cover < 100 else None)
-        wider = replace(query, dates=dates.widened(context_days)) if context_days else query
+        wider = replace(query, dates=dates.widen(context_days)) if context_days else query
         found = _collect(source, wider, bands)
         if not found.items and query.max_cloud_cover is not None and source.filters_clouds:
             found = _collect(source, wider, bands, trust_filter=False)
@@ -133,14 +115,14 @@ def find_scenes(
 
 @dataclass
 class _Found:
-    """Items as they come in; their JSON, ten times the size, is let go at once."""
+    """Items as they come in; their JSON, ten times the size, is dropped at once."""
 
     items: dict[tuple[str | None, str], SourceItem] = field(default_factory=dict)
     """By collection and id: an item listed twice counts once."""
-    server_notices: list[str] = field(default_factory=list)
-    """What is to be said about the server."""
-    item_notices: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What is to be said about items, and the ids of those it is said about."""
+    server_warnings: list[str] = field(default_factory=list)
+    """Warnings about the server."""
+    item_warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Warnings about items, and the ids of the items that each is about."""
 
 
 def _collect(source: Source, query: Query, bands: Sequence[str], *, trust_filter: bool = True) -> _Found:
@@ -152,12 +134,12 @@ def _collect(source: Source, query: Query, bands: Sequence[str], *, trust_filter
     for raw in source.search(query if trust_filter else replace(query, max_cloud_cover=None)):
         if (raw.collection, raw.id) in found.items or not _matches(raw, query):
             continue
-        item, warnings = read_item(raw, bands)
+        item, warnings = parse_item(raw, bands)
         found.items[raw.collection, raw.id] = item
-        for notice in warnings:
-            found.item_notices[notice].append(item.id)
+        for warning in warnings:
+            found.item_warnings[warning].append(item.id)
     if found.items and not trust_filter:
-        found.server_notices.append(
+        found.server_warnings.append(
             f"{source.where} answers a cloud cover filter with nothing although items pass it: filtered here"
         )
     return found
@@ -170,14 +152,14 @@ def _matches(raw: RawItem, query: Query) -> bool:
     cloud_cover = raw.cloud_cover
     if query.max_cloud_cover is not None and cloud_cover is not None and cloud_cover > query.max_cloud_cover:
         return False
-    if not raw.footprint().intersects(query.area):
+    if not raw.read_footprint().intersects(query.area):
         return False
-    instant = raw.instant()
-    return query.dates.contains(instant, solar_day(instant, raw.epsg()))
+    instant = raw.read_datetime()
+    return query.dates.contains(instant, solar_day(instant, raw.read_epsg()))
 
 
 def _select(found: _Found) -> Selection:
-    """Observations of the items that matched."""
+    """The scenes of the items that matched."""
     for signing in {item.signing for item in found.items.values()}:
         check_signing(signing)
     kept, dropped = drop_duplicates(found.items.values())
@@ -186,8 +168,8 @@ def _select(found: _Found) -> Selection:
         found=len(found.items),
         duplicates=tuple(item.id for item in dropped),
         warnings=(
-            *found.server_notices,
-            *(f"{text} ({_of(ids)})" for text, ids in sorted(found.item_notices.items())),
+            *found.server_warnings,
+            *(f"{text} ({_name_items(ids)})" for text, ids in sorted(found.item_warnings.items())),
         ),
     )
 
@@ -244,21 +226,21 @@ def _explain_nothing(source: Source, query: Query) -> str:
     asked = f"no items for {query.dates} in this AOI" + (
         "" if limit is None else f" at cloud cover <= {limit:g} %"
     )
-    if limit is not None and (found := _some_of(source, replace(query, max_cloud_cover=None))):
-        return f"{asked}; {_count(found)} without the limit: use --max-cloud-cover 100"
-    known = source.collections()
+    if limit is not None and (found := _sample(source, replace(query, max_cloud_cover=None))):
+        return f"{asked}; {_describe_count(found)} without the limit: use --max-cloud-cover 100"
+    known = source.list_collections()
     if query.collection is not None and known and query.collection not in known:
         missing = f"{source.where} has no collection {query.collection}"
-        return f"{asked}: {missing}, change --collection (it has {_names(known)})"
+        return f"{asked}: {missing}, change --collection (it has {_list_names(known)})"
     for dates in (query.dates.whole_years(), _ANY_TIME):
-        if found := _some_of(source, replace(query, dates=dates)):
-            days = sorted(raw.instant().date() for raw in found)
-            return f"{asked}; {_count(found)} between {days[0]} and {days[-1]}: widen --dates"
+        if found := _sample(source, replace(query, dates=dates)):
+            days = sorted(raw.read_datetime().date() for raw in found)
+            return f"{asked}; {_describe_count(found)} between {days[0]} and {days[-1]}: widen --dates"
     where = f"collection {query.collection} of {source.where}" if query.collection else source.where
     return f"{asked}, nor at any other time in {where}: check --aoi, --collection and --stac"
 
 
-def _some_of(source: Source, query: Query) -> list[RawItem]:
+def _sample(source: Source, query: Query) -> list[RawItem]:
     """Items that match a wider query: all among the first `WIDER_COUNT` that the source returns."""
     try:
         return [raw for raw in itertools.islice(source.search(query), WIDER_COUNT) if _matches(raw, query)]
@@ -266,14 +248,14 @@ def _some_of(source: Source, query: Query) -> list[RawItem]:
         return []  # the message does without
 
 
-def _count(found: Sequence[RawItem]) -> str:
+def _describe_count(found: Sequence[RawItem]) -> str:
     exist = "exists" if len(found) == 1 else "exist"
     return f"{'at least ' if len(found) >= WIDER_COUNT else ''}{len(found)} {exist}"
 
 
-def _names(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _of(ids: Sequence[str]) -> str:
+def _name_items(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{len(ids)} items, {min(ids)} for one"

@@ -31,7 +31,7 @@ HURRY = {
 }
 """GDAL's patience, cut short; a run's own is five retries, and a minute for an answer that does not come."""
 GREEN = r"B03\.tif"
-TELLS = {
+EXPECTED_REASONS = {
     Fault.BUSY: "HTTP response code: 429",
     Fault.UNAVAILABLE: "HTTP response code: 503",
     Fault.HANG: "Operation too slow",
@@ -39,7 +39,7 @@ TELLS = {
     Fault.EXPIRED: "HTTP response code: 403",
     Fault.REDIRECT: "Maximum (10) redirects followed",
 }
-"""What is said of faults that can be told from a broken file."""
+"""The reasons of faults that differ from a broken file."""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def test_a_fault_that_stays_fails_by_name_and_a_rerun_heals_it(
     job = job_of(demo, generator, server, out)
     server.misbehaves = every(fault, of=GREEN)
     report = execute(job, client)
-    (letter,) = report.failed.values()
-    reason = letter.reason
+    (failed,) = report.failed.values()
+    reason = failed.reason
     ids = {item.id for scene in job.plan.scenes for item in scene.items}
     assert any(reason.startswith(f"item {name} could not be read: asset green, ") for name in ids), reason
-    assert TELLS.get(fault, "") in reason
+    assert EXPECTED_REASONS.get(fault, "") in reason
     assert reason.endswith("; run the same command again, or give --allow-missing")
     assert "\n" not in reason
     assert report.done == 0
@@ -144,8 +144,8 @@ def test_the_command_ends_with_1_and_one_sentence(server, demo, network64, tmp_p
     assert done.returncode == 1, done.stderr
     assert "Traceback (most recent call last)" not in done.stderr
     assert "rasterio error" not in done.stderr  # said by a library, and again by us
-    (letter,) = json.loads(done.stdout)["report"]["failed"]
-    assert "asset green, HTTP response code: 403" in letter["reason"]
+    (failed,) = json.loads(done.stdout)["report"]["failed"]
+    assert "asset green, HTTP response code: 403" in failed["reason"]
 
 
 # Secrets
@@ -184,8 +184,8 @@ def test_no_signature_gets_into_messages_logs_stores_or_pickles(
         report = execute(job, client)
     assert any(CANARY in request.path for request in server.seen)  # it was used
     assert report.failed
-    told = json.dumps(report.as_json()) + caplog.text + "".join(capfd.readouterr())
-    assert CANARY not in told
+    output = json.dumps(report.as_json()) + caplog.text + "".join(capfd.readouterr())
+    assert CANARY not in output
     assert CANARY.encode() not in pickle.dumps(job)
     written = b"".join(file.read_bytes() for file in out.rglob("*") if file.is_file())
     assert len(written) > 1000
@@ -227,5 +227,5 @@ def test_an_image_that_names_other_files_is_not_read(server, demo, generator, cl
 
     server.answers = answers
     for reader in ("odc", "stackstac"):
-        (letter,) = execute(replace(job, reader=reader), client).failed.values()
-        assert "not recognized as being in a supported file format" in letter.reason
+        (failed,) = execute(replace(job, reader=reader), client).failed.values()
+        assert "not recognized as being in a supported file format" in failed.reason

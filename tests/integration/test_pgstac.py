@@ -16,8 +16,10 @@ from networks import write_network
 
 from cloudgan.errors import CatalogError
 from cloudgan.geo.aoi import read_aoi
-from cloudgan.stac import source
-from cloudgan.stac.search import DateRange, HttpLimits, find_scenes
+from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac import api as stac_client
+from cloudgan.stac.http import HttpLimits
+from cloudgan.stac.search import find_scenes
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 BANDS = ("green", "red", "nir")
@@ -50,7 +52,7 @@ def api(demo, images):
 
 @pytest.fixture
 def front(api):
-    """A server in front of the API, which passes everything on until told otherwise."""
+    """A server in front of the API, which passes everything on until a test changes that."""
     with serving(lambda request: proxy(api, own)(request)) as server:
 
         def own() -> str:
@@ -61,7 +63,7 @@ def front(api):
 
 def search(url, demo, **options):
     area = read_aoi(demo.aoi).geometry
-    return find_scenes(area, SPAN, bands=BANDS, stac=str(url), patience=HURRY, **options)
+    return find_scenes(area, SPAN, bands=BANDS, stac=str(url), limits=HURRY, **options)
 
 
 def outlines(selection):
@@ -87,7 +89,7 @@ def test_the_command_writes_what_it_writes_from_the_static_catalogue(api, demo, 
 
 
 def test_its_pages_are_followed(front, demo, monkeypatch):
-    monkeypatch.setattr(source, "PAGE_SIZE", 2)
+    monkeypatch.setattr(stac_client, "PAGE_SIZE", 2)
     assert outlines(search(front.url, demo)) == outlines(search(demo.catalog, demo))
     searches = [request for request in front.seen if request.line.startswith("POST /search")]
     assert len(searches) > 3
@@ -115,9 +117,7 @@ def test_it_understands_the_cloud_limit_in_either_language(advertised, front, de
 
 def test_what_it_has_not_is_explained(api, demo):
     with pytest.raises(CatalogError, match=r"exist between 2020-05-05 and 2020-05-20: widen --dates"):
-        find_scenes(
-            read_aoi(demo.aoi).geometry, DateRange.parse("2019"), bands=BANDS, stac=api, patience=HURRY
-        )
+        find_scenes(read_aoi(demo.aoi).geometry, DateRange.parse("2019"), bands=BANDS, stac=api, limits=HURRY)
     with pytest.raises(CatalogError, match=r"has no collection landsat, change .*\(it has sentinel-2-l2a\)"):
         search(api, demo, collection="landsat")
 

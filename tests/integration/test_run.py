@@ -286,7 +286,7 @@ def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tm
     plan = planned(demo, generator, triangle, clip=True)
     execute(Job(plan, generator, prepare_store(str(out), plan)), client)
     store = stored(out)
-    outside = triangle.outside(plan.grid)
+    outside = triangle.mask_outside(plan.grid)
     assert 0.3 < outside.mean() < 0.7
     for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 65535)]:
         assert (store[name].values[:, outside] == nothing).all()

@@ -17,7 +17,8 @@ from scipy.ndimage import binary_dilation
 
 from cloudgan.errors import InputError
 from cloudgan.sentinel2.offset import harmonise
-from cloudgan.stac.items import RawItem, read_item
+from cloudgan.stac.parsing import parse_item
+from cloudgan.stac.raw_items import RawItem
 from cloudgan.training.data.geotiffs import opened, read_folder, read_geotiff, read_pair, read_pairs
 from cloudgan.training.data.imagery import (
     BANDS,
@@ -110,7 +111,7 @@ def read_stac_item(path: Path, bands: Sequence[str] = BANDS) -> Scene:
         InputError: An asset is missing or cannot be read.
     """
     raw = RawItem(json.loads(path.read_text()), str(path))
-    item, _ = read_item(raw, bands)
+    item, _ = parse_item(raw, bands)
     channels = []
     for asset in item.assets:
         try:

@@ -29,13 +29,13 @@ C1 = "sentinel-2-c1-l2a"
         ("6 nothing but a baseline", Claims(NEW), 1000),
     ],
 )
-def test_metadata_that_agree_need_no_notice(line, claims, offset):
+def test_metadata_that_agree_need_no_warning(line, claims, offset):
     decision = decide_offset(claims)
-    assert (decision.offset, decision.notice) == (offset, None), line
+    assert (decision.offset, decision.warning) == (offset, None), line
 
 
 @pytest.mark.parametrize(
-    ("claims", "offset", "notice"),
+    ("claims", "offset", "warning"),
     [
         (Claims(NEW, C1, applied=True, declared=1000), 1000, "never does"),
         (Claims(NEW, "sentinel-2-l2a", applied=True, declared=1000), 0, "trusted the flag"),
@@ -49,16 +49,16 @@ def test_metadata_that_agree_need_no_notice(line, claims, offset):
         (Claims(OLD, declared=1000), 1000, "implies 0: subtract 1000"),
     ],
 )
-def test_contradictions_are_told(claims, offset, notice):
+def test_contradictions_are_reported(claims, offset, warning):
     decision = decide_offset(claims)
     assert decision.offset == offset
-    assert notice in decision.notice
+    assert warning in decision.warning
 
 
 @pytest.mark.parametrize(
     "claims", [Claims(), Claims(applied=False), Claims(planetary_computer=True), Claims(None, C1)]
 )
-def test_where_nothing_tells_nothing_is_guessed(claims):
+def test_an_offset_that_no_metadata_state_is_not_guessed(claims):
     assert decide_offset(claims) is None
 
 
@@ -99,20 +99,20 @@ def vegetation(offset, *, seed=0):
 
 @pytest.mark.parametrize("present", [0, 1000])
 @pytest.mark.parametrize("claimed", [0, 1000])
-def test_dark_land_tells_whether_the_offset_is_there(present, claimed):
+def test_dark_land_shows_whether_the_offset_is_there(present, claimed):
     verdict = check_histogram(vegetation(present), claimed)
     assert verdict is (Verdict.AGREES if present == claimed else Verdict.CONTRADICTS)
 
 
 @pytest.mark.parametrize("offset", [0, 1000])
-def test_snow_and_small_samples_tell_nothing(offset):
+def test_snow_and_small_samples_decide_nothing(offset):
     snow = np.random.default_rng(1).normal(8000, 500, 10_000).astype(np.uint16)
     assert check_histogram(snow, offset) is Verdict.UNDECIDED
     assert check_histogram(vegetation(0)[:100], offset) is Verdict.UNDECIDED
     assert check_histogram(np.zeros((50, 50), np.uint16), offset) is Verdict.UNDECIDED
 
 
-def test_pixels_to_look_at_can_be_chosen():
+def test_the_pixels_to_use_can_be_chosen():
     land, cloud = vegetation(0), np.full(10_000, 9000, np.uint16)
     dn = np.concatenate([land[:600], land[:600], cloud])
     clear = np.arange(dn.size) < 1200
