@@ -59,7 +59,7 @@ def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
 def whole_job(plan: Plan, generator: Counted) -> None:
     """All units, in this thread, into a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan))  # type: ignore[arg-type]
+        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))  # type: ignore[arg-type]
         for unit in plan.units():
             execute.process_unit(job, unit.index)
 

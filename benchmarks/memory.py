@@ -126,7 +126,7 @@ def main() -> None:
     told = context.SimpleQueue()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan))
+        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))
         workers = [
             context.Process(target=work, args=(job, range(first, units, options.workers), told))
             for first in range(options.workers)

@@ -38,13 +38,19 @@ class Variable:
     """One variable over (time, y, x)."""
 
     name: str
-    """Its name in the store and in a cube."""
+    """Its name in a cube, and in the stores that are written."""
     dtype: np.dtype[Any]
     """Type of the stored numbers."""
     fill: int
     """Stored number where there is nothing."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """CF attributes."""
+    former_name: str | None = None
+    """Its name in stores of format 1, where it had another."""
+
+    def stored_name(self, form: int) -> str:
+        """Its name in a store of a format."""
+        return self.former_name if form == 1 and self.former_name else self.name
 
 
 _REFLECTANCE = {"units": "1", "scale_factor": REFLECTANCE_SCALE, "add_offset": 0.0}
@@ -84,7 +90,7 @@ def uncertainty(*, predicted: bool) -> Variable:
         else "largest minus smallest prediction of overlapping tiles, mean over bands"
     )
     attributes = {"_FillValue": NO_UNCERTAINTY, "long_name": what} | _REFLECTANCE
-    return Variable("uncertainty", np.dtype(np.uint16), NO_UNCERTAINTY, attributes)
+    return Variable("uncertainty", np.dtype(np.uint16), NO_UNCERTAINTY, attributes, former_name="spread")
 
 
 def band(name: str) -> Variable:

@@ -29,7 +29,9 @@ from cloudgan.errors import CloudganError, InputError, StoreError, redacted
 from cloudgan.geo.aoi import parse_aoi, read_aoi
 from cloudgan.geo.grid import Lattice
 from cloudgan.io.cube import item_window, stac_item
-from cloudgan.io.store.store import DONE, prepare_store, read_identity
+from cloudgan.io.store.identity import read_identity
+from cloudgan.io.store.ledger import DONE
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.contract import Contract
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_run
@@ -424,8 +426,8 @@ def plan(demo, generator):
 def template(plan, tmp_path_factory) -> Path:
     """A store that was just begun."""
     out = tmp_path_factory.mktemp("template") / "out.zarr"
-    store = prepare_store(str(out), plan)
-    store.mark(plan.unit(0), DONE)
+    store = prepare_store(str(out), plan.store_spec())
+    store.mark(0, DONE)
     return out
 
 
@@ -444,7 +446,7 @@ def test_stores(plan, template, data):
         file.write_bytes(data.draw(changes))
         try:
             read_identity(str(out))
-            store = prepare_store(str(out), plan)
+            store = prepare_store(str(out), plan.store_spec())
             assert store.read_ledger().shape == (plan.unit_count,)
             store.finish({"missing_items": []})
         except CloudganError as error:
@@ -470,7 +472,7 @@ def test_a_store_that_would_run_code_is_not_opened(plan, tmp_path):
     (out / "ledger" / "units" / ".zarray").write_text(json.dumps(described))
     (out / "ledger" / "units" / "0").write_bytes(pickle.dumps([Trap(), *shape]))
     with pytest.raises(StoreError, match="is no store of cloudgan's"):
-        prepare_store(str(out), plan).read_ledger()
+        prepare_store(str(out), plan.store_spec()).read_ledger()
     assert not ran.exists()
     assert zarr.open_group(out, mode="r", zarr_format=2).attrs["cloudgan:plan"] == plan.identity()
 

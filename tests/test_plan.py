@@ -154,6 +154,9 @@ def elsewhere(band):
         {"scenes": (replace(SCENES[0], date=dt.date(2020, 4, 2)), *SCENES[1:])},
         {"written": (0, 1)},
         {"model": "1" * 64},
+        {"contract": replace(CONTRACT, input_channels=CONTRACT.input_channels[::-1])},
+        {"contract": replace(CONTRACT, output_bands=BANDS[::-1])},
+        {"contract": replace(CONTRACT, predicts_uncertainty=True)},
         {"tiling": Tiling(256, 224)},
         {"buffer": 11},
         {"block": 1024},
@@ -190,6 +193,8 @@ def test_the_order_of_mosaicking_decides_bytes():
         {"scenes": with_item(sequence=0, generated=dt.datetime(2021, 1, 1, tzinfo=dt.UTC))},
         {"scenes": with_item(signing=Signing.PLANETARY_COMPUTER)},
         {"contract": replace(CONTRACT, training={"psnr": 33})},
+        {"contract": replace(CONTRACT, name="other", version="2", supersedes=("2" * 64,))},
+        {"model_files": ("2" * 64,)},
         {"grid": Grid(Lattice(32633, 10), SMALL)},
     ],
 )
@@ -211,7 +216,13 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "parts",
         "clip",
     }
-    assert {field.name for field in fields(Plan)} == decide | {"contract", "duplicates"}
+    assert {field.name for field in fields(Plan)} == decide | {"contract", "duplicates", "model_files"}
+
+
+def test_the_release_does_not_change_the_digest(monkeypatch):
+    before = make_plan().digest()
+    monkeypatch.setattr("cloudgan.planning.plan.__version__", "99.0")
+    assert make_plan().digest() == before
 
 
 def test_the_identity_survives_being_stored_as_json():
@@ -277,6 +288,16 @@ def test_an_unknown_baseline_is_called_so():
 def test_the_unit_of_a_store_that_is_taken_up_again_is_kept(block):
     begun = make_plan(block=block).identity()
     assert continue_plan(make_plan(), begun, None).identity() == begun
+
+
+def test_a_store_of_format_1_is_continued_in_its_own_units():
+    plan = make_plan(block=1024, span=2, model_files=("f" * 64,))
+    added = ("format", "input_channels", "output_bands", "predicts_uncertainty")
+    identity = {name: value for name, value in plan.identity().items() if name not in added}
+    found = identity | {"cloudgan": "0.1.0", "model": "f" * 64}
+    begun = continue_plan(make_plan(model_files=("f" * 64,)), found, None)
+    assert (begun.block, begun.span) == (1024, 2)
+    assert continue_plan(make_plan(), found, None) == make_plan()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shutil
 import signal
@@ -26,17 +27,9 @@ from cloudgan.errors import StoreError, WriteError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.lease import hold_lease
-from cloudgan.io.store.identity import describe_differences
-from cloudgan.io.store.store import (
-    DONE,
-    DONE_WITHOUT_ASSETS,
-    PENDING,
-    Store,
-    check_store,
-    find_store,
-    prepare_store,
-    read_identity,
-)
+from cloudgan.io.store.identity import describe_differences, read_identity
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
+from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
 from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.plan import Plan
 from cloudgan.removal.core import DecloudedDate
@@ -70,6 +63,7 @@ def scene(day: int, **changes) -> Scene:
     return Scene(item.datetime.date(), 32633, (replace(item, **changes),))
 
 
+MODEL_FILE = "f" * 64
 PLAN = Plan(
     grid=Grid(Lattice(32633, 10.0), Window(0, 40_000, 40, 30)),
     scenes=(scene(3), scene(8)),
@@ -79,6 +73,7 @@ PLAN = Plan(
     tiling=Tiling(32, 24),
     buffer=2,
     block=16,
+    model_files=(MODEL_FILE,),
 )
 
 
@@ -87,7 +82,7 @@ def store_of(plan: Plan = PLAN):
     """A new store on a disk, and its folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.zarr"
-        yield prepare_store(str(path), plan), path
+        yield prepare_store(str(path), plan.store_spec()), path
 
 
 def made(index: int, at: int, window: Window) -> DecloudedDate:
@@ -100,10 +95,10 @@ def made(index: int, at: int, window: Window) -> DecloudedDate:
 def do(store: Store, index: int, state: int = DONE) -> None:
     """A unit's whole work but reading and generating."""
     unit = PLAN.unit(index)
-    write = store.writer(PLAN, unit)
+    write = store.open_writer(PLAN.store_spec(), unit.window)
     for at in range(len(PLAN.written)):
-        write(at, made(index, at, unit.window))
-    store.mark(unit, state)
+        write(at, made(index, at, unit.window).variables(BANDS))
+    store.mark(index, state)
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -131,19 +126,19 @@ def test_any_order_and_any_repetition_of_units_leaves_the_same_bytes(order, agai
 
 @few
 @given(st.dictionaries(st.integers(0, PLAN.unit_count - 1), st.sampled_from([DONE, DONE_WITHOUT_ASSETS])))
-def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(pixel_classes):
+def test_the_ledger_says_what_is_done_and_survives_a_second_preparation(states):
     with store_of() as (store, path):
-        for index, state in pixel_classes.items():
+        for index, state in states.items():
             do(store, index, state)
-        for one in (store, prepare_store(str(path), PLAN)):
+        for one in (store, prepare_store(str(path), PLAN.store_spec())):
             found = {
                 int(at): int(one.read_ledger()[at]) for at in np.flatnonzero(one.read_ledger() != PENDING)
             }
-            assert found == pixel_classes
+            assert found == states
 
 
 def test_what_units_write_is_what_is_read(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     for index in range(PLAN.unit_count):
         do(store, index)
     store.finish({"missing_items": [], "failed": []})
@@ -164,14 +159,14 @@ def test_a_template_cut_off_anywhere_is_made_again(data):
         for part in data.draw(st.sets(st.sampled_from(parts))):
             shutil.rmtree(part)
         shutil.rmtree(path / "ledger" / "units")
-        assert find_store(str(path), PLAN) is None
-        prepare_store(str(path), PLAN)
+        assert find_store(str(path), PLAN.store_spec()) is None
+        prepare_store(str(path), PLAN.store_spec())
         assert files(path) == files(whole)
 
 
 def test_pieces_of_killed_writers_are_swept_away_in_the_end(tmp_path):
     path = tmp_path / "out.zarr"
-    store = prepare_store(str(path), PLAN)
+    store = prepare_store(str(path), PLAN.store_spec())
     piece = path / "green" / "c" / "0" / "0.0123456789abcdef.partial"
     piece.parent.mkdir(parents=True)
     piece.write_bytes(b"half")
@@ -180,7 +175,7 @@ def test_pieces_of_killed_writers_are_swept_away_in_the_end(tmp_path):
 
 
 def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     assert not store.is_finished()
     for index in range(PLAN.unit_count):
         do(store, index)
@@ -189,12 +184,12 @@ def test_a_store_is_finished_when_all_is_done_and_the_report_says_so(tmp_path):
     assert not store.is_finished()
     store.finish({"missing_items": [], "failed": []})
     assert store.is_finished()
-    store.mark(PLAN.unit(3), DONE_WITHOUT_ASSETS)
+    store.mark(3, DONE_WITHOUT_ASSETS)
     assert not store.is_finished()
 
 
-def test_dead_letters_are_the_failed_units_that_nobody_has_done_since(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+def test_failed_units_are_those_that_nobody_has_done_since(tmp_path):
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     assert store.find_failed_units() == []
     do(store, 0)
     store.finish({"missing_items": [], "failed": [{"unit": 1}, {"unit": 4}]})
@@ -204,7 +199,7 @@ def test_dead_letters_are_the_failed_units_that_nobody_has_done_since(tmp_path):
 
 
 def test_units_of_two_kinds_of_processors_are_not_mixed(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     store.begin("gpu")
     store.begin("cpu")  # nothing is done yet
     do(store, 0)
@@ -227,11 +222,82 @@ def test_differences_show_the_old_before_the_new():
     ]
 
 
+def make_former(path: Path) -> None:
+    """Turn a store into one of format 1, as cloudgan 0.1.0 made them."""
+    (path / "uncertainty").rename(path / "spread")
+    for offsets in (path / "ledger").glob("offsets-*"):
+        offsets.rename(offsets.with_name(offsets.name.replace("offsets", "shifts")))
+    metadata = json.loads((path / "zarr.json").read_text())
+    identity = metadata["attributes"]["cloudgan:plan"]
+    for name in ("format", "input_channels", "output_bands", "predicts_uncertainty"):
+        del identity[name]
+    identity |= {"cloudgan": "0.1.0", "model": MODEL_FILE}
+    metadata.pop("consolidated_metadata", None)
+    (path / "zarr.json").write_text(json.dumps(metadata))
+
+
+def without_root(path: Path) -> dict[str, bytes]:
+    return {name: body for name, body in files(path).items() if name != "zarr.json"}
+
+
+def test_a_store_of_format_1_is_continued_under_its_own_names(tmp_path):
+    path, whole = tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    values = np.ones((2, 2, 3), np.float32)
+    for out in (path, whole):
+        store = prepare_store(str(out), PLAN.store_spec())
+        store.write_offsets(0, values)
+        for index in range(PLAN.unit_count):
+            do(store, index)
+        make_former(out)
+    with pytest.raises(StoreError, match=r"made with other settings.*\n  model: f{37}\.\.\. -> 0{37}\.\.\.$"):
+        check_store(str(path), replace(PLAN, model_files=()).store_spec())
+    zarr.open_array(path / "ledger" / "units")[2] = PENDING
+    shutil.rmtree(path / "spread" / "c" / "0")
+    check_store(str(path), PLAN.store_spec())
+    found = find_store(str(path), PLAN.store_spec())
+    store = prepare_store(str(path), PLAN.store_spec())
+    assert found.format == store.format == 1
+    np.testing.assert_array_equal(store.read_offsets(0), values)
+    store.write_offsets(0, values)
+    assert list(np.flatnonzero(store.read_ledger() != DONE)) == [2]
+    for index in range(PLAN.unit_count):
+        do(store, index)
+    assert without_root(path) == without_root(whole)
+    store.begin("cpu")
+    store.finish({"missing_items": [], "failed": []})
+    assert store.is_finished()
+    read = xr.open_zarr(path, mask_and_scale=False)
+    assert "uncertainty" not in read
+    assert read.attrs["cloudgan:plan"]["cloudgan"] == "0.1.0"
+
+
+def test_a_template_of_format_1_that_was_cut_off_keeps_its_names(tmp_path):
+    path = tmp_path / "out.zarr"
+    prepare_store(str(path), PLAN.store_spec())
+    make_former(path)
+    before = files(path)
+    shutil.rmtree(path / "ledger" / "units")
+    shutil.rmtree(path / "spread")
+    assert find_store(str(path), PLAN.store_spec()) is None
+    assert prepare_store(str(path), PLAN.store_spec()).format == 1
+    assert files(path) == before
+
+
+def test_a_store_that_replaces_one_of_format_1_has_the_present_names(tmp_path):
+    path = tmp_path / "out.zarr"
+    prepare_store(str(path), PLAN.store_spec())
+    make_former(path)
+    other = replace(PLAN, buffer=9)
+    assert prepare_store(str(path), other.store_spec(), overwrite=True).format == 2
+    assert (path / "uncertainty").exists()
+    assert not (path / "spread").exists()
+
+
 def test_another_plan_is_refused_with_the_difference(tmp_path):
     path = str(tmp_path / "out.zarr")
-    prepare_store(path, PLAN)
+    prepare_store(path, PLAN.store_spec())
     with pytest.raises(StoreError, match=r"^.*out\.zarr was made with other settings.*\n  buffer: 2 -> 9$"):
-        check_store(path, replace(PLAN, buffer=9))
+        check_store(path, replace(PLAN, buffer=9).store_spec())
 
 
 # Nobody is let down silently
@@ -240,7 +306,7 @@ def test_another_plan_is_refused_with_the_difference(tmp_path):
 def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_path):
     """In a process that may write files of no more than 300 bytes: a shard is larger."""
     path = tmp_path / "out.zarr"
-    prepare_store(str(path), PLAN)
+    prepare_store(str(path), PLAN.store_spec())
     code = (
         "import resource, sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -260,17 +326,17 @@ def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_p
 
 
 def test_only_failed_writes_are_named_so(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     wrong = replace(made(0, 0, PLAN.unit(0).window), provenance=np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match=r"."):
-        store.writer(PLAN, PLAN.unit(0))(0, wrong)
+        store.open_writer(PLAN.store_spec(), PLAN.unit(0).window)(0, wrong.variables(BANDS))
     shutil.rmtree(tmp_path / "out.zarr")
     with pytest.raises(WriteError, match="refused a write"):
-        store.mark(PLAN.unit(0), DONE)
+        store.mark(0, DONE)
 
 
 def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
-    store = prepare_store(str(tmp_path / "out.zarr"), PLAN)
+    store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     with hold_lease(store.location):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
     assert {"green", "provenance", "ledger", "time"} <= names
@@ -296,31 +362,31 @@ def another_run(path: Path):
 def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path):
     path = tmp_path / "out.zarr"
     with another_run(path) as process:
-        told = rf"another run is writing .*out\.zarr \(process {process.pid} on .*\); let it end, or give"
-        with pytest.raises(StoreError, match=told):
-            prepare_store(str(path), PLAN)
+        refusal = rf"another run is writing .*out\.zarr \(process {process.pid} on .*\); let it end, or give"
+        with pytest.raises(StoreError, match=refusal):
+            prepare_store(str(path), PLAN.store_spec())
         assert not path.exists()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        prepare_store(str(path), PLAN)  # at once
+        prepare_store(str(path), PLAN.store_spec())  # at once
     assert read_identity(str(path)) == PLAN.identity()
 
 
 def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):
-        assert store.offsets(1) is None
+        assert store.read_offsets(1) is None
         store.write_offsets(1, values)
         kept = files(path)
         store.write_offsets(1, values)
         assert files(path) == kept
-        np.testing.assert_array_equal(store.offsets(1), values)
-        assert store.offsets(0) is None
+        np.testing.assert_array_equal(store.read_offsets(1), values)
+        assert store.read_offsets(0) is None
 
 
 def test_what_another_unit_is_just_writing_of_it_is_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
         store.write_offsets(0, values)
-        shutil.rmtree(path / "ledger" / "shifts-0" / "c")
-        assert store.offsets(0) is None
+        shutil.rmtree(path / "ledger" / "offsets-0" / "c")
+        assert store.read_offsets(0) is None

@@ -179,11 +179,11 @@ def _run_batch(options: BatchConfig, *, plan_only: bool, as_json: bool, retry_fa
     jobs = {name: replace(options, out=groups.at(name), overwrite=overwrite) for name in plans}
     groups.check(overwrite=overwrite)
     for name, plan in plans.items():
-        store.check_store(jobs[name].out, plan, overwrite=overwrite)
-        if retry_failed and store.find_store(jobs[name].out, plan) is None:
+        store.check_store(jobs[name].out, plan.store_spec(), overwrite=overwrite)
+        if retry_failed and store.find_store(jobs[name].out, plan.store_spec()) is None:
             raise InputError(f"{jobs[name].out} has no failed units yet: run without --retry-failed first")
     reports = {}
-    with groups.prepared(overwrite=overwrite):
+    with groups.hold(overwrite=overwrite):
         for name, plan in plans.items():
             reports[name] = _report(jobs[name], plan, generator, workers, memory, retry_failed=retry_failed)
             _print_report(reports[name], jobs[name].out)
@@ -202,7 +202,7 @@ def _by_zone(values: dict[str, Any]) -> Any:
 def _planned(options: BatchConfig, memory: int | None) -> tuple[dict[str, Plan], Generator]:
     """Everything that can be refused is refused here, before anything is written or started."""
     from cloudgan.geo import aoi
-    from cloudgan.io.store import store, zones
+    from cloudgan.io.store import identity, zones
     from cloudgan.model import generator
     from cloudgan.planning import planner
     from cloudgan.sentinel2 import dates
@@ -210,7 +210,7 @@ def _planned(options: BatchConfig, memory: int | None) -> tuple[dict[str, Plan],
     span = dates.DateRange.parse(options.dates)
     area = aoi.read_aoi(options.aoi)
     made = generator.Generator.load(options.model, "auto")
-    store.read_identity(options.out)  # that nothing of somebody else's is there
+    identity.read_identity(options.out)  # that nothing of somebody else's is there
     with err.status("searching the catalogue"):
         plans, warnings = planner.plan_zones(
             area,
@@ -225,7 +225,7 @@ def _planned(options: BatchConfig, memory: int | None) -> tuple[dict[str, Plan],
             memory=memory,
         )
     for name, plan in plans.items():
-        found = store.read_identity(zones.Zones.of(options.out, plans).at(name))
+        found = identity.read_identity(zones.Zones.of(options.out, plans).at(name))
         plans[name] = planner.continue_plan(plan, found, memory)
     for notice in warnings:
         err.print(f"note: {notice}", style="yellow")
@@ -245,7 +245,7 @@ def _report(
     from cloudgan.distributed import execute
     from cloudgan.io.store import store
 
-    begun = store.find_store(options.out, plan)
+    begun = store.find_store(options.out, plan.store_spec())
     only = begun.find_failed_units() if begun and retry_failed else None
     if begun and (only == [] or begun.is_finished()) and not options.score:
         return execute.Report.of_ledger(begun.read_ledger())
@@ -268,7 +268,7 @@ def _executed(
         pass  # before workers are started for nothing; whoever writes takes it again
     with _client(options, workers, memory) as client, _terminated_as_by_ctrl_c():
         execute.check_workers(client, plan)
-        target = store.prepare_store(options.out, plan, overwrite=options.overwrite)
+        target = store.prepare_store(options.out, plan.store_spec(), overwrite=options.overwrite)
         reader = cast("Reader", options.reader)
         job = execute.Job(plan, generator, target, reader, options.allow_missing, _threads(options, workers))
         try:
@@ -402,7 +402,7 @@ def _plan_table(name: str, summary: dict[str, Any]) -> Table:
         "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
-        "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
+        "model": f"{summary['model']} ({summary['model_digest'][:12]})",
         "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
         f"{summary['unit_dates']} dates at most",
         "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "

@@ -24,7 +24,8 @@ from cloudgan.geo.grid import Grid, Window
 from cloudgan.io.cube import Reader, foreign_drivers, open_available, open_cube
 from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.overviews import find_frames, measure_offsets
-from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, Store
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
+from cloudgan.io.store.store import Store, check_store
 from cloudgan.model.generator import Generator
 from cloudgan.object_stores import explain_error
 from cloudgan.observations import Observations
@@ -131,7 +132,7 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
     for number, frame in enumerate(find_frames(plan.scenes, lattice, plan.read_grid().window)):
         if frame.intersection(around) is None:
             continue
-        offsets = job.store.offsets(number)
+        offsets = job.store.read_offsets(number)
         if offsets is None:
             try:
                 offsets = measure_offsets(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
@@ -177,19 +178,19 @@ def process_unit(job: Job, index: int) -> UnitDone:
         threads=job.threads,
         read_offsets=offsets,
     )
-    write = job.store.writer(plan, unit)
+    write = job.store.open_writer(plan.store_spec(), unit.window)
     mark = time.perf_counter()
     for at, date in zip(unit.dates, dates, strict=True):
         if outside is not None:
             date = date.clip(outside)
         generated_at = time.perf_counter()
-        write(at, date.place(unit.target, unit.window))
+        write(at, date.place(unit.target, unit.window).variables(plan.contract.output_bands))
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
         seconds["generate"] += generated_at - mark
         mark = time.perf_counter()
         seconds["write"] += mark - generated_at
     missing = tuple(sorted({*missing, *unread}))
-    job.store.mark(unit, DONE_WITHOUT_ASSETS if missing else DONE)
+    job.store.mark(index, DONE_WITHOUT_ASSETS if missing else DONE)
     return UnitDone(
         index,
         int(counts.sum()),
@@ -400,7 +401,8 @@ def execute(
     """
     started = time.perf_counter()
     with hold_lease(job.store.location) as lease:
-        check_store(job.store.location, job.plan)  # another run may have been there since it was prepared
+        # Another run may have been there since it was prepared.
+        check_store(job.store.location, job.plan.store_spec())
         ledger = job.store.read_ledger()
         report = Report.of_ledger(ledger)
         wanted = range(len(ledger)) if only is None else set(only)

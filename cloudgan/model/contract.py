@@ -115,6 +115,9 @@ class Contract:
     """Whether a last output channel predicts the mean absolute error over the bands, reflectance."""
     training: dict[str, Any] = field(default_factory=dict)
     """How the model was trained and what it scored: the model card."""
+    supersedes: tuple[str, ...] = ()
+    """SHA-256 of earlier files that hold the same network under the same contract, such as one of format 1: stores
+    of format 1 name the model by its file."""
 
     @classmethod
     def parse(cls, text: str | None, file: str) -> Contract:
@@ -146,6 +149,7 @@ class Contract:
                 tile=int(raw["tile"]),
                 predicts_uncertainty=bool(raw.get("foretells" if old else "predicts_uncertainty", False)),
                 training=dict(raw.get("training", {})),
+                supersedes=() if old else tuple(map(str, raw.get("supersedes", ()))),
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"{file} has a broken contract ({error!r}); {_REMEDY}") from error
@@ -168,7 +172,7 @@ class Contract:
             "tile": self.tile,
             "predicts_uncertainty": self.predicts_uncertainty,
             "training": self.training,
-        }
+        } | ({"supersedes": list(self.supersedes)} if self.supersedes else {})
 
     @property
     def output_channels(self) -> int:

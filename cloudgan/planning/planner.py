@@ -16,6 +16,7 @@ from cloudgan.geo.aoi import Aoi, cover_windows
 from cloudgan.geo.grid import Grid, Lattice
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import source_lattice
+from cloudgan.io.store.identity import translate_identity
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
@@ -47,7 +48,7 @@ def plan_run(
     The arguments are those of `plan_zones`.
 
     Returns:
-        The plan, and notices for the user.
+        The plan, and warnings for the user.
 
     Raises:
         InputError: Something cannot be done as asked: nothing is found, the memory is too small, the area
@@ -101,16 +102,16 @@ def plan_zones(
         collection: See `find_scenes`.
         resolution: Edge of a pixel in metres.
         max_cloud_cover: Percent of a granule, included.
-        context_days: Days before and after `dates` that are read for the clear looks they hold, and not
+        context_days: Days before and after `dates` that are read for the clear observations they hold, and not
             written.
-        buffer: Reach around detected cloud and shadow, in metres.
+        buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
         clip: Whether what lies outside the AOI's polygons is to be no data; else what lies outside the boxes
             around them.
         memory: Bytes that a worker may use; None is without limit.
 
     Returns:
         A plan for each zone, by the name of its group in the store (`utm32n`), or by an empty name where
-        there is one zone alone; and notices for the user.
+        there is one zone alone; and warnings for the user.
 
     Raises:
         InputError: Something cannot be done as asked: nothing is found, the memory is too small, ...
@@ -187,6 +188,7 @@ class _Draft:
             parts=parts,
             clip=clip,
             duplicates=self.duplicates,
+            model_files=(self.generator.file_digest, *contract.supersedes),
         )
 
 
@@ -264,7 +266,8 @@ def continue_plan(plan: Plan, found: Mapping[str, Any] | None, memory: int | Non
     if found is None or found.get("block") not in BLOCKS:
         return plan
     begun = replace(plan, block=found["block"], span=found.get("span"))
-    if begun.identity() != found:
+    wanted = begun.identity()
+    if translate_identity(found, wanted, plan.model_files) != wanted:
         return plan
     if memory is not None and begun.memory > memory:
         raise InputError(
@@ -281,7 +284,7 @@ def _touching(scenes: tuple[Scene, ...], area: BaseGeometry) -> tuple[Scene, ...
 
 
 def _uncovered(aoi: Aoi, scenes: Sequence[Scene]) -> tuple[str, ...]:
-    """A notice where no scene of the chosen zones shows a part of the AOI."""
+    """A warning where no scene of the chosen zones shows a part of the AOI."""
     seen = shapely.union_all(list(_footprints(tuple(scenes)).values()))
     share = aoi.geometry.difference(seen).area / aoi.geometry.area
     if share < 0.005:

@@ -44,7 +44,7 @@ def plan(demo, generator):
 
 
 def job_of(plan, generator, out: Path, **options) -> Job:
-    return Job(plan, generator, prepare_store(str(out), plan), **options)
+    return Job(plan, generator, prepare_store(str(out), plan.store_spec()), **options)
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +263,10 @@ plan, generator = pickle.loads(pathlib.Path({pickled!r}).read_bytes())
 if __name__ == "__main__":
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, \
             distributed.Client(cluster) as client:
-        first = execute(Job(plan, generator, prepare_store({out!r}, plan)), client)
+        first = execute(Job(plan, generator, prepare_store({out!r}, plan.store_spec())), client)
         reasons = {{letter.reason for letter in first.failed.values()}}
         os.system("mount -o remount,size=200m " + {disk!r})
-        second = execute(Job(plan, generator, prepare_store({out!r}, plan)), client)
+        second = execute(Job(plan, generator, prepare_store({out!r}, plan.store_spec())), client)
     print(len(first.failed), len(second.failed), second.skipped, reasons)
 """
 

@@ -19,7 +19,8 @@ from misbehaving import Fault, every, files, now_and_then, ranged, serving
 from cloudgan.distributed.execute import Job, execute
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io import cube
-from cloudgan.io.store.store import DONE, prepare_store
+from cloudgan.io.store.ledger import DONE
+from cloudgan.io.store.store import prepare_store
 from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
 
@@ -69,7 +70,7 @@ def undisturbed(demo, generator, client, tmp_path_factory) -> dict[str, bytes]:
 def job_of(demo, generator, server, out) -> Job:
     plan, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac=f"{server.url}/catalog.json")
     assert plan.unit_count == 1
-    return Job(plan, generator, prepare_store(str(out), plan))
+    return Job(plan, generator, prepare_store(str(out), plan.store_spec()))
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:
@@ -204,7 +205,7 @@ def test_signatures_in_a_catalogue_are_no_part_of_the_store(demo, generator, tmp
         saved.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
         plan, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac=str(saved))
     assert CANARY in plan.scenes[0].items[0].assets[0].href  # it is read with what it has
-    prepare_store(str(tmp_path / "out.zarr"), plan)
+    prepare_store(str(tmp_path / "out.zarr"), plan.store_spec())
     assert CANARY not in (tmp_path / "out.zarr" / "zarr.json").read_text()
     assert CANARY not in json.dumps(plan.summary())
 

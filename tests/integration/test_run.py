@@ -31,7 +31,9 @@ from cloudgan.geo.aoi import Aoi, read_aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import open_cube
-from cloudgan.io.store.store import DONE, DONE_WITHOUT_ASSETS, PENDING, prepare_store, read_identity
+from cloudgan.io.store.identity import read_identity
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
+from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.observations import Observations, opacity
 from cloudgan.planning.plan import Plan
@@ -62,7 +64,7 @@ def planned(demo, generator, area: Aoi, block: int = 128, **options) -> Plan:
 def written(plan, generator, client, tmp_path_factory):
     """A store that two workers wrote undisturbed, and the report."""
     out = tmp_path_factory.mktemp("written") / "out.zarr"
-    report = execute(Job(plan, generator, prepare_store(str(out), plan)), client)
+    report = execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client)
     return out, report
 
 
@@ -157,7 +159,7 @@ def test_a_crop_of_the_whole_is_the_whole_of_the_crop(written, plan, demo, gener
     west, south, east, north = read_aoi(demo.aoi).geometry.bounds
     half = Aoi(box(west, south, (west + east) / 2, north))
     cropped = planned(demo, generator, half)
-    execute(Job(cropped, generator, prepare_store(str(tmp_path / "half.zarr"), cropped)), client)
+    execute(Job(cropped, generator, prepare_store(str(tmp_path / "half.zarr"), cropped.store_spec())), client)
     part, whole = stored(tmp_path / "half.zarr"), stored(written[0])
     common = plan.grid.window.intersection(cropped.grid.window)
     there, here = common.slices_in(plan.grid.window), common.slices_in(cropped.grid.window)
@@ -176,7 +178,7 @@ def test_a_date_at_the_edge_of_the_span_sees_what_lies_beyond(
     span = DateRange.parse("2020-05-10/2020-05-15")
     area = read_aoi(demo.aoi)
     plan, _ = plan_run(area, span, generator, stac=str(demo.catalog), context_days=context_days)
-    execute(Job(plan, generator, prepare_store(str(tmp_path / "out.zarr"), plan)), client)
+    execute(Job(plan, generator, prepare_store(str(tmp_path / "out.zarr"), plan.store_spec())), client)
     short, long = stored(tmp_path / "out.zarr"), stored(written[0]).isel(time=[1, 2])
     assert len(plan.scenes) == (4 if context_days else 2)
     same = [(short[name].values == long[name].values).all() for name in VARIABLES]
@@ -186,21 +188,21 @@ def test_a_date_at_the_edge_of_the_span_sees_what_lies_beyond(
 
 def test_stackstac_writes_the_same_store(written, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
-    execute(Job(plan, generator, prepare_store(str(out), plan), reader="stackstac"), client)
+    execute(Job(plan, generator, prepare_store(str(out), plan.store_spec()), reader="stackstac"), client)
     assert_same(written[0], out)
 
 
 def test_one_worker_writes_the_same_store(written, plan, generator, tmp_path):
     out = tmp_path / "out.zarr"
     with workers(1) as client:
-        execute(Job(plan, generator, prepare_store(str(out), plan), threads=2), client)
+        execute(Job(plan, generator, prepare_store(str(out), plan.store_spec()), threads=2), client)
     assert_same(written[0], out)
 
 
 def test_larger_units_hold_the_same_values(written, demo, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
     plan = planned(demo, generator, read_aoi(demo.aoi), block=1024)
-    execute(Job(plan, generator, prepare_store(str(out), plan)), client)
+    execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client)
     xr.testing.assert_identical(stored(written[0]).drop_attrs(), stored(out).drop_attrs())
 
 
@@ -211,7 +213,7 @@ def test_units_cut_in_time_hold_the_same_values(plan, generator, client, tmp_pat
     for span in (None, 1, 2):
         cut = replace(plan, span=span, max_age=max_age)
         out = tmp_path / f"{span}.zarr"
-        report = execute(Job(cut, generator, prepare_store(str(out), cut)), client)
+        report = execute(Job(cut, generator, prepare_store(str(out), cut.store_spec())), client)
         assert (report.failed, report.done) == ({}, plan.unit_count * {None: 1, 1: 4, 2: 2}[span])
         stores.append(stored(out).drop_attrs())
     xr.testing.assert_identical(stores[0], stores[1])
@@ -222,11 +224,11 @@ def test_units_cut_in_time_hold_the_same_values(plan, generator, client, tmp_pat
 
 def test_a_rerun_does_only_what_is_missing(written, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
-    store = prepare_store(str(out), plan)
+    store = prepare_store(str(out), plan.store_spec())
     job = Job(plan, generator, store)
     process_unit(job, 1)
     assert list(np.flatnonzero(store.read_ledger() == DONE)) == [1]
-    report = execute(Job(plan, generator, prepare_store(str(out), plan)), client)
+    report = execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client)
     assert (report.skipped, report.done) == (1, plan.unit_count - 1)
     assert_same(written[0], out)
     again = execute(job, client)
@@ -235,7 +237,7 @@ def test_a_rerun_does_only_what_is_missing(written, plan, generator, client, tmp
 
 def test_a_unit_done_twice_changes_nothing(written, plan, generator, tmp_path):
     out = tmp_path / "out.zarr"
-    job = Job(plan, generator, prepare_store(str(out), plan))
+    job = Job(plan, generator, prepare_store(str(out), plan.store_spec()))
     process_unit(job, 0)
     before = shards(out)
     process_unit(job, 0)
@@ -248,34 +250,36 @@ def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, g
     other = replace(plan, buffer=plan.buffer + 1, model="0" * 64)
     told = r"other settings; .*--overwrite.*:\n  buffer: 6 -> 7\n  model: [0-9a-f]{37}... -> 0{37}"
     with pytest.raises(StoreError, match=told):
-        prepare_store(str(out), other)
+        prepare_store(str(out), other.store_spec())
     assert shards(out) == before
     assert read_identity(str(out)) == plan.identity()
 
 
 def test_overwriting_keeps_what_was_done_with_the_same_settings(plan, generator, tmp_path):
     out = str(tmp_path / "out.zarr")
-    process_unit(Job(plan, generator, prepare_store(out, plan)), 2)
-    assert list(np.flatnonzero(prepare_store(out, plan, overwrite=True).read_ledger() == DONE)) == [2]
+    process_unit(Job(plan, generator, prepare_store(out, plan.store_spec())), 2)
+    assert list(
+        np.flatnonzero(prepare_store(out, plan.store_spec(), overwrite=True).read_ledger() == DONE)
+    ) == [2]
 
 
 @pytest.mark.parametrize("out", ["/proc/nowhere/out.zarr", "nowhere://bucket/out.zarr"])
 def test_a_place_that_cannot_be_written_is_named(plan, out):
     with pytest.raises(StoreError, match=r"cannot be used \(.*\); give an --out that can be written"):
-        prepare_store(out, plan)
+        prepare_store(out, plan.store_spec())
 
 
 def test_overwriting_replaces_a_store_of_ours_and_nothing_else(plan, tmp_path):
     out = tmp_path / "out.zarr"
-    prepare_store(str(out), replace(plan, buffer=1))
-    prepare_store(str(out), plan, overwrite=True)
+    prepare_store(str(out), replace(plan, buffer=1).store_spec())
+    prepare_store(str(out), plan.store_spec(), overwrite=True)
     assert read_identity(str(out)) == plan.identity()
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("years of work")
     for target in (precious, precious / "chapter1.txt"):
         with pytest.raises(StoreError, match="is no store of cloudgan's; give another --out"):
-            prepare_store(str(target), plan, overwrite=True)
+            prepare_store(str(target), plan.store_spec(), overwrite=True)
     assert (precious / "chapter1.txt").read_text() == "years of work"
 
 
@@ -284,7 +288,7 @@ def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tm
     triangle = Aoi(shapely.Polygon([(west, south), (east, south), (west, north)]))
     out = tmp_path / "out.zarr"
     plan = planned(demo, generator, triangle, clip=True)
-    execute(Job(plan, generator, prepare_store(str(out), plan)), client)
+    execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client)
     store = stored(out)
     outside = triangle.mask_outside(plan.grid)
     assert 0.3 < outside.mean() < 0.7
@@ -303,7 +307,7 @@ def test_a_lost_asset_fails_its_units_by_name_and_the_rest_is_written(demo, gene
     items = tuple(replace(one, assets=gone) if one == item else one for one in plan.scenes[1].items)
     scenes = (plan.scenes[0], replace(plan.scenes[1], items=items), *plan.scenes[2:])
     broken = replace(plan, scenes=scenes)
-    job = Job(broken, generator, prepare_store(str(tmp_path / "out.zarr"), broken))
+    job = Job(broken, generator, prepare_store(str(tmp_path / "out.zarr"), broken.store_spec()))
     report = execute(job, client)
     assert 0 < len(report.failed) < plan.unit_count
     assert all(letter.items == (item.id,) for letter in report.failed.values())
@@ -372,7 +376,7 @@ def test_a_killed_worker_costs_nothing(written, plan, generator, tmp_path):
                 killed.append(victims[0])
                 os.kill(victims[0], signal.SIGKILL)
 
-        report = execute(Job(plan, generator, prepare_store(str(out), plan)), client, kill_once)
+        report = execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client, kill_once)
     assert killed
     assert report.failed == {}
     assert_same(written[0], out)
@@ -488,7 +492,7 @@ def under_a_bank(tmp_path):
         buffer=2,
         block=64,
     )
-    return Job(plan, generator, prepare_store(str(tmp_path / "out.zarr"), plan))
+    return Job(plan, generator, prepare_store(str(tmp_path / "out.zarr"), plan.store_spec()))
 
 
 def generated(job: Job) -> np.ndarray:
@@ -498,7 +502,7 @@ def generated(job: Job) -> np.ndarray:
 def test_the_rest_of_the_image_tells_how_bright_a_hidden_date_is(under_a_bank, monkeypatch):
     job = under_a_bank
     assert process_unit(job, 0).generated == 64 * 64
-    offsets = job.store.offsets(0)
+    offsets = job.store.read_offsets(0)
     np.testing.assert_allclose(10_000 * offsets[1, 0], BRIGHTER, atol=1)
     followed = BRIGHTER * similarity(offsets[1], job.plan.bands)[0]
     assert 0.7 * BRIGHTER < followed < BRIGHTER
@@ -524,6 +528,6 @@ def test_an_overview_that_cannot_be_read_is_no_clear_sky(under_a_bank, monkeypat
         assert job.store.read_ledger()[0] == PENDING
         assert process_unit(replace(job, allow_missing=True), 0).missing == ("day1",)
         assert job.store.read_ledger()[0] == DONE_WITHOUT_ASSETS
-        assert job.store.offsets(0) is None
+        assert job.store.read_offsets(0) is None
     assert process_unit(job, 0).missing == ()
     assert job.store.read_ledger()[0] == DONE

@@ -140,7 +140,7 @@ def client(s3):
 def local(plan, generator, client, tmp_path_factory) -> Path:
     """The same job on a disk."""
     out = tmp_path_factory.mktemp("local") / "out.zarr"
-    assert execute(Job(plan, generator, prepare_store(str(out), plan)), client).failed == {}
+    assert execute(Job(plan, generator, prepare_store(str(out), plan.store_spec())), client).failed == {}
     return out
 
 
@@ -155,7 +155,7 @@ def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
     with workers(2) as client:
         victim = next(iter(client.run(os.getpid).values()))
         report = execute(
-            Job(plan, generator, prepare_store(s3.url("killed.zarr"), plan)),
+            Job(plan, generator, prepare_store(s3.url("killed.zarr"), plan.store_spec())),
             client,
             lambda report: os.kill(victim, signal.SIGKILL) if report.done == 1 else None,
         )
@@ -190,14 +190,14 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
         "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with distributed.Client(sys.argv[2]) as client:\n"
-        "    execute(Job(plan, generator, prepare_store(sys.argv[3], plan)), client, kill)\n"
+        "    execute(Job(plan, generator, prepare_store(sys.argv[3], plan.store_spec())), client, kill)\n"
     )
     (tmp_path / "job.pickle").write_bytes(pickle.dumps((plan, generator)))
     out = s3.url("client.zarr")
     words = [sys.executable, "-c", code, tmp_path / "job.pickle", client.scheduler.address, out]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     assert open_object_store("s3://bucket").head("client.zarr.lease")
-    report = execute(Job(plan, generator, prepare_store(out, plan)), client)
+    report = execute(Job(plan, generator, prepare_store(out, plan.store_spec())), client)
     assert 0 < report.skipped < plan.unit_count
     assert s3.objects("client.zarr") == on_disk(local)
 
@@ -205,7 +205,7 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
 def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local, plan, generator, client):
     """Whoever prepared the store may write; the workers may only read, at first."""
     out = s3.url("refused.zarr")
-    job = Job(plan, generator, prepare_store(out, plan))
+    job = Job(plan, generator, prepare_store(out, plan.store_spec()))
 
     def log_in(name: str) -> None:
         os.environ.update(AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY=USERS[name][0])
@@ -252,7 +252,7 @@ def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, g
     found, _ = plan_run(read_aoi(demo.aoi), SPAN, generator, stac="s3://bucket/demo/catalog.json")
     assert found.scenes[0].items[0].asset("red").href.startswith("s3://bucket/demo/")
     found = replace(found, block=256)
-    report = execute(Job(found, generator, prepare_store(s3.url("remote.zarr"), found)), client)
+    report = execute(Job(found, generator, prepare_store(s3.url("remote.zarr"), found.store_spec())), client)
     assert report.failed == {}
     assert s3.objects("remote.zarr") == on_disk(local)
 

@@ -59,7 +59,7 @@ def command(border, network, tmp_path, capsys):
 
 def written(plan, generator, out) -> xr.Dataset:
     """The raw numbers of a store that all units of a plan have written, in this process."""
-    job = Job(plan, generator, prepare_store(str(out), plan))
+    job = Job(plan, generator, prepare_store(str(out), plan.store_spec()))
     for unit in plan.units():
         process_unit(job, unit.index)
     job.store.finish({"missing_items": []})

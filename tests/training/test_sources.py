@@ -98,7 +98,7 @@ def batch_store(demo, generator: Generator, tmp_path_factory):
     """A store as the batch command writes it, and its plan."""
     span = DateRange.parse("2020-05-01/2020-05-20")
     plan: Plan = plan_run(read_aoi(demo.aoi), span, generator, stac=str(demo.catalog))[0]
-    store = prepare_store(str(tmp_path_factory.mktemp("store") / "out.zarr"), plan)
+    store = prepare_store(str(tmp_path_factory.mktemp("store") / "out.zarr"), plan.store_spec())
     for index in range(plan.unit_count):
         process_unit(Job(plan, generator, store), index)
     store.finish({"missing_items": []})

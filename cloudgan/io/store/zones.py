@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudgan.io.lease import hold_lease
-from cloudgan.io.store import store
+from cloudgan.io.store.access import consolidate
+from cloudgan.io.store.identity import check_identity
+from cloudgan.io.store.store import make_root_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +32,18 @@ class Zones:
         return f"{self.location.rstrip('/')}/{name}" if name else self.location
 
     def check(self, *, overwrite: bool = False) -> None:
-        """Make sure that the groups may be written here, without writing; see `store.check`."""
+        """Make sure that the groups may be written here, without writing; see `check_store`."""
         if self._are_groups:
-            store.check_identity(self.location, self._identity(), overwrite=overwrite)
+            check_identity(self.location, self._identity(), overwrite=overwrite)
 
     @contextmanager
-    def prepared(self, *, overwrite: bool = False) -> Iterator[None]:
-        """Within it the group of the groups is there, if there are several, and no other run's.
+    def hold(self, *, overwrite: bool = False) -> Iterator[None]:
+        """Be the only run that writes the groups, until the end of the block; their root is made first.
 
         At the end comes the consolidated metadata of all groups.
 
         Raises:
-            StoreError: See `store.prepare`.
+            StoreError: See `prepare_store`.
             WriteError: The place refused the metadata.
         """
         if not self._are_groups:
@@ -51,9 +53,9 @@ class Zones:
             self.location
         ):  # each group has a lease of its own, which replacing them all would pass by
             self.check(overwrite=overwrite)
-            store.make_root_group(self.location, self._identity())
+            make_root_group(self.location, self._identity())
             yield
-            store.consolidate(self.location)
+            consolidate(self.location)
 
     @property
     def _are_groups(self) -> bool:

@@ -1,0 +1,39 @@
+"""What a store is to hold: the value from which its template is made, and which tells it from others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudgan.geo.grid import Grid
+from cloudgan.schema import Variable
+from cloudgan.stac.search import Scene
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """One store, described in full."""
+
+    grid: Grid
+    """Its pixels."""
+    scenes: tuple[Scene, ...]
+    """Its dates, in order of time, with the items that they come from."""
+    variables: tuple[Variable, ...]
+    """Its variables over (time, y, x)."""
+    block: int
+    """Edge in pixels of a shard, which is also the edge of a work unit."""
+    chunk: int
+    """Edge in pixels of a chunk within a shard."""
+    unit_count: int
+    """Work units of the ledger."""
+    identity: dict[str, Any]
+    """All that decides a byte of the store, as JSON; see `identity`."""
+    model_files: tuple[str, ...] = ()
+    """SHA-256 of the model files by which a store of format 1 may name the model."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Attributes of the root that describe the model and the source."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of each variable, (time, y, x)."""
+        return len(self.scenes), *self.grid.shape
