@@ -1,177 +1,102 @@
-"""What a user asks of a batch run: the command's options, from a TOML file and from flags."""
+"""What a user asks of a batch run: one class for the command's options, a TOML file and Python."""
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from dask.utils import parse_bytes
+from pydantic import Field, field_validator
 
-from cloudgan.errors import InputError
-from cloudgan.io.cube import Reader
-from cloudgan.planning.planner import CONTEXT_DAYS
-from cloudgan.stac.providers import EARTH_SEARCH
+from cloudgan import defaults
+from cloudgan.settings import Location, Settings
 
 
-@dataclass(frozen=True, slots=True)
-class BatchConfig:
-    """One batch run as the user described it; field names are the command's options."""
+class BatchConfig(Settings):
+    """One batch run; the fields are the command's options, and their docstrings its help."""
+
+    title = "job file"
+    remedy = "see cloudgan-batch --help"
 
     aoi: str
-    """Path of a GeoJSON file."""
+    """GeoJSON file with the area of interest."""
     dates: str
-    """What STAC takes: `2020-04/2020-07`, `2020-04-03`..."""
+    """A day, month or year, or a span: 2020-04-03, 2020-04/2020-07."""
     out: str = "cloudgan.zarr"
-    """Directory or object store URL of the Zarr store."""
-    stac: str = EARTH_SEARCH
-    """STAC API URL, short name, or path or URL of a static catalogue."""
+    """Zarr store to write: a directory, or the URL of an object store."""
+    stac: str = defaults.STAC
+    """STAC API (earth-search, planetary-computer or a URL), or path or URL of a static catalogue."""
     collection: str | None = None
-    """Collection id."""
-    resolution: float = 10.0
-    """Edge of a pixel in metres."""
-    max_cloud_cover: float = 100.0
-    """Percent of a granule, included."""
-    context_days: int = CONTEXT_DAYS
-    """Days before and after the dates that are read for the clear looks they hold, and not written."""
-    model: str | None = None
-    """ONNX file, or name of a model that ships with cloudgan."""
-    reader: str = "odc"
-    """Which library reads: odc or stackstac."""
+    """Collection id; where not given, sentinel-2-l2a in an API, and all of a static catalogue."""
+    resolution: float = Field(defaults.RESOLUTION, ge=0.1, le=10_000)
+    """Pixel size in metres."""
+    max_cloud_cover: float = Field(defaults.MAX_CLOUD_COVER, ge=0, le=100)
+    """Leave out granules with more cloud, in percent."""
+    context_days: int = Field(defaults.CONTEXT_DAYS, ge=0, le=3650)
+    """Days before and after the dates that are read for their clear observations, and not written."""
+    model: str = defaults.MODEL
+    """Generator: an ONNX file, or the name of a model that ships."""
+    reader: defaults.Reader = defaults.READER
+    """Library that reads the pixels: odc or stackstac."""
     scheduler: str | None = None
-    """Address of a Dask scheduler; None starts workers on this machine."""
-    workers: int | None = None
-    """Worker processes on this machine; None is one a core."""
+    """Address of a Dask scheduler, instead of workers on this machine."""
+    workers: int | None = Field(None, ge=1)
+    """Workers on this machine; where not given, one a core."""
     memory: str | None = None
-    """Memory of one worker, such as 4GB; None shares out what the machine has."""
+    """Memory of one worker, such as 4GB; where not given, an equal share of this machine's."""
     overwrite: bool = False
-    """Replace a store of cloudgan's that is there."""
+    """Replace a store that was made with other settings."""
     allow_missing: bool = False
-    """Record an asset that cannot be read as missing instead of failing."""
+    """Record assets that cannot be read as missing, instead of failing."""
     clip: bool = False
-    """Set what lies outside the AOI's polygon to no data."""
+    """Write no data outside the polygon, instead of outside its bounding box."""
     score: bool = False
-    """Judge the generator on clear ground of the cube itself, hidden under its own clouds."""
+    """Evaluate the generator on clear pixels of the cube itself."""
 
-    def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)
-            ):
-                raise InputError(
-                    f"{_flag(name)} {value!r} is no {_KIND_NAMES[kind]}; see cloudgan-batch --help"
-                )
-        if self.reader not in get_args(Reader):
-            raise InputError(f"--reader {self.reader} is unknown; give odc or stackstac")
-        if not 0 <= self.max_cloud_cover <= 100:
-            raise InputError(
-                f"--max-cloud-cover {_plain(self.max_cloud_cover)} is no percentage; give 0 to 100"
+    @field_validator("out")
+    @classmethod
+    def _refuse_credentials(cls, out: str) -> str:
+        if "://" in out and ("@" in out.split("/")[2] or "?" in out):
+            raise ValueError(
+                "has credentials or options in it; give s3://bucket/key, and the credentials in the "
+                "environment"
             )
-        if not 0 <= self.context_days <= 3650:
-            raise InputError(f"--context-days {self.context_days} is not between 0 and 3650; give 30, say")
-        if not 0.1 <= self.resolution <= 10_000:
-            raise InputError(
-                f"--resolution {_plain(self.resolution)} is not between 0.1 and 10000 metres; give 10, say"
-            )
-        if "://" in self.out and ("@" in self.out.split("/")[2] or "?" in self.out):
-            raise InputError(
-                f"--out {self.out} has credentials or options in it; give s3://bucket/key, and the "
-                "credentials in the environment"
-            )
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"--workers {self.workers} leaves nobody to work; give 1 or more")
-        if self.memory is not None:
-            self._parsed_memory()
+        return out
+
+    @field_validator("memory")
+    @classmethod
+    def _refuse_what_is_no_size(cls, memory: str | None) -> str | None:
+        if memory is None:
+            return None
+        try:
+            size = _parse_bytes(memory)
+        except (ValueError, OverflowError):
+            raise ValueError("is no size; give one such as 4GB") from None
+        if size <= 0:
+            raise ValueError("holds nothing; give a size such as 4GB")
+        return memory
 
     @property
     def memory_bytes(self) -> int | None:
         """Memory of one worker in bytes; None where not given."""
-        return None if self.memory is None else self._parsed_memory()
-
-    def _parsed_memory(self) -> int:
-        try:
-            size = parse_bytes(str(self.memory))
-        except (ValueError, OverflowError) as error:
-            raise InputError(f"--memory {self.memory} is no size; give one such as 4GB") from error
-        if size <= 0:
-            raise InputError(f"--memory {self.memory} holds nothing; give a size such as 4GB")
-        return int(size)
+        return None if self.memory is None else _parse_bytes(self.memory)
 
     @classmethod
-    def load(cls, file: Path | None, flags: dict[str, Any]) -> BatchConfig:
-        """The options of a TOML file, overridden by flags.
+    def resolve_paths(cls, table: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """Count relative `aoi`, `model` and `stac` from the job file's folder where they exist there."""
+        beside = {
+            name: str(folder / table[name])
+            for name in ("aoi", "stac", "model")
+            if isinstance(table.get(name), str) and (folder / table[name]).exists()
+        }
+        return table | beside
 
-        Args:
-            file: The job file, or None. Relative `aoi`, `model` and `stac` paths in it count from its folder
-                where they exist there.
-            flags: Options by field name; None stands for one that was not given.
-
-        Raises:
-            InputError: The file cannot be read or has unknown options, or an option is missing or wrong.
-        """
-        options = {} if file is None else _read_toml(file, {field.name for field in fields(cls)})
-        options |= {name: value for name, value in flags.items() if value is not None}
-        missing = [name for name in ("aoi", "dates") if name not in options]
-        if missing:
-            raise InputError(f"{' and '.join(map(_flag, missing))} must be given; see cloudgan-batch --help")
-        return cls(**options)
-
-    def as_json(self) -> dict[str, Any]:
-        """The options by name."""
-        return asdict(self)
+    @classmethod
+    def spell(cls, location: Location) -> str:
+        """As the command's option: `--max-cloud-cover`."""
+        return f"--{super().spell(location).replace('_', '-')}"
 
 
-_KINDS: dict[str, Any] = {
-    "aoi": str,
-    "dates": str,
-    "out": str,
-    "stac": str,
-    "collection": str,
-    "resolution": int | float,
-    "max_cloud_cover": int | float,
-    "context_days": int,
-    "model": str,
-    "reader": str,
-    "scheduler": str,
-    "workers": int,
-    "memory": str,
-    "overwrite": bool,
-    "allow_missing": bool,
-    "clip": bool,
-    "score": bool,
-}
-_KIND_NAMES = {str: "text", int: "whole number", int | float: "number", bool: "true or false"}
+def _parse_bytes(text: str) -> int:
+    from dask.utils import parse_bytes  # here: the help of the command does not wait for Dask
 
-
-def _plain(number: float) -> str:
-    return f"{number:g}" if isinstance(number, float) else str(number)  # a whole number may have no end
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _read_toml(file: Path, known: set[str]) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"the job file {file} cannot be read ({error.strerror}); give a TOML file"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"the job file {file} is no TOML ({error}); mend it") from error
-    options = {name.replace("-", "_"): value for name, value in raw.items()}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise InputError(
-            f"the job file {file} has unknown options {', '.join(unknown)}; "
-            f"it may have {', '.join(sorted(known))}"
-        )
-    for name in ("aoi", "stac", "model"):
-        value = options.get(name)
-        beside = file.resolve().parent / str(value)
-        if isinstance(value, str) and beside.exists():
-            options[name] = str(beside)
-    return options
+    return int(parse_bytes(text))

@@ -206,6 +206,7 @@ def _describe(cls: type[Settings], error: pydantic.ValidationError) -> tuple[str
 
 def _sentence(cls: type[Settings], name: str, error: dict[str, Any], field: FieldInfo | None) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    value = list(value) if isinstance(value, tuple) else value  # as the user wrote it
     if kind in _KINDS:
         return f"{name} {value!r} is no {_KINDS[kind]}; {cls.remedy}"
     if kind in _BOUNDS and field is not None:

@@ -87,7 +87,7 @@ def test_settings_are_immutable_and_replaced_with_validation():
         ({"data": [{"kind": "search", "stac": 1}]}, "data[0].stac 1 is no text"),
         ({"data": [{"kind": "search", "stac": "a", "b": 1}]}, "there is no key data[0].b; there are kind"),
         ({"data": [{"kind": "film"}]}, "data[0] {'kind': 'film'} is unknown; give scenes, search"),
-        ({"shear": [1, 2, 3]}, "shear (1, 2, 3) has not the right number of values; give one"),
+        ({"shear": [1, 2, 3]}, "shear [1, 2, 3] has not the right number of values; give one"),
         ({"count": 0}, "count 0 is below 1; give 1 or more"),
         ({"name": "a b"}, "name a b has a blank in it; write it in one word"),
         ({"count": 13}, "a count of 13 has no data; give 12"),

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     import distributed
 
     from cloudgan.config import BatchConfig
+    from cloudgan.defaults import Reader
     from cloudgan.distributed.execute import Report
-    from cloudgan.io.cube import Reader
     from cloudgan.model.generator import Generator
     from cloudgan.planning.plan import Plan
 
@@ -176,7 +175,7 @@ def _run_batch(options: BatchConfig, *, plan_only: bool, as_json: bool, retry_fa
         return
     groups = zones.Zones.of(options.out, plans)
     overwrite = options.overwrite and not retry_failed  # what is replaced has no failed units
-    jobs = {name: replace(options, out=groups.at(name), overwrite=overwrite) for name in plans}
+    jobs = {name: options.replace(out=groups.at(name), overwrite=overwrite) for name in plans}
     groups.check(overwrite=overwrite)
     for name, plan in plans.items():
         store.check_store(jobs[name].out, plan.store_spec(), overwrite=overwrite)

@@ -18,10 +18,11 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from numpy.typing import NDArray
 
 from cloudgan import __version__
+from cloudgan.defaults import Reader
 from cloudgan.distributed.scheduling import Failed, outcomes
 from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError, StoreError, WriteError
 from cloudgan.geo.grid import Grid, Window
-from cloudgan.io.cube import Reader, foreign_drivers, open_available, open_cube
+from cloudgan.io.cube import foreign_drivers, open_available, open_cube
 from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -27,6 +27,7 @@ from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
+from cloudgan.defaults import READER, Reader
 from cloudgan.errors import ReadError, redacted
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.object_stores import explain_error
@@ -36,9 +37,6 @@ from cloudgan.stac.hrefs import remove_query
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import sign
-
-Reader = Literal["odc", "stackstac"]
-"""Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
 
 READ_THREADS = 4
 """Observations read at once: a remote asset is mostly waiting."""
@@ -90,7 +88,7 @@ def open_cube(
     grid: Grid,
     bands: Sequence[str],
     *,
-    reader: Reader = "odc",
+    reader: Reader = READER,
     chunks: int | None = None,
 ) -> xr.Dataset:
     """Read scenes onto a grid.
@@ -124,7 +122,7 @@ def open_cube(
 
 
 def open_available(
-    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], *, reader: Reader = "odc"
+    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], *, reader: Reader = READER
 ) -> tuple[xr.Dataset, tuple[str, ...]]:
     """Read scenes onto a grid now, leaving out the items that cannot be read.
 

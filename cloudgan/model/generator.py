@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.defaults import MODEL
 from cloudgan.errors import GeneratorError
 from cloudgan.model.contract import METADATA_KEY, Contract
 
@@ -52,7 +53,7 @@ class Generator:
         Raises:
             GeneratorError: The file is missing, broken, foreign, or its shapes belie its contract.
         """
-        path = _shipped().get(str(source or DEFAULT)) or Path(str(source))
+        path = _shipped().get(str(source or MODEL)) or Path(str(source))
         try:
             model = path.read_bytes()
         except OSError as error:
@@ -113,10 +114,6 @@ class Generator:
                 "export it again"
             )
         return np.asarray(result)
-
-
-DEFAULT = "temporal"
-"""Name of the model that is used where none is asked for."""
 
 
 @cache

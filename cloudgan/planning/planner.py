@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from cloudgan import observations
+from cloudgan import defaults, observations
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import Aoi, cover_windows
 from cloudgan.geo.grid import Grid, Lattice
@@ -23,10 +23,6 @@ from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import Scene, find_scenes
-from cloudgan.stac.providers import EARTH_SEARCH
-
-CONTEXT_DAYS = 30
-"""Days read before and after the dates asked for, by default: some ten overpasses on either side."""
 
 
 def plan_run(
@@ -34,11 +30,11 @@ def plan_run(
     dates: DateRange,
     generator: Generator,
     *,
-    stac: str = EARTH_SEARCH,
+    stac: str = defaults.STAC,
     collection: str | None = None,
-    resolution: float = 10.0,
-    max_cloud_cover: float = 100.0,
-    context_days: int = CONTEXT_DAYS,
+    resolution: float = defaults.RESOLUTION,
+    max_cloud_cover: float = defaults.MAX_CLOUD_COVER,
+    context_days: int = defaults.CONTEXT_DAYS,
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     memory: int | None = None,
@@ -80,11 +76,11 @@ def plan_zones(
     dates: DateRange,
     generator: Generator,
     *,
-    stac: str = EARTH_SEARCH,
+    stac: str = defaults.STAC,
     collection: str | None = None,
-    resolution: float = 10.0,
-    max_cloud_cover: float = 100.0,
-    context_days: int = CONTEXT_DAYS,
+    resolution: float = defaults.RESOLUTION,
+    max_cloud_cover: float = defaults.MAX_CLOUD_COVER,
+    context_days: int = defaults.CONTEXT_DAYS,
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     memory: int | None = None,

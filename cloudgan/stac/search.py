@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cloudgan import defaults
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.sentinel2.dates import DateRange, solar_day
 from cloudgan.stac.http import HttpLimits
@@ -67,9 +68,9 @@ def find_scenes(
     dates: DateRange,
     *,
     bands: Sequence[str],
-    stac: str = EARTH_SEARCH,
+    stac: str = defaults.STAC,
     collection: str | None = None,
-    max_cloud_cover: float = 100.0,
+    max_cloud_cover: float = defaults.MAX_CLOUD_COVER,
     context_days: int = 0,
     limits: HttpLimits | None = None,
 ) -> Selection:
