@@ -14,7 +14,7 @@ from cloudgan.sentinel2.dates import DateRange, solar_day
 from cloudgan.stac.http import HttpLimits
 from cloudgan.stac.items import SourceItem
 from cloudgan.stac.parsing import parse_item
-from cloudgan.stac.providers import DEFAULT_COLLECTION, EARTH_SEARCH
+from cloudgan.stac.providers import DEFAULT_COLLECTION
 from cloudgan.stac.query import Query, Source
 from cloudgan.stac.raw_items import RawItem
 from cloudgan.stac.signing import check_signing
