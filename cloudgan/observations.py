@@ -84,6 +84,10 @@ class Observations:
             None if self.scl is None else change(self.scl),
         )
 
+    def image(self, at: int) -> NDArray[np.uint16]:
+        """Digital numbers of one date, shape (band, y, x), in the order of `bands`."""
+        return np.stack([band[at] for band in self.bands.values()])
+
     def reflectance(self, dates: Any = slice(None)) -> NDArray[np.float32]:
         """Reflectance of some dates, bands last: shape (time, y, x, band)."""
         return np.stack([to_reflectance(band[dates]) for band in self.bands.values()], axis=-1)

@@ -1,90 +1,120 @@
-"""Cases hide what is known, and keep the truth from whoever is judged."""
+"""Cases mask pixels whose truth is known, and keep that truth out of the input."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cloudgan.evaluation.cases import CLOUD_EDGE, KINDS, Place, composited, draw, masked, real
+from cloudgan.evaluation.cases import (
+    CLOUD_EDGE,
+    KINDS,
+    CloudySource,
+    composite_clouds,
+    draw_cases,
+    estimate_offsets,
+    known_truth,
+    mask_fully,
+    withhold_truth,
+)
 from cloudgan.geo.grid import Window
-from cloudgan.observations import Observations
+from cloudgan.observations import Observations, Site
 from cloudgan.sentinel2.classification import PixelClass
 
 SIZE = 40
 
 
 @pytest.fixture
-def place() -> Place:
-    """Eight dates five days apart; the odd ones have clouds on a third of the ground."""
+def site() -> Site:
+    """Eight dates three days apart; the odd ones have clouds on a third of the surface."""
     rng = np.random.default_rng(0)
     shape = (8, SIZE, SIZE)
-    bands = tuple(rng.integers(500, 4000, shape).astype(np.uint16) for _ in range(3))
+    bands = {name: rng.integers(500, 4000, shape).astype(np.uint16) for name in ("green", "red", "nir")}
     pixel_classes = np.full(shape, PixelClass.CLEAR, np.uint8)
     scl = np.full(shape, 4, np.uint8)
     for at in range(1, 8, 2):
         pixel_classes[at, : SIZE // 3] = PixelClass.CLOUDY
         scl[at, : SIZE // 3] = 9
-    scenes = Observations(Window(0, 0, SIZE, SIZE), bands, pixel_classes, np.arange(8) * 3 + 100)
-    return Place("here", "10 m", scenes, 2, np.arange(8) % 2 == 0, scl)
+    window = Window(0, 0, SIZE, SIZE)
+    observations = Observations(window, bands, pixel_classes, np.arange(8) * 3 + 100, scl)
+    return Site("made by hand", "here", 10, 2, observations, np.arange(8) % 2 == 0)
 
 
-def test_a_transplanted_cloud_brings_its_pixels_its_edge_and_its_classes(place):
-    case = composited(place, 2, place.cloud_field(3), "case")
-    under, edge = case.place.scenes, SIZE // 3
-    np.testing.assert_array_equal(under.pixel_classes[2, :edge], PixelClass.CLOUDY)
-    np.testing.assert_array_equal(under.pixel_classes[2, edge:], PixelClass.CLEAR)
+def test_a_composited_cloud_brings_its_pixels_its_edge_and_its_classes(site):
+    case = composite_clouds(site, 2, CloudySource.of_date(site.observations, 3), "case")
+    cloudy, edge = case.site.observations, SIZE // 3
+    np.testing.assert_array_equal(cloudy.pixel_classes[2, :edge], PixelClass.CLOUDY)
+    np.testing.assert_array_equal(cloudy.pixel_classes[2, edge:], PixelClass.CLEAR)
     np.testing.assert_array_equal(case.scl[:edge], 9)
-    for band, before, truth in zip(under.bands, place.scenes.bands, case.truth, strict=True):
+    for (name, before), truth in zip(site.observations.bands.items(), case.truth, strict=True):
+        band = cloudy.bands[name]
         np.testing.assert_array_equal(band[2, : edge + CLOUD_EDGE], before[3, : edge + CLOUD_EDGE])
         np.testing.assert_array_equal(band[2, edge + CLOUD_EDGE :], before[2, edge + CLOUD_EDGE :])
         np.testing.assert_array_equal(truth, before[2])
         np.testing.assert_array_equal(np.delete(band, 2, axis=0), np.delete(before, 2, axis=0))
 
 
-def test_a_hidden_date_shows_nothing_of_its_truth(place):
-    case = masked(place, 2, "case")
-    assert (case.place.scenes.pixel_classes[2] == PixelClass.CLOUDY).all()
-    assert all(len(np.unique(band[2])) == 1 for band in case.place.scenes.bands)
-    np.testing.assert_array_equal(case.truth[0], place.scenes.bands[0][2])
+def test_clouds_of_an_unknown_classification_leave_none(site):
+    source = replace(CloudySource.of_date(site.observations, 3), scl=None)
+    assert composite_clouds(site, 2, source, "case").scl is None
 
 
-def test_a_judge_is_withheld(place):
-    case = real(place, 3, 4, "case")
-    assert place.scenes.days[4] not in case.place.scenes.days
-    assert case.place.scenes.days[case.at] == place.scenes.days[3]
-    np.testing.assert_array_equal(case.truth[1], place.scenes.bands[1][4])
+def test_a_fully_masked_date_shows_nothing_of_its_truth(site):
+    case = mask_fully(site, 2, "case")
+    masked = case.site.observations
+    assert (masked.pixel_classes[2] == PixelClass.CLOUDY).all()
+    assert all(len(np.unique(band[2])) == 1 for band in masked.bands.values())
+    assert case.scl is None
+    np.testing.assert_array_equal(case.truth[0], site.observations.bands["green"][2])
 
 
-def test_nothing_near_its_own_clouds_is_believed(place):
-    known = place.known(1)
-    assert not known[: SIZE // 3 + place.buffer + 1].any()
-    assert known[SIZE // 3 + place.buffer + 4 :].all()
+def test_the_date_that_stands_for_the_truth_is_withheld(site):
+    case = withhold_truth(site, 3, 4, "case")
+    days = site.observations.days
+    assert days[4] not in case.site.observations.days
+    assert case.site.observations.days[case.at] == days[3]
+    np.testing.assert_array_equal(case.truth[1], site.observations.bands["red"][4])
 
 
-def test_every_kind_is_drawn_and_the_same_seed_draws_the_same(place):
-    drawn = list(draw(place, dates=3, seed=5))
+def test_nothing_near_the_clouds_of_a_date_is_known_truth(site):
+    known = known_truth(site, 1)
+    assert not known[: SIZE // 3 + site.buffer + 1].any()
+    assert known[SIZE // 3 + site.buffer + 4 :].all()
+
+
+def test_every_kind_is_drawn_and_the_same_seed_draws_the_same(site):
+    drawn = list(draw_cases(site, dates=3, seed=5))
     assert {case.kind for case in drawn} == set(KINDS)
-    assert [case.name for case in drawn] == [case.name for case in draw(place, dates=3, seed=5)]
-    assert [case.name for case in drawn] != [case.name for case in draw(place, dates=3, seed=6)]
+    assert [case.name for case in drawn] == [case.name for case in draw_cases(site, dates=3, seed=5)]
+    assert [case.name for case in drawn] != [case.name for case in draw_cases(site, dates=3, seed=6)]
     for case in drawn:
-        assert case.judged.any()
-        at = case.place.scenes.days[case.at]
-        assert np.abs(case.place.scenes.days - at).max() <= 45
+        assert case.evaluated.any()
+        days = case.site.observations.days
+        assert np.abs(days - days[case.at]).max() <= 45
 
 
-def test_a_date_that_is_not_to_be_believed_is_no_truth(place):
-    assert all(case.kind != "real" for case in draw(place, ["composited"]))
-    none = Place(place.region, place.group, place.scenes, place.buffer, np.zeros(8, bool))
-    assert list(draw(none)) == []
+def test_cases_are_grouped_by_pixel_size(site):
+    assert {case.group for case in draw_cases(site)} == {"10 m"}
+    assert {case.group for case in draw_cases(replace(site, resolution=120.0))} == {"120 m"}
 
 
-def test_a_place_knows_how_its_dates_differ():
+def test_only_the_kinds_that_are_asked_for_are_drawn(site):
+    assert {case.kind for case in draw_cases(site, ["composited"])} == {"composited"}
+
+
+def test_a_date_that_is_not_trusted_is_no_truth(site):
+    assert list(draw_cases(replace(site, trusted=np.zeros(8, bool)))) == []
+
+
+def test_the_offsets_of_a_site_are_those_between_its_clear_pixels():
     rng = np.random.default_rng(3)
-    ground = rng.integers(500, 3000, (1, 150, 140)) + np.array([0, 120]).reshape(2, 1, 1)
-    pixel_classes = np.full(ground.shape, PixelClass.CLEAR, np.uint8)
-    ground[1, :70], pixel_classes[1, :70] = 9000, PixelClass.CLOUDY
+    surface = rng.integers(500, 3000, (1, 150, 140)) + np.array([0, 120]).reshape(2, 1, 1)
+    pixel_classes = np.full(surface.shape, PixelClass.CLEAR, np.uint8)
+    surface[1, :70], pixel_classes[1, :70] = 9000, PixelClass.CLOUDY
     window = Window(0, 0, 150, 140)
-    scenes = Observations(window, (ground.astype(np.uint16),) * 3, pixel_classes, np.array([0, 5], np.int64))
-    offsets = Place("here", "10 m", scenes, 2, np.ones(2, bool)).offsets()
+    bands = dict.fromkeys(("green", "red", "nir"), surface.astype(np.uint16))
+    observations = Observations(window, bands, pixel_classes, np.array([0, 5], np.int64))
+    offsets = estimate_offsets(Site("made by hand", "here", 10, 2, observations, np.ones(2, bool)))
     assert offsets.window == window
     np.testing.assert_allclose(offsets.values[1, 0], 0.012, atol=1e-6)

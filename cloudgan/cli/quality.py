@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,8 +14,9 @@ from rich.table import Table
 from cloudgan.errors import InputError
 
 if TYPE_CHECKING:
-    from cloudgan.evaluation.cases import Kind, Place
+    from cloudgan.evaluation.cases import Kind
     from cloudgan.model.generator import Generator
+    from cloudgan.observations import Site
 
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -42,42 +43,44 @@ def evaluate(
     ] = None,
     case: Annotated[
         list[str] | None,
-        typer.Option(help="transplanted, hidden or real; may be repeated. [default: all]"),
+        typer.Option(help="composited, fully-masked or real; may be repeated. [default: all]"),
     ] = None,
     dates: Annotated[int, typer.Option(min=1, help="Dates of a place that are hidden at most.")] = 8,
     seed: Annotated[int, typer.Option(help="Decides which dates, and under which clouds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
 ) -> None:
     """Score generators and baselines on ground whose truth is known, hidden under real clouds."""
-    from cloudgan.evaluation import cases, scoring
+    from cloudgan.evaluation.cases import draw_cases
+    from cloudgan.evaluation.scoring import evaluate as evaluate_cases
+    from cloudgan.evaluation.summary import as_json as summarise_all
 
     kinds = _kinds(case)
     generators, names = _methods(what[:-1])
-    places = _chosen(_read(Path(what[-1])), region, generators)
-    drawn = (one for place in places for one in cases.draw(place, kinds, dates=dates, seed=seed))
-    found = scoring.evaluate(
-        drawn, generators, names, on_case=lambda one: err.print(f"{one.place.region} {one.kind} {one.name}")
+    sites = _chosen(_read(Path(what[-1])), region, generators)
+    drawn = (one for site in sites for one in draw_cases(site, kinds, dates=dates, seed=seed))
+    found = evaluate_cases(
+        drawn, generators, names, on_case=lambda one: err.print(f"{one.site.region} {one.kind} {one.name}")
     )
     if not found.units:
         raise InputError(
             f"nothing in {what[-1]} can be judged as {', '.join(kinds)}: it takes clear dates, cloudy ones, "
             "and looks at the same ground; give a longer series"
         )
-    result = scoring.as_json(found)
+    result = summarise_all(found)
     if as_json:
         typer.echo(json.dumps({"data": what[-1], "seed": seed} | result, indent=1))
         return
     out = Console(highlight=False, markup=False, width=None if err.is_terminal else _WIDTH)
     for entry in result["summary"]:
-        out.print(_scores_table(entry, places[0]))
+        out.print(_scores_table(entry, sites[0]))
         for gain in entry["gains"]:
             out.print(_gain(gain))
     for table in _class_tables(result["by"]):
         out.print(table)
-    for entry in result["spread"]:
+    for entry in result["uncertainty"]:
         out.print(
-            f"spread of {entry['model']} against its error, {entry['group']}: rank correlation "
-            f"{entry['rank correlation']} on {entry['pixels']:,} pixels; lowest tenth of spreads errs "
+            f"uncertainty of {entry['model']} against its error, {entry['group']}: rank correlation "
+            f"{entry['rank correlation']} on {entry['pixels']:,} pixels; lowest tenth errs "
             f"{entry['tenths'][0]['error']:.4f}, highest {entry['tenths'][-1]['error']:.4f}"
         )
 
@@ -104,9 +107,10 @@ def print_score(score: Mapping[str, Any]) -> None:
 def _kinds(given: Sequence[str] | None) -> tuple[Kind, ...]:
     from cloudgan.evaluation.cases import KINDS
 
-    if unknown := [kind for kind in given or () if kind not in KINDS]:
-        raise InputError(f"--case {unknown[0]} is unknown; give {', '.join(KINDS)}")
-    return cast("tuple[Kind, ...]", tuple(given or KINDS))
+    spelled = {kind.replace(" ", "-"): kind for kind in KINDS}
+    if unknown := [word for word in given or () if word not in spelled]:
+        raise InputError(f"--case {unknown[0]} is unknown; give {', '.join(spelled)}")
+    return tuple(spelled[word] for word in given) if given else KINDS
 
 
 def _methods(given: Sequence[str]) -> tuple[dict[str, Generator], tuple[str, ...]]:
@@ -121,7 +125,7 @@ def _methods(given: Sequence[str]) -> tuple[dict[str, Generator], tuple[str, ...
     return models, names or BASELINES
 
 
-def _read(source: Path) -> list[Place]:
+def _read(source: Path) -> list[Site]:
     try:
         from cloudgan.training.data.places import read_places
     except ImportError as error:
@@ -132,10 +136,10 @@ def _read(source: Path) -> list[Place]:
 
 
 def _chosen(
-    places: Sequence[Place], wanted: Sequence[str] | None, generators: Mapping[str, Generator]
-) -> list[Place]:
+    sites: Sequence[Site], wanted: Sequence[str] | None, generators: Mapping[str, Generator]
+) -> list[Site]:
     """The places to judge on: those that were asked for, else those that no model learned from."""
-    there = sorted({place.region for place in places})
+    there = sorted({site.region for site in sites})
     if unknown := sorted(set(wanted or ()) - set(there)):
         raise InputError(f"no region {unknown[0]} in the data; there are {', '.join(there)}")
     learned = {
@@ -146,8 +150,8 @@ def _chosen(
         for region in wanted:
             if learned[region]:
                 err.print(f"note: {', '.join(learned[region])} learned from {region}", style="yellow")
-        return [place for place in places if place.region in wanted]
-    fresh = [place for place in places if not learned[place.region]]
+        return [site for site in sites if site.region in wanted]
+    fresh = [site for site in sites if not learned[site.region]]
     if not fresh:
         raise InputError(
             f"the models learned from every region of the data ({', '.join(there)}); give other data, or "
@@ -167,8 +171,8 @@ def _learned(generator: Generator, region: str) -> bool:
     return any(name == region or name.startswith(f"{region}-") for name in seen)
 
 
-def _scores_table(entry: Mapping[str, Any], place: Place) -> Table:
-    bands = len(place.scenes.bands)
+def _scores_table(entry: Mapping[str, Any], site: Site) -> Table:
+    bands = len(site.observations.bands)
     title = (
         f"{entry['kind']}, {entry['group']}, {entry['region']}: {entry['units']} units of "
         f"{entry['regions']} regions, {entry['pixels']:,} pixels"

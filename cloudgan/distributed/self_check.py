@@ -13,9 +13,11 @@ import numpy as np
 
 from cloudgan.distributed.execute import Job, Workers, read_scenes
 from cloudgan.distributed.scheduling import Failed
-from cloudgan.evaluation import baselines, cases, scoring
+from cloudgan.evaluation import baselines, scoring
+from cloudgan.evaluation.cases import draw_cases
 from cloudgan.evaluation.scoring import METRICS, Unit
 from cloudgan.geo.grid import Window
+from cloudgan.observations import Site
 from cloudgan.planning.plan import Plan
 
 PIECES = 4
@@ -69,20 +71,22 @@ def judge_piece(job: Job, index: int) -> list[Unit]:
         ReadError: An asset could not be read, and the job does not allow for it.
     """
     plan, piece = job.plan, sample(job.plan)[index]
-    scenes, _ = read_scenes(job, piece.window, piece.scenes)
-    place = cases.Place(
-        region=f"{piece.window.row}, {piece.window.col}",
-        group=f"{plan.grid.resolution:g} m",
-        scenes=scenes,
+    observations, _ = read_scenes(job, piece.window, piece.scenes)
+    region = f"{piece.window.row}, {piece.window.col}"
+    site = Site(
+        name=region,
+        region=region,
+        resolution=plan.grid.resolution,
         buffer=plan.buffer,
-        truths=np.ones(len(scenes.days), bool),
+        observations=observations,
+        trusted=np.ones(len(observations.days), bool),
     )
-    inside = np.zeros(scenes.window.shape, bool)
+    inside = np.zeros(observations.window.shape, bool)
     outside = plan.outside(piece.window)
-    inside[piece.window.slices_in(scenes.window)] = True if outside is None else ~outside
-    drawn = cases.draw(place, ["composited"], dates=DATES, cloud_fields=1, seed=_seed(plan), clear=_CLEAR)
-    judged = (replace(case, judged=case.judged & inside) for case in drawn)
-    found = scoring.evaluate(judged, {job.plan.contract.name: job.generator}, NAMES, threads=job.threads)
+    inside[piece.window.slices_in(observations.window)] = True if outside is None else ~outside
+    drawn = draw_cases(site, ["composited"], dates=DATES, sources=1, seed=_seed(plan), min_known=_CLEAR)
+    cases = (replace(case, evaluated=case.evaluated & inside) for case in drawn)
+    found = scoring.evaluate(cases, {job.plan.contract.name: job.generator}, NAMES, threads=job.threads)
     return found.units
 
 

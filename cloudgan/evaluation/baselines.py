@@ -1,6 +1,6 @@
-"""What a user gets for free: the answers to hidden ground that need no generator, to measure one against.
+"""Baselines: values for masked pixels that need no generator, to compare generators with.
 
-They fill the mask that the generator fills, and are feather in as it is (`removal.feather`).
+They fill the mask that the generator fills, and are feathered in as its values are (`removal.blending`).
 """
 
 from __future__ import annotations
@@ -13,47 +13,54 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from cloudgan import observations
 from cloudgan.errors import InputError
-from cloudgan.observations import Observations
+from cloudgan.observations import (
+    ClearDates,
+    Observations,
+    days_to_clear_date,
+    find_clear,
+    find_masked,
+    find_nearest_clear_dates,
+)
 from cloudgan.removal.blending import feather, generated_share
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
-from cloudgan.sentinel2.classification import PixelClass
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE, to_reflectance
 
 Floats = NDArray[np.float32]
 
 CLOUDY = "cloudy"
-"""The baseline that does nothing."""
+"""The baseline that changes nothing."""
 PLAIN = ("nearest", "linear", "median")
-"""Nearest clear look; linear between the nearest before and after; median of the looks of `MEDIAN_DAYS`."""
+"""Nearest clear date; linear between the nearest before and after; median of the dates of `MEDIAN_DAYS`."""
 ALIGNED = ("aligned nearest", "aligned linear")
-"""The same, shifted to the clear pixels of the date itself (`aligned`)."""
+"""The first two of them, with their radiometric offset to the clear pixels of the date removed."""
 BASELINES = (CLOUDY, *PLAIN, *ALIGNED)
-"""All there are."""
+"""All baselines."""
 MEDIAN_DAYS = 45
-"""How far off a look may be that counts in the median."""
+"""Days around a date within which clear dates count in the median."""
 
-_SIGMA = 20.0  # pixels over which a look is aligned to the date
-_ERODED = 2  # pixels next to the mask: haze that the mask misses there would move the whole look
+_SIGMA = 20.0  # pixels over which the offset between two images is smoothed
+_ERODED = 2  # pixels next to the mask are left out: haze that the mask misses would move the whole image
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledDate:
     """One date as the baselines fill it."""
 
     images: Mapping[str, NDArray[np.uint16]]
-    """By name: digital numbers, shape (band, y, x). Without a clear look a pixel keeps what it showed."""
+    """By baseline: digital numbers, shape (band, y, x). Without a clear date a pixel keeps its value."""
     masked: NDArray[np.bool_]
     """What was to be filled, shape (y, x)."""
-    seen: NDArray[np.bool_]
-    """Where there is a clear look, shape (y, x)."""
+    available: NDArray[np.bool_]
+    """Where there is a clear date, shape (y, x)."""
 
 
-def filled(scenes: Observations, at: int, *, buffer: int, names: Collection[str] = BASELINES) -> Filled:
+def fill_date(
+    observations: Observations, at: int, *, buffer: int, names: Collection[str] = BASELINES
+) -> FilledDate:
     """Fill one date by baselines.
 
     Args:
-        scenes: All dates; the alignment leans on all clear pixels of the window.
+        observations: All dates; the alignment uses all clear pixels of the window.
         at: Index of the date.
         buffer: Width of the buffer around cloud and shadow, in pixels.
         names: Which of `BASELINES`.
@@ -63,82 +70,77 @@ def filled(scenes: Observations, at: int, *, buffer: int, names: Collection[str]
     """
     if unknown := set(names) - set(BASELINES):
         raise InputError(f"no baseline {min(unknown)!r}; there are {', '.join(BASELINES)}")
-    opacity = np.stack(
-        [
-            observations.compute_opacity(pixel_classes, buffer).astype(np.float16)
-            for pixel_classes in scenes.pixel_classes
-        ]
-    )
-    clear = (scenes.pixel_classes == PixelClass.CLEAR) & (opacity == 0)
-    looks = observations.find_nearest_clear_dates(clear, at)
-    seen = (looks.before[0] >= 0) | (looks.after[0] >= 0)
-    observed = np.stack([band[at] for band in scenes.bands])
-    share = generated_share(scenes.pixel_classes[at], opacity[at], seen)
-    empty = np.isin(scenes.pixel_classes[at], (PixelClass.NO_DATA, PixelClass.MISSING))
-    masked = (opacity[at] > 0) | empty
-    shown = observed * np.float32(REFLECTANCE_SCALE)
+    opacity = observations.opacity(buffer)
+    clear = find_clear(observations.pixel_classes, opacity)
+    clear_dates = find_nearest_clear_dates(clear, at)
+    available = clear_dates.any()
+    observed = observations.image(at)
+    share = generated_share(observations.pixel_classes[at], opacity[at], available)
+    shown = to_reflectance(observed)
 
     made: dict[str, Floats] = {CLOUDY: shown}
-    made["nearest"], made["linear"] = _of_neighbours(scenes, at, looks)
+    made["nearest"], made["linear"] = _interpolate(observations, at, clear_dates)
     if "median" in names:
-        made["median"] = _median(scenes, at, clear)
-    near_mask = binary_dilation(masked, iterations=_ERODED)
-    vouched = ~near_mask & np.all(observed > 0, axis=0)
+        made["median"] = _compute_median(observations, at, clear)
+    near_mask = binary_dilation(find_masked(observations.pixel_classes[at], opacity[at]), iterations=_ERODED)
+    reliable = ~near_mask & np.all(observed > 0, axis=0)
     for name in ALIGNED:
         if name in names:
-            made[name] = aligned(made[name.removeprefix("aligned ")], shown, vouched)
-    return Filled(
+            made[name] = align_to_date(made[name.removeprefix("aligned ")], shown, reliable)
+    return FilledDate(
         {name: feather(observed, np.where(np.isnan(made[name]), shown, made[name]), share) for name in names},
         share > 0,
-        seen,
+        available,
     )
 
 
-def _of_neighbours(scenes: Observations, at: int, looks: observations.ClearDates) -> tuple[Floats, Floats]:
-    """The nearest look and the line between the nearest on both sides, (band, y, x); NaN without a look."""
-    none = np.float32(np.nan)
+def _interpolate(observations: Observations, at: int, clear_dates: ClearDates) -> tuple[Floats, Floats]:
+    """Nearest clear date, and linear between both sides, (band, y, x); NaN without a clear date."""
     values, ages = [], []
-    for look in (looks.before[0], looks.after[0]):
-        index = np.maximum(look, 0)[None].astype(np.intp)
-        numbers = np.stack([np.take_along_axis(band, index, axis=0)[0] for band in scenes.bands])
-        values.append(np.where(look < 0, none, numbers * np.float32(REFLECTANCE_SCALE)))
-        ages.append(observations.days_to_clear_date(look, scenes.days, at).astype(np.float32))
+    for dates in (clear_dates.before[0], clear_dates.after[0]):
+        index = np.maximum(dates, 0)[None].astype(np.intp)
+        numbers = np.stack(
+            [np.take_along_axis(band, index, axis=0)[0] for band in observations.bands.values()]
+        )
+        values.append(np.where(dates < 0, np.float32(np.nan), to_reflectance(numbers)))
+        ages.append(days_to_clear_date(dates, observations.days, at).astype(np.float32))
     has_before, has_after = (~np.isnan(value[0]) for value in values)
-    sooner = has_before & (~has_after | (ages[0] <= ages[1]))
-    nearest = np.where(sooner, values[0], values[1])
+    use_before = has_before & (~has_after | (ages[0] <= ages[1]))
+    nearest = np.where(use_before, values[0], values[1])
     weight = ages[1] / np.maximum(ages[0] + ages[1], 1)
     linear = np.where(has_before & has_after, weight * values[0] + (1 - weight) * values[1], nearest)
     return nearest, linear.astype(np.float32)
 
 
-def _median(scenes: Observations, at: int, clear: NDArray[np.bool_]) -> Floats:
-    """Median of the clear looks of `MEDIAN_DAYS`, the date itself left out, (band, y, x); NaN without one."""
-    near = np.abs(scenes.days - scenes.days[at]) <= MEDIAN_DAYS
+def _compute_median(observations: Observations, at: int, clear: NDArray[np.bool_]) -> Floats:
+    """Median of the other clear dates of `MEDIAN_DAYS`, (band, y, x); NaN without a clear date."""
+    near = np.abs(observations.days - observations.days[at]) <= MEDIAN_DAYS
     near[at] = False
-    looks = clear[near]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a pixel without a look is NaN, as it should be
+        warnings.simplefilter("ignore", RuntimeWarning)  # a pixel without a clear date is to be NaN
         medians = [
-            np.nanmedian(np.where(looks, band[near] * np.float32(REFLECTANCE_SCALE), np.nan), axis=0)
-            for band in scenes.bands
+            np.nanmedian(np.where(clear[near], to_reflectance(band[near]), np.nan), axis=0)
+            for band in observations.bands.values()
         ]
     return np.stack(medians).astype(np.float32)
 
 
-def aligned(look: Floats, shown: Floats, clear: NDArray[np.bool_]) -> Floats:
-    """A look shifted to the clear pixels of a date, smoothly in space; far from any, by their mean.
+def align_to_date(image: Floats, shown: Floats, clear: NDArray[np.bool_]) -> Floats:
+    """Remove the offset of an image to the clear pixels of a date, smoothly in space.
+
+    Far from any clear pixel, their mean offset is removed.
 
     Args:
-        look: Reflectance, shape (band, y, x), NaN where there is none.
+        image: Reflectance, shape (band, y, x), NaN where there is none.
         shown: The date itself, same shape.
-        clear: Its pixels that can be trusted, shape (y, x).
+        clear: Its reliable pixels, shape (y, x).
     """
-    usable = clear & ~np.isnan(look[0])
+    usable = clear & ~np.isnan(image[0])
     if not usable.any():
-        return look
-    gap = np.where(usable, shown - np.nan_to_num(look), 0)
+        return image
+    gap = np.where(usable, shown - np.nan_to_num(image), 0)
     mean = gap[:, usable].mean(axis=1)[:, None, None]
     weight = gaussian_filter(usable.astype(np.float32), _SIGMA)
     total = gaussian_filter(gap, (0, _SIGMA, _SIGMA))
-    shifted: Floats = (look + (total + 0.01 * mean) / (weight + 0.01)).astype(np.float32)
-    return np.maximum(shifted, np.float32(REFLECTANCE_SCALE))
+    aligned: Floats = (image + (total + 0.01 * mean) / (weight + 0.01)).astype(np.float32)
+    return np.maximum(aligned, np.float32(REFLECTANCE_SCALE))

@@ -1,14 +1,14 @@
-"""Ground that is known, hidden on purpose: the cases by which generators and baselines are judged.
+"""Evaluation cases: dates whose truth is known, put under clouds.
 
-* transplanted: a clear date under the real clouds of another date, judged by the date itself;
-* hidden: a clear date wholly hidden, judged by itself;
-* real: a cloudy date judged by another date, which is withheld from the context. Its truth has another
-  radiometry, so this shows no more than that real clouds do no harm.
+* composited: a clear date under the real clouds of another date, evaluated against the date itself;
+* fully masked: a clear date that is masked everywhere, evaluated against itself;
+* real: a cloudy date evaluated against another date, which is withheld from the input. That truth has another
+  radiometry, so these cases show no more than that real clouds do no harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -17,104 +17,43 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from cloudgan.io.overviews import EDGE
-from cloudgan.observations import MAX_AGE, Observations
+from cloudgan.observations import MAX_AGE, Observations, Site
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
 
 Kind = Literal["composited", "fully masked", "real"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""In the order in which they tell most."""
+"""The most informative first."""
 
 CLOUD_EDGE = 2
-"""Pixels around a transplanted cloud that keep its haze, which the classification calls clear."""
-_DISTRUST = 2  # pixels beyond the buffer of a date's own clouds that are not believed
-_BRIGHT = 5000  # digital number of the imagined cloud that hides everything
+"""Pixels around a composited cloud that are copied with it: haze that the classification calls clear."""
 CONTEXT_DAYS = 45
-"""ClearDates further away play no part in a case."""
-_CLOUDS = (0.1, 0.8)  # cloudy share of a date that lends its sky
-_CLOUDY = 0.3  # cloudy share of a date that is judged by another
-_SAME_GROUND = 3  # days within which one date may judge another
-_EVERY_THIRD = 3  # clear dates are hidden wholly
+"""Days around a date beyond which other dates are left out of its case."""
+_TRUTH_MARGIN = 2  # pixels beyond the buffer of a date's own clouds that are not trusted either
+_CLOUD_NUMBER = 5000  # digital number of the simulated cloud over a fully masked date
+_SOURCE_CLOUDINESS = (0.1, 0.8)  # cloudy share of a date that lends its clouds
+_REAL_CLOUDINESS = 0.3  # least cloudy share of a date that is evaluated against another
+_REAL_DAYS = 3  # days within which one date may stand for the truth of another
+_FULLY_MASKED_STEP = 3  # every so many of the clear dates are fully masked
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """All dates of a place, from which cases are made."""
+class CloudySource:
+    """A cloudy date that lends its clouds: their pixels and their classification."""
 
-    region: str
-    """Its name: what is resampled in an interval."""
-    group: str
-    """What is not to be mixed with others, such as "10 m"."""
-    scenes: Observations
-    """All dates."""
-    buffer: int
-    """Width of the buffer around cloud and shadow, in pixels."""
-    truths: NDArray[np.bool_]
-    """Dates whose clear pixels may be believed, shape (time,)."""
-    scl: NDArray[np.uint8] | None = None
-    """Sen2Cor's scene classification, shape (time, y, x), where known."""
-
-    def known(self, at: int) -> NDArray[np.bool_]:
-        """Where a date's own values are the truth: clear, and not near its own clouds; shape (y, x)."""
-        pixel_classes = self.scenes.pixel_classes[at]
-        known: NDArray[np.bool_] = pixel_classes == PixelClass.CLEAR
-        cloudy = pixel_classes == PixelClass.CLOUDY
-        if cloudy.any():
-            known &= distance_transform_edt(~cloudy) > self.buffer + _DISTRUST
-        return known
-
-    def only(self, dates: NDArray[np.intp]) -> Place:
-        """Some of the dates, in order."""
-        scenes = self.scenes
-        return replace(
-            self,
-            scenes=replace(
-                scenes,
-                bands=tuple(band[dates] for band in scenes.bands),
-                pixel_classes=scenes.pixel_classes[dates],
-                days=scenes.days[dates],
-            ),
-            truths=self.truths[dates],
-            scl=None if self.scl is None else self.scl[dates],
-        )
-
-    def around(self, at: int) -> tuple[Place, int]:
-        """The dates within `CONTEXT_DAYS` of one, and its index among them."""
-        near = np.flatnonzero(np.abs(self.scenes.days - self.scenes.days[at]) <= CONTEXT_DAYS)
-        return self.only(near), int(np.flatnonzero(near == at)[0])
-
-    def offsets(self) -> RadiometricOffsets:
-        """How its dates differ over all of it, as a run finds of whole MGRS tiles, from a grid of pixels."""
-        scenes = self.scenes
-        step = max(1, min(scenes.window.shape) // EDGE)
-        times, thin = len(scenes.days), (slice(None), slice(None, None, step), slice(None, None, step))
-        numbers = np.stack([band[thin].reshape(times, -1) for band in scenes.bands], axis=-1)
-        clear = scenes.pixel_classes[thin].reshape(times, -1) == PixelClass.CLEAR
-        found = median_offsets(numbers * np.float32(REFLECTANCE_SCALE), clear, scenes.days, MAX_AGE)
-        return RadiometricOffsets(scenes.window, found)
-
-    def cloud_field(self, at: int) -> CloudField:
-        """The sky of a date."""
-        return CloudField(
-            _date(self.scenes, at), self.scenes.pixel_classes[at], None if self.scl is None else self.scl[at]
-        )
-
-    def day(self, at: int) -> str:
-        """A date, such as 2023-08-13."""
-        return str(np.datetime64(int(self.scenes.days[at]), "D"))
-
-
-@dataclass(frozen=True, slots=True)
-class CloudField:
-    """A cloudy date: what its clouds look like and how they are classified."""
-
-    bands: NDArray[np.uint16]
-    """Digital numbers, shape (band, y, x)."""
+    image: NDArray[np.uint16]
+    """Digital numbers, shape (band, y, x), in the order of the bands of the site."""
     pixel_classes: NDArray[np.uint8]
-    """Values of `clouds.PixelClass`, shape (y, x)."""
+    """Values of `PixelClass`, shape (y, x)."""
     scl: NDArray[np.uint8] | None = None
     """Sen2Cor's scene classification, shape (y, x), where known."""
+
+    @classmethod
+    def of_date(cls, observations: Observations, at: int) -> CloudySource:
+        """The clouds of one date of a series."""
+        scl = None if observations.scl is None else observations.scl[at]
+        return cls(observations.image(at), observations.pixel_classes[at], scl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,142 +61,204 @@ class Case:
     """One date to decloud, and its truth."""
 
     kind: Kind
-    """How the truth comes to be known."""
-    place: Place
-    """All dates, the one in question under its clouds."""
+    """How the truth is known."""
+    site: Site
+    """The site, with the date in question under its clouds."""
     at: int
     """Index of the date in question."""
     name: str
-    """What it is."""
+    """Which dates are combined."""
     truth: NDArray[np.uint16]
-    """Digital numbers, shape (band, y, x)."""
-    judged: NDArray[np.bool_]
-    """Where the truth is true, shape (y, x)."""
-    scl: NDArray[np.uint8] | None = None
-    """Scene classification of the date under its clouds, shape (y, x), where known."""
+    """Digital numbers, shape (band, y, x), in the order of the bands of the site."""
+    evaluated: NDArray[np.bool_]
+    """Where the truth is trusted, shape (y, x)."""
 
-    def reflectance(self) -> NDArray[np.float32]:
-        """The truth, shape (y, x, band)."""
-        return np.moveaxis(self.truth, 0, -1) * np.float32(REFLECTANCE_SCALE)
+    @property
+    def group(self) -> str:
+        """Cases of one pixel size, such as "10 m", which are summarised apart from all others."""
+        return f"{self.site.resolution:g} m"
 
-
-def _date(scenes: Observations, at: int) -> NDArray[np.uint16]:
-    return np.stack([band[at] for band in scenes.bands])
-
-
-def _under(place: Place, at: int, bands: NDArray[np.uint16], pixel_classes: NDArray[np.uint8]) -> Place:
-    """The same dates, one of them changed."""
-
-    def changed(series: NDArray[Any], one: NDArray[Any]) -> NDArray[Any]:
-        series = series.copy()
-        series[at] = one
-        return series
-
-    scenes = replace(
-        place.scenes,
-        bands=tuple(changed(band, one) for band, one in zip(place.scenes.bands, bands, strict=True)),
-        pixel_classes=changed(place.scenes.pixel_classes, pixel_classes),
-    )
-    return replace(place, scenes=scenes)
+    @property
+    def scl(self) -> NDArray[np.uint8] | None:
+        """Scene classification of the date under its clouds, shape (y, x), where known."""
+        scl = self.site.observations.scl
+        return None if scl is None else scl[self.at]
 
 
-def composited(place: Place, at: int, cloud_field: CloudField, name: str) -> Case:
-    """A clear date under another's clouds: their pixels and classification, and `CLOUD_EDGE` pixels around.
+def known_truth(site: Site, at: int) -> NDArray[np.bool_]:
+    """Where a date's own values are the truth: clear, and not near its own clouds; shape (y, x)."""
+    pixel_classes = site.observations.pixel_classes[at]
+    known: NDArray[np.bool_] = pixel_classes == PixelClass.CLEAR
+    cloudy = pixel_classes == PixelClass.CLOUDY
+    if cloudy.any():
+        known &= distance_transform_edt(~cloudy) > site.buffer + _TRUTH_MARGIN
+    return known
+
+
+def dates_around(site: Site, at: int) -> tuple[Site, int]:
+    """The site with the dates within `CONTEXT_DAYS` of one date, and the index of that date among them."""
+    days = site.observations.days
+    near = np.flatnonzero(np.abs(days - days[at]) <= CONTEXT_DAYS)
+    return site.select_dates(near), int(np.flatnonzero(near == at)[0])
+
+
+def estimate_offsets(site: Site, bands: Sequence[str] | None = None) -> RadiometricOffsets:
+    """How the dates differ over all of a site, from a grid of pixels, as a run finds for whole MGRS tiles.
 
     Args:
-        place: All dates.
-        at: Index of the clear one.
-        sky: The clouds, of the same shape.
-        name: What to call the case.
+        site: All dates.
+        bands: Names of the bands, in order; those of the site by default.
     """
-    over = binary_dilation(cloud_field.pixel_classes == PixelClass.CLOUDY, iterations=CLOUD_EDGE) & np.all(
-        cloud_field.bands > 0, axis=0
+    observations = site.observations
+    named = observations.bands
+    step = max(1, min(observations.window.shape) // EDGE)
+    times, thin = len(observations.days), (slice(None), slice(None, None, step), slice(None, None, step))
+    numbers = np.stack(
+        [band[thin].reshape(times, -1) for band in (named[name] for name in bands or named)], axis=-1
     )
-    truth = _date(place.scenes, at)
-    pixel_classes = np.where(over, cloud_field.pixel_classes, place.scenes.pixel_classes[at])
+    # Buffers around clouds count as clear here: their few pixels do not move a median.
+    clear = observations.pixel_classes[thin].reshape(times, -1) == PixelClass.CLEAR
+    found = median_offsets(to_reflectance(numbers), clear, observations.days, MAX_AGE)
+    return RadiometricOffsets(observations.window, found)
+
+
+def composite_clouds(site: Site, at: int, source: CloudySource, name: str) -> Case:
+    """A clear date under the clouds of another: pixels and classification, and `CLOUD_EDGE` pixels more.
+
+    Args:
+        site: All dates.
+        at: Index of the clear date.
+        source: The clouds, of the same shape.
+        name: Name of the case.
+    """
+    observations = site.observations
+    over = binary_dilation(source.pixel_classes == PixelClass.CLOUDY, iterations=CLOUD_EDGE) & np.all(
+        source.image > 0, axis=0
+    )
+    truth = observations.image(at)
     scl: NDArray[np.uint8] | None = None
-    if place.scl is not None and cloud_field.scl is not None:
-        scl = np.where(over, cloud_field.scl, place.scl[at])
-    under = _under(place, at, np.where(over, cloud_field.bands, truth), pixel_classes)
-    return Case("composited", under, at, name, truth, place.known(at), scl)
+    if observations.scl is not None and source.scl is not None:
+        scl = np.where(over, source.scl, observations.scl[at])
+    cloudy = _replace_date(
+        observations,
+        at,
+        np.where(over, source.image, truth),
+        np.where(over, source.pixel_classes, observations.pixel_classes[at]),
+        scl,
+    )
+    return Case("composited", replace(site, observations=cloudy), at, name, truth, known_truth(site, at))
 
 
-def masked(place: Place, at: int, name: str) -> Case:
-    """A date of which nothing can be seen; arguments as of `transplanted`."""
-    truth, pixel_classes = _date(place.scenes, at), place.scenes.pixel_classes[at]
+def mask_fully(site: Site, at: int, name: str) -> Case:
+    """A date that shows nothing of the surface; arguments as of `composite_clouds`."""
+    observations = site.observations
+    truth, pixel_classes = observations.image(at), observations.pixel_classes[at]
     covered = np.where(pixel_classes == PixelClass.NO_DATA, pixel_classes, PixelClass.CLOUDY).astype(np.uint8)
-    bright = np.where(truth > 0, np.uint16(_BRIGHT), truth)
-    return Case("fully masked", _under(place, at, bright, covered), at, name, truth, place.known(at))
+    bright = np.where(truth > 0, np.uint16(_CLOUD_NUMBER), truth)
+    masked = _replace_date(observations, at, bright, covered)
+    return Case("fully masked", replace(site, observations=masked), at, name, truth, known_truth(site, at))
 
 
-def real(place: Place, at: int, judge: int, name: str) -> Case:
-    """A cloudy date judged by another, which is withheld from the context.
+def withhold_truth(site: Site, at: int, truth_at: int, name: str) -> Case:
+    """A cloudy date evaluated against another date, which is left out of the input.
 
     Args:
-        place: All dates.
-        at: Index of the cloudy one.
-        judge: Index of the one that tells the truth.
-        name: What to call the case.
+        site: All dates.
+        at: Index of the cloudy date.
+        truth_at: Index of the date that stands for the truth.
+        name: Name of the case.
     """
-    kept = np.delete(np.arange(len(place.scenes.days)), judge)
+    kept = np.delete(np.arange(len(site.observations.days)), truth_at)
     here = int(np.flatnonzero(kept == at)[0])
-    scl = None if place.scl is None else place.scl[at]
-    return Case("real", place.only(kept), here, name, _date(place.scenes, judge), place.known(judge), scl)
+    truth = site.observations.image(truth_at)
+    return Case("real", site.select_dates(kept), here, name, truth, known_truth(site, truth_at))
 
 
-def draw(
-    place: Place,
+def draw_cases(
+    site: Site,
     kinds: Collection[Kind] = KINDS,
     *,
     dates: int = 8,
-    cloud_fields: int = 2,
+    sources: int = 2,
     seed: int = 0,
-    clear: float = 0.5,
+    min_known: float = 0.5,
 ) -> Iterator[Case]:
-    """Cases of a place.
+    """Draw cases of a site.
 
     Args:
-        place: All dates.
+        site: All dates.
         kinds: Which kinds.
-        dates: Clear dates that are hidden at most, and cloudy dates that are judged at most.
-        skies: Under how many other dates' clouds each clear date is put.
-        seed: Decides which, where there are more.
-        clear: Share of a date that must be believed for it to be hidden.
+        dates: Clear dates that are masked at most, and cloudy dates that are evaluated at most.
+        sources: Under how many other dates' clouds each clear date is put.
+        seed: Decides which dates, where there are more.
+        min_known: Share of a date whose truth must be known for the date to be masked.
     """
     rng = np.random.default_rng(seed)
-    cloudy = np.mean(place.scenes.pixel_classes == PixelClass.CLOUDY, axis=(1, 2))
-    believed = np.array([place.known(at).mean() for at in range(len(cloudy))])
-    targets = _some(rng, np.flatnonzero(place.truths & (believed >= clear)), dates)
-    lenders = np.flatnonzero((cloudy >= _CLOUDS[0]) & (cloudy <= _CLOUDS[1]))
+    cloudy = np.mean(site.observations.pixel_classes == PixelClass.CLOUDY, axis=(1, 2))
+    known = np.array([known_truth(site, at).mean() for at in range(len(cloudy))])
+    targets = _choose(rng, np.flatnonzero(site.trusted & (known >= min_known)), dates)
+    lenders = np.flatnonzero((cloudy >= _SOURCE_CLOUDINESS[0]) & (cloudy <= _SOURCE_CLOUDINESS[1]))
     for number, at in enumerate(targets):
-        near, here = place.around(at)
-        for lender in _some(rng, lenders[lenders != at], cloud_fields):
+        near, here = dates_around(site, at)
+        day = format_date(site, at)
+        for lender in _choose(rng, lenders[lenders != at], sources):
             if "composited" in kinds:
-                yield composited(
-                    near, here, place.cloud_field(lender), f"{place.day(at)} under {place.day(lender)}"
-                )
-        if "fully masked" in kinds and number % _EVERY_THIRD == 0:
-            yield masked(near, here, f"{place.day(at)} wholly hidden")
+                source = CloudySource.of_date(site.observations, lender)
+                yield composite_clouds(near, here, source, f"{day} under {format_date(site, lender)}")
+        if "fully masked" in kinds and number % _FULLY_MASKED_STEP == 0:
+            yield mask_fully(near, here, f"{day} fully masked")
     if "real" in kinds:
-        yield from _judged_by_others(rng, place, np.flatnonzero(cloudy >= _CLOUDY), targets, dates)
+        yield from _draw_real(rng, site, np.flatnonzero(cloudy >= _REAL_CLOUDINESS), targets, dates)
 
 
-def _judged_by_others(
-    rng: np.random.Generator, place: Place, cloudy: NDArray[np.intp], clear: NDArray[np.intp], most: int
+def _draw_real(
+    rng: np.random.Generator, site: Site, cloudy: NDArray[np.intp], clear: NDArray[np.intp], most: int
 ) -> Iterator[Case]:
-    days = place.scenes.days
+    days = site.observations.days
     pairs = [
-        (int(at), int(judge))
+        (int(at), int(truth_at))
         for at in cloudy
-        for judge in clear
-        if at != judge and abs(int(days[at] - days[judge])) <= _SAME_GROUND
+        for truth_at in clear
+        if at != truth_at and abs(int(days[at] - days[truth_at])) <= _REAL_DAYS
     ]
-    for number in _some(rng, np.arange(len(pairs)), most):
-        at, judge = pairs[int(number)]
-        near, here = place.around(at)
-        other = int(np.flatnonzero(near.scenes.days == days[judge])[0])
-        yield real(near, here, other, f"{place.day(at)} judged by {place.day(judge)}")
+    for number in _choose(rng, np.arange(len(pairs)), most):
+        at, truth_at = pairs[int(number)]
+        near, here = dates_around(site, at)
+        other = int(np.flatnonzero(near.observations.days == days[truth_at])[0])
+        yield withhold_truth(
+            near, here, other, f"{format_date(site, at)} against {format_date(site, truth_at)}"
+        )
 
 
-def _some(rng: np.random.Generator, found: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+def _choose(rng: np.random.Generator, found: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     return found if len(found) <= most else np.sort(rng.choice(found, most, replace=False))
+
+
+def format_date(site: Site, at: int) -> str:
+    """A date of a site, such as 2023-08-13."""
+    return str(np.datetime64(int(site.observations.days[at]), "D"))
+
+
+def _replace_date(
+    observations: Observations,
+    at: int,
+    image: NDArray[np.uint16],
+    pixel_classes: NDArray[np.uint8],
+    scl: NDArray[np.uint8] | None = None,
+) -> Observations:
+    """The same dates with one of them changed; without `scl`, the scene classification is dropped."""
+    return replace(
+        observations,
+        bands={
+            name: _replace_at(band, at, one)
+            for (name, band), one in zip(observations.bands.items(), image, strict=True)
+        },
+        pixel_classes=_replace_at(observations.pixel_classes, at, pixel_classes),
+        scl=None if scl is None or observations.scl is None else _replace_at(observations.scl, at, scl),
+    )
+
+
+def _replace_at(series: NDArray[Any], at: int, one: NDArray[Any]) -> NDArray[Any]:
+    changed = series.copy()
+    changed[at] = one
+    return changed
