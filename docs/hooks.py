@@ -1,7 +1,7 @@
 """What the site holds beside the pages of `docs/`: the commands, the decisions, and files of the repository.
 
-A page of `docs/` may link to any file of the repository by its relative path, as GitHub shows it. On the site
-the file has a copy below `project/`, and the link leads there. So the site needs neither a network nor a host.
+A page of `docs/` may link to any file of the repository by its relative path, as GitHub does. The site has
+a copy of that file below `project/`, and the link leads there. So the site needs no network.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = to_site(posixpath.normpath(posixpath.join(here, target)))
         if uri == "project/README.md":
             uri = "index.md"
-        return f"{opening}{posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{anchor or ''})"
+        return (
+            f"{opening}{posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{anchor or ''})"
+        )
 
     return LINK.sub(redirect, markdown)
 
@@ -73,8 +75,12 @@ def describe_commands() -> str:
     from cloudgan.cli.app import app
 
     command = get_command(app)
-    text = get_docs_for_click(obj=command, ctx=command.context_class(command, info_name="cloudgan"), name="cloudgan")
-    short = "`cloudgan-batch`, `cloudgan-train` and `cloudgan-evaluate` are the commands of the same names below."
+    text = get_docs_for_click(
+        obj=command, ctx=command.context_class(command, info_name="cloudgan"), name="cloudgan"
+    )
+    short = (
+        "`cloudgan-batch`, `cloudgan-train` and `cloudgan-evaluate` are the commands of the same names below."
+    )
     return f"# Commands\n\n{short}\n\n{text.partition(chr(10))[2].lstrip()}"
 
 
@@ -82,7 +88,9 @@ def list_decisions() -> str:
     """An index of the decision records by their titles."""
     rows = []
     for path in sorted((ROOT / "docs" / "decisions").glob("0*.md")):
-        number, _, title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(". ")
+        number, _, title = (
+            path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(". ")
+        )
         rows.append(f"| {number} | [{title}]({path.name}) |")
     introduction = "Each record holds the context, the decision and its consequences."
     return "\n".join(["# Decisions", "", introduction, "", "| | |", "| --- | --- |", *rows, ""])

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ import xarray as xr
 from scenes import write_border
 from shapely.geometry import box, mapping
 
+import cloudgan
 from cloudgan.cli.app import batch_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "deploy/README.md")
+LINKED = [*PAGES, *(ROOT / name for name in BESIDE), *sorted((ROOT / "research").rglob("*.md"))]
 
 
 def blocks(language: str) -> list:
@@ -74,14 +78,46 @@ def test_the_mosaic_of_the_how_to_has_each_zone_in_its_place(home):
 
 def test_the_options_are_all_in_the_readme_and_no_others():
     command = typer.main.get_command(batch_app)
-    real = {name for option in command.params for name in option.opts if name != "--help"}
+    real = {name for option in command.params for name in option.opts if name.startswith("--")} - {"--help"}
     table = re.findall(r"^\| (`--.*?) \|", (ROOT / "README.md").read_text(), re.M)
-    told = {word for row in table for word in re.findall(r"--[a-z-]+", row)}
-    assert told == real
+    listed = {word for row in table for word in re.findall(r"--[a-z-]+", row)}
+    assert listed == real
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_extras_are_all_in_the_readme_and_no_others():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in (ROOT / "README.md", ROOT / "docs" / "index.md"):
+        rows = re.findall(r"^\| (`\[.*?) \|", page.read_text(), re.M)
+        assert {name for row in rows for name in re.findall(r"\[(\w+)\]", row)} == set(extras), page
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    described = set(re.findall(r"^::: cloudgan\.(\w+)$", page, re.M))
+    assert set(cloudgan.__all__) - {"__version__"} <= described
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    titles = re.findall(r"^#+ (.*)$", prose, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    generated = {"docs/reference/commands.md", "docs/decisions/index.md"}  # by docs/hooks.py
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists() or path.relative_to(ROOT).as_posix() in generated, target
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path) or path.parent.name == "reference", f"{target}#{anchor}"
+
+
+def test_no_page_leads_off_the_site_for_its_assets():
+    """Fonts, scripts and pictures are the site's own: it opens without a network."""
+    assert "font: false" in (ROOT / "mkdocs.yml").read_text()
+    for page in LINKED:
+        assert not re.findall(r"!\[[^\]]*\]\(https?:", page.read_text()), page
