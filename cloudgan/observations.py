@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from cloudgan.errors import InputError
-from cloudgan.geo.grid import Window
+from cloudgan.geo.grid import Lattice, Window
 from cloudgan.schema import NO_CLEAR_DATE
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
@@ -116,8 +116,10 @@ class Site:
     """Dates whose clear pixels may be taken for the truth, shape (time,)."""
     repeated: bool = False
     """Whether one clear image stands for all dates: change must be simulated."""
-    crs: str | None = None
-    """CRS of the window's lattice, such as `EPSG:32633`, where the place on the map is known."""
+    lattice: Lattice | None = None
+    """What the window of the observations counts on, where the place on the map is known."""
+    sampling_weight: float = 1.0
+    """How often training samples are drawn from it, relative to 1."""
 
     def select_dates(self, dates: NDArray[np.intp] | NDArray[np.bool_]) -> Site:
         """Some of the dates, in order."""

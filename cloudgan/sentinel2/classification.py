@@ -33,7 +33,8 @@ class Scl(IntEnum):
 
 CLOUD_CLASSES = (Scl.CLOUD_MEDIUM_PROBABILITY, Scl.CLOUD_HIGH_PROBABILITY, Scl.THIN_CIRRUS)
 """Classes that are cloud."""
-_UNUSABLE_CLASSES = (Scl.NO_DATA, Scl.SATURATED_OR_DEFECTIVE)
+UNUSABLE_CLASSES = (Scl.NO_DATA, Scl.SATURATED_OR_DEFECTIVE)
+"""Classes that vouch for nothing."""
 
 
 class PixelClass(IntEnum):
@@ -54,7 +55,7 @@ class PixelClass(IntEnum):
 
 _CLASS_OF_SCL = np.full(256, PixelClass.INCOMPLETE, np.uint8)
 _CLASS_OF_SCL[list(Scl)] = PixelClass.CLEAR
-_CLASS_OF_SCL[list(_UNUSABLE_CLASSES)] = PixelClass.INCOMPLETE
+_CLASS_OF_SCL[list(UNUSABLE_CLASSES)] = PixelClass.INCOMPLETE
 _CLASS_OF_SCL[[Scl.CLOUD_SHADOW, *CLOUD_CLASSES]] = PixelClass.CLOUDY
 
 

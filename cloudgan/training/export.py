@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cloudgan.errors import GeneratorError, InputError
 from cloudgan.model.contract import FORMAT, METADATA_KEY, Contract
-from cloudgan.training.data.samples_folder import BANDS
+from cloudgan.training.data.imagery import BANDS
 from cloudgan.training.models.networks import TILE
 
 INPUT, OUTPUT = "planes", "declouded"

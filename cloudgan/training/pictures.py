@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from cloudgan.training.data.samples_folder import Floats
+from cloudgan.training.data.imagery import Floats
 from cloudgan.training.run_folder import Row
 from cloudgan.training.samples import Sample
 from cloudgan.training.validation import Product

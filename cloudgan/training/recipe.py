@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cloudgan.errors import InputError
-from cloudgan.training.data.samples_folder import BANDS
+from cloudgan.training.data.imagery import BANDS
 from cloudgan.training.data.sources import Source
 from cloudgan.training.models.networks import TILE, Normalisation, Upsampling
 from cloudgan.training.models.scaling import Scaling

@@ -13,7 +13,7 @@ from numpy.random import Generator
 from cloudgan.errors import InputError
 from cloudgan.simulation import cloud_fields, clouds
 from cloudgan.training.augmentation import plain_stack, random_gain, random_transform, skewed_stack
-from cloudgan.training.data.samples_folder import BANDS, Floats, Imagery, Mask, Pair, Scene, enlarged
+from cloudgan.training.data.imagery import BANDS, Floats, Image, Imagery, Mask, Pair, enlarge
 from cloudgan.training.models.networks import TILE
 from cloudgan.training.recipe import Recipe, Samples, Stack
 
@@ -67,7 +67,7 @@ class Sampler:
         if not imagery.clear:
             raise InputError("no clear scenes to train on or to validate on")
         self.bands, self.jitter, self.size, self.glints = bands, jitter, size, glints
-        self._clear = [enlarged(scene, size) for scene in imagery.clear]
+        self._clear = [enlarge(scene, size) for scene in imagery.clear]
         # A region with many dates or pixels counts for more, but not in proportion.
         counts = dict.fromkeys(imagery.regions(), 0.0)
         for scene in self._clear:
@@ -77,7 +77,7 @@ class Sampler:
         )
         self._shares = share / share.sum()
         self._pairs = [pair for pair in imagery.pairs if min(pair.masked.shape) >= size]
-        self._skies = [scene for scene in imagery.cloud_fields if min(scene.valid.shape) >= size]
+        self._skies = [scene for scene in imagery.cloudy if min(scene.valid.shape) >= size]
 
     def draw(self, rng: Generator, real: float = 0.15) -> Sample:
         """One sample: a real pair with probability `real`, where there are any, else a simulated sky."""
@@ -88,10 +88,10 @@ class Sampler:
             sample = self.of_clear(scene, rng, self.jitter)
         return glinting(sample, rng, self.glints) if self.glints else sample
 
-    def of_clear(self, scene: Scene, rng: Generator, jitter: float = 0.0) -> Sample:
+    def of_clear(self, scene: Image, rng: Generator, jitter: float = 0.0) -> Sample:
         """A tile of clear ground under a simulated or transplanted sky."""
         cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
-        ground, valid = cast("Floats", cut(scene.image)), cast("Mask", cut(scene.valid))
+        ground, valid = cast("Floats", cut(scene.reflectance)), cast("Mask", cut(scene.valid))
         ground = (ground * random_gain(rng, ground.shape[-1], jitter)).astype(np.float32)
         made = self._under_sky(ground, rng)
         return Sample(made.cloudy, ground, made.mask & valid, valid & ~made.mask)
@@ -112,7 +112,7 @@ class Sampler:
         cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         cloud, shadow, look = (
             cut(np.zeros_like(scene.valid) if layer is None else layer)
-            for layer in (scene.cloud, scene.shadow, scene.image)
+            for layer in (scene.cloud, scene.shadow, scene.reflectance)
         )
         cloud_field = cloud_fields.composited(rng, cast("Mask", cloud), cast("Mask", shadow))
         # Half the time with the real cloud's own pixels where it is thick enough to show nothing else.
@@ -214,7 +214,7 @@ def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
         masked, valid = pair.masked[cut], pair.valid[cut]
     elif imagery.clear:
         scene = imagery.clear[0]
-        name, ground, valid = scene.name, scene.image[cut], scene.valid[cut]
+        name, ground, valid = scene.name, scene.reflectance[cut], scene.valid[cut]
         cloud_field = cloud_fields.random_cloud_field(
             np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape)
         )
@@ -246,7 +246,7 @@ def validation_tiles(
     groups: dict[str, list[Sample]] = {}
     for region in imagery.regions():
         rng = np.random.default_rng((seed, *region.encode()))
-        scenes = [enlarged(scene, TILE) for scene in imagery.clear if scene.region == region]
+        scenes = [enlarge(scene, TILE) for scene in imagery.clear if scene.region == region]
         if scenes:
             drawn = [_covered(sampler, scenes[i % len(scenes)], rng) for i in range(each)]
             groups[f"{region} simulated"] = drawn
@@ -257,7 +257,7 @@ def validation_tiles(
     return groups
 
 
-def _covered(sampler: Sampler, scene: Scene, rng: Generator) -> Sample:
+def _covered(sampler: Sampler, scene: Image, rng: Generator) -> Sample:
     """A tile with some cloud and some sight: nothing is learnt from judging the others."""
     for _ in range(50):
         sample = sampler.of_clear(scene, rng)

@@ -19,7 +19,7 @@ from scipy.ndimage import uniform_filter
 
 from cloudgan.evaluation.metrics import correlations
 from cloudgan.simulation import clouds
-from cloudgan.training.data.samples_folder import Floats, Mask
+from cloudgan.training.data.imagery import Floats, Mask
 
 _NAMES = {"green": "Green", "red": "Red", "nir": "NIR", "blue": "Blue"}
 _SSIM_RANGE = 2.0

@@ -22,7 +22,7 @@ import tensorflow as tf
 from cloudgan.errors import CloudganError, InputError
 from cloudgan.evaluation.metrics import DATA_RANGE
 from cloudgan.training.data.records import read_all
-from cloudgan.training.data.samples_folder import BANDS, Floats
+from cloudgan.training.data.imagery import BANDS, Floats
 from cloudgan.training.data.series import DEPTH, HELD_OUT, PLANES, Series, split
 from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.models import temporal

@@ -17,7 +17,7 @@ import numpy as np
 from cloudgan.errors import InputError
 from cloudgan.evaluation.metrics import DATA_RANGE
 from cloudgan.training import pictures, scores, study, validation
-from cloudgan.training.data.samples_folder import Floats, Imagery
+from cloudgan.training.data.imagery import Floats, Imagery
 from cloudgan.training.data.sources import read_imagery
 from cloudgan.training.export import contract, export_onnx
 from cloudgan.training.models import networks

@@ -8,7 +8,7 @@ import numpy as np
 
 from cloudgan.evaluation.metrics import correlations, score
 from cloudgan.training import scores
-from cloudgan.training.data.samples_folder import Floats, Mask
+from cloudgan.training.data.imagery import Floats, Mask
 from cloudgan.training.samples import Sample
 
 Product = Callable[[Floats], Floats]

@@ -19,30 +19,22 @@ from rasterio.errors import NotGeoreferencedWarning
 from scipy.ndimage import binary_dilation
 
 from cloudgan.errors import InputError
+from cloudgan.sentinel2.bands import MAX_NUMBER, common_name, to_numbers
 from cloudgan.sentinel2.offset import BOA_OFFSET, Verdict, check_histogram, harmonise
-from cloudgan.training.data.imagery import (
-    BANDS,
-    Floats,
-    Frame,
-    Pair,
-    Scene,
-    clear_scene,
-    common_name,
-    reflectance_of,
-    seen,
-)
+from cloudgan.training.data.imagery import Floats, Frame, Image, Pair, clear_image, has_data
 from cloudgan.training.data.registration import refuse_unregistered
+from cloudgan.training.data.sites import reflectance_of
 
 log = logging.getLogger(__name__)
 
 
-def read_geotiff(path: Path, bands: Sequence[str] = BANDS, offset: int = 0) -> Floats:
+def read_geotiff(path: Path, bands: Sequence[str], offset: int = 0) -> Floats:
     """Read bands of a GeoTIFF by name, from the descriptions that its bands carry.
 
     Args:
         path: Integers of reflectance x 10000, or floats of reflectance.
         bands: Common names (green) in the order wanted; descriptions may say B03 or green.
-        offset: Digital numbers to subtract, see `radiometry.harmonise`.
+        offset: Digital numbers to subtract, see `offset.harmonise`.
 
     Returns:
         Reflectance, shape (height, width, bands); 0 is no data.
@@ -56,13 +48,12 @@ def read_geotiff(path: Path, bands: Sequence[str] = BANDS, offset: int = 0) -> F
 def _read_geotiff(path: Path, bands: Sequence[str], offset: int) -> tuple[Floats, Frame | None]:
     """The pixels of a GeoTIFF and where they lie."""
     try:
-        with opened(path) as source:
+        with open_image(path) as source:
             names = [common_name(text or "") for text in source.descriptions]
             if missing := [band for band in bands if band not in names]:
                 raise InputError(
                     f"{path} has no band {missing[0]}; its bands are described as {names}: set the "
-                    "descriptions to "
-                    "the bands' names"
+                    "descriptions to the bands' names"
                 )
             values = source.read([names.index(band) + 1 for band in bands])
             nodata = source.nodata
@@ -78,7 +69,7 @@ def _read_geotiff(path: Path, bands: Sequence[str], offset: int) -> tuple[Floats
             raise InputError(
                 f"{path} holds {values.dtype}, and an offset is of digital numbers; leave offset away"
             )
-        values = harmonise(np.clip(values, 0, 65535).astype(np.uint16), offset)
+        values = harmonise(np.clip(values, 0, MAX_NUMBER).astype(np.uint16), offset)
     return reflectance_of(values), frame
 
 
@@ -94,95 +85,116 @@ def _refuse_nan(path: Path, values: NDArray[np.generic], bands: Sequence[str]) -
         )
 
 
-def read_folder(
-    folder: Path,
+def read_clear(
+    path: Path,
     region: str,
-    bands: Sequence[str] = BANDS,
-    without: Collection[str] = (),
+    bands: Sequence[str],
+    exclude: Collection[str] = (),
     offset: int = 0,
-) -> list[Scene]:
-    """Read every GeoTIFF of a folder as a clear scene of one region, in order of name.
+) -> list[Image]:
+    """Read GeoTIFFs as clear images, in order of name.
 
     Args:
-        folder: Of GeoTIFFs.
-        region: What to call the place.
+        path: One file; a folder of them; or a folder of pairs with an `index.csv`, of which the clear ones
+            are read.
+        region: What to call the place, where no index states it.
         bands: Common names.
-        without: File names without suffix to leave out.
-        offset: Digital numbers to subtract, see `radiometry.harmonise`.
+        exclude: File names without suffix, or regions of the index, to leave out.
+        offset: Digital numbers to subtract, see `offset.harmonise`.
 
     Raises:
-        InputError: The folder holds no GeoTIFF, or one cannot be read, is empty or shows nothing but cloud.
+        InputError: There is no GeoTIFF, or one cannot be read, is empty or shows nothing but cloud.
     """
-    found = sorted(folder.glob("*.tif*"))
-    _refuse_unknown(folder, without, {path.stem for path in found})
-    paths = [path for path in found if path.stem not in without]
-    if not paths:
-        raise InputError(f"{folder} holds no GeoTIFF to train on; give a folder of *.tif")
-    scenes = []
-    for path in paths:
-        image, frame = _read_geotiff(path, bands, offset)
-        _check_clear(path, image, bands, offset)
-        scenes.append(clear_scene(f"{folder.name}/{path.stem}", region, image, frame))
-    return scenes
+    listed = list(_list_clear(path))
+    _refuse_unknown(path, exclude, {name for file, place in listed for name in (file.stem, place)})
+    kept = [(file, place) for file, place in listed if not {file.stem, place} & set(exclude)]
+    if not kept:
+        raise InputError(f"{path} holds no GeoTIFF to train on; give a folder of *.tif")
+    _refuse_nameless(path, region, [place for _, place in kept])
+    images = []
+    for file, place in kept:
+        reflectance, frame = _read_geotiff(file, bands, offset)
+        _check_clear(file, reflectance, bands, offset)
+        images.append(clear_image(f"{file.parent.name}/{file.stem}", place or region, reflectance, frame))
+    return images
 
 
-def _refuse_unknown(folder: Path, without: Collection[str], names: Collection[str]) -> None:
-    """A slip of the pen must not bring back what was judged unfit."""
-    if unknown := sorted(set(without) - set(names)):
+def _list_clear(path: Path) -> Iterator[tuple[Path, str]]:
+    """Files of clear images, and the regions that an index states."""
+    index = path / "index.csv"
+    if path.is_file():
+        yield path, ""
+    elif index.exists():
+        yield from dict.fromkeys((clear, place) for _, clear, place in _read_index(index))
+    else:
+        yield from ((file, "") for file in sorted(path.glob("*.tif*")))
+
+
+def _refuse_unknown(path: Path, exclude: Collection[str], names: Collection[str]) -> None:
+    """A slip of the pen must not bring back what was found unfit."""
+    if unknown := sorted(set(exclude) - set(names)):
         raise InputError(
-            f"{folder} has no {unknown[0]} to leave out; name files that are there, without suffix"
+            f"{path} has no {unknown[0]} to leave out; name files that are there, without suffix"
+        )
+
+
+def _refuse_nameless(path: Path, region: str, stated: Sequence[str]) -> None:
+    if not region and not all(stated):
+        raise InputError(
+            f"the images in {path} have no region; name it, or add a column region to its index.csv"
         )
 
 
 def _check_clear(path: Path, image: Floats, bands: Sequence[str], offset: int) -> None:
-    """Refuse a clear image without ground in it, and warn of one that seems to carry the BOA offset."""
-    known = seen(image)
+    """Refuse a clear image that shows no surface, and warn of one that seems to carry the BOA offset."""
+    known = has_data(image)
     if not known.any():
-        raise InputError(f"{path} holds no data at all; leave it out (without = ['{path.stem}'])")
+        raise InputError(f"{path} holds no data at all; leave it out (exclude = ['{path.stem}'])")
     # Neither fields nor towns nor sand are above 0.3 in every band nearly everywhere.
     white = float(np.mean(np.all(image[known] > 0.3, axis=-1)))
     if white > 0.95:
         raise InputError(
             f"{path} is to be clear, and {white:.0%} of it is as bright as cloud or snow; leave it out "
-            f"(without = ['{path.stem}'])"
+            f"(exclude = ['{path.stem}'])"
         )
     if "red" in bands and not offset:
-        red = np.rint(image[..., list(bands).index("red")] * 10_000).astype(np.uint16)
+        red = to_numbers(image[..., list(bands).index("red")])
         if check_histogram(red, 0, valid=known) is Verdict.CONTRADICTS:
             log.warning(
-                "%s looks as if the BOA offset were still in it: if it is L2A of baseline 04.00 or later, "
+                "%s seems to carry the BOA offset still: if it is L2A of baseline 04.00 or later, "
                 "say offset = %d",
                 path,
                 BOA_OFFSET,
             )
 
 
-def read_pair(cloudy: Path, clear: Path, region: str, bands: Sequence[str] = BANDS, offset: int = 0) -> Pair:
-    """Read a cloudy and a clear GeoTIFF of one place; what is hidden is judged by their difference.
+def read_pair(cloudy: Path, clear: Path, region: str, bands: Sequence[str], offset: int = 0) -> Pair:
+    """Read a cloudy and a clear GeoTIFF of one place; what is masked follows from their difference.
 
     Args:
-        cloudy: The cloudy look.
+        cloudy: The cloudy image.
         clear: The clear one, a few days before or after.
         region: What to call the place.
         bands: Common names.
-        offset: Digital numbers to subtract from both, see `radiometry.harmonise`.
+        offset: Digital numbers to subtract from both, see `offset.harmonise`.
 
     Raises:
         InputError: They differ in shape, CRS or place, one lies beside the other, there is nothing to learn
             from them (no data, all cloud), or they cannot be read.
     """
-    (covered, over), (ground, under) = (_read_geotiff(path, bands, offset) for path in (cloudy, clear))
-    if covered.shape != ground.shape:
+    (covered, over), (surface, under) = (_read_geotiff(path, bands, offset) for path in (cloudy, clear))
+    if covered.shape != surface.shape:
         raise InputError(
-            f"{cloudy} is {_by(covered)} pixels and {clear} is {_by(ground)}: no pair; cut both to one grid"
+            f"{cloudy} is {_size(covered)} pixels and {clear} is {_size(surface)}: no pair; cut both to one "
+            "grid"
         )
     _refuse_apart(cloudy, over, clear, under)
-    _check_clear(clear, ground, bands, offset)
+    _check_clear(clear, surface, bands, offset)
     # Without a classification: much brighter in green is cloud, much darker in all bands shadow.
-    brighter = covered[..., 0] - ground[..., 0] > 0.04
-    darker = np.all(covered < 0.7 * ground, axis=-1)
+    brighter = covered[..., 0] - surface[..., 0] > 0.04
+    darker = np.all(covered < 0.7 * surface, axis=-1)
     masked = binary_dilation(brighter | darker, iterations=3)
-    valid = seen(covered) & seen(ground)
+    valid = has_data(covered) & has_data(surface)
     if not valid.any():
         raise InputError(f"{cloudy} and {clear} have no pixel with data in both; leave the pair out")
     if not (valid & ~brighter & ~darker).any():
@@ -190,14 +202,14 @@ def read_pair(cloudy: Path, clear: Path, region: str, bands: Sequence[str] = BAN
             f"{cloudy} shows nothing but cloud where {clear} has data; leave the pair out, or use the "
             "clear one alone"
         )
-    refuse_unregistered(f"{cloudy.name} and {clear.name}", covered, ground, valid & ~masked)
-    return Pair(cloudy.stem, region, covered, ground, masked, valid, under)
+    refuse_unregistered(f"{cloudy.name} and {clear.name}", covered, surface, valid & ~masked)
+    return Pair(cloudy.stem, region, covered, surface, masked, valid, under)
 
 
 def _refuse_apart(cloudy: Path, over: Frame | None, clear: Path, under: Frame | None) -> None:
     """Refuse two files that lie on different maps, or in different places of one."""
     if over is None or under is None:
-        return  # a picture trains as well without a map; the pixels are asked later
+        return  # an image trains as well without a map; its pixels are compared later
     if over.crs != under.crs:
         raise InputError(
             f"{cloudy} is in {over.crs} and {clear} is in {under.crs}: no pair; reproject one to the "
@@ -208,20 +220,19 @@ def _refuse_apart(cloudy: Path, over: Frame | None, clear: Path, under: Frame | 
     if max(abs(col), abs(row), abs(far_col - 1000), abs(far_row - 1000)) > 0.1:
         raise InputError(
             f"{cloudy} begins {row:.1f} rows below and {col:.1f} columns right of {clear}, or has other "
-            "pixels: no pair; "
-            "resample one to the other's grid"
+            "pixels: no pair; resample one to the other's grid"
         )
 
 
-def _by(image: Floats) -> str:
+def _size(image: Floats) -> str:
     return f"{image.shape[0]} x {image.shape[1]}"
 
 
 def read_pairs(
     folder: Path,
-    region: str = "",
-    bands: Sequence[str] = BANDS,
-    without: Collection[str] = (),
+    region: str,
+    bands: Sequence[str],
+    exclude: Collection[str] = (),
     offset: int = 0,
 ) -> list[Pair]:
     """Read the cloudy and clear GeoTIFFs of a folder.
@@ -229,28 +240,26 @@ def read_pairs(
     Args:
         folder: With an `index.csv` of columns clear, cloudy (file names) and perhaps region; or with the
             sub-folders `clear` and `cloudy` that hold files of the same names.
-        region: What to call the place, where no index tells.
+        region: What to call the place, where no index states it.
         bands: Common names.
-        without: Names without suffix of cloudy files whose pairs to leave out.
-        offset: Digital numbers to subtract, see `radiometry.harmonise`.
+        exclude: Names without suffix of cloudy files, or regions of the index, whose pairs to leave out.
+        offset: Digital numbers to subtract, see `offset.harmonise`.
 
     Raises:
         InputError: There are no pairs, or no region, or a pair cannot be used, see `read_pair`.
     """
     index = folder / "index.csv"
-    named = list(_indexed(index) if index.exists() else _side_by_side(folder))
-    _refuse_unknown(folder, without, {row[0].stem for row in named})
-    named = [row for row in named if row[0].stem not in without]
-    if not named:
+    listed = list(_read_index(index) if index.exists() else _match_names(folder))
+    _refuse_unknown(folder, exclude, {name for cloudy, _, place in listed for name in (cloudy.stem, place)})
+    kept = [row for row in listed if not {row[0].stem, row[2]} & set(exclude)]
+    if not kept:
         raise InputError(f"{folder} holds no pairs; give it an index.csv, or sub-folders clear and cloudy")
-    if not region and not all(row[2] for row in named):
-        raise InputError(
-            f"the pairs in {folder} have no region; name it, or add a column region to its index.csv"
-        )
-    return [read_pair(cloudy, clear, place or region, bands, offset) for cloudy, clear, place in named]
+    _refuse_nameless(folder, region, [place for _, _, place in kept])
+    return [read_pair(cloudy, clear, place or region, bands, offset) for cloudy, clear, place in kept]
 
 
-def _indexed(index: Path) -> Iterator[tuple[Path, Path, str]]:
+def _read_index(index: Path) -> Iterator[tuple[Path, Path, str]]:
+    """Cloudy file, clear file and region of each line."""
     with index.open(newline="") as file:
         rows = csv.DictReader(file)
         if lacking := {"clear", "cloudy"} - set(rows.fieldnames or ()):
@@ -261,16 +270,16 @@ def _indexed(index: Path) -> Iterator[tuple[Path, Path, str]]:
             yield index.parent / row["cloudy"], index.parent / row["clear"], row.get("region") or ""
 
 
-def _side_by_side(folder: Path) -> Iterator[tuple[Path, Path, str]]:
+def _match_names(folder: Path) -> Iterator[tuple[Path, Path, str]]:
     for cloudy in sorted((folder / "cloudy").glob("*.tif*")):
         clear = folder / "clear" / cloudy.name
         if not clear.exists():
-            raise InputError(f"{cloudy} has no clear look {clear}; add it, or leave the cloudy one out")
+            raise InputError(f"{cloudy} has no clear image {clear}; add it, or leave the cloudy one out")
         yield cloudy, clear, ""
 
 
-def opened(path: Path | str) -> rasterio.DatasetReader:
+def open_image(path: Path | str) -> rasterio.DatasetReader:
     """Open an image, with or without a map."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture trains as well without a map
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an image trains as well without a map
         return rasterio.open(path)
