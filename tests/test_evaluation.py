@@ -177,9 +177,10 @@ def test_a_seam_is_measured_and_a_smooth_surface_has_none():
 
 
 def test_the_shipped_generator_leaves_no_seam_in_a_real_scene(real_scenes):
-    from cloudgan.training.data.places import read_catalog
+    from cloudgan.training.data.imagery import BANDS
+    from cloudgan.training.data.paths import read_sites_of
 
-    site = read_catalog(str(real_scenes))
+    (site,) = read_sites_of(real_scenes, BANDS)
     observations, window = site.observations, site.observations.window
     generator = Generator.load()
     tiling = default_tiling(generator)

@@ -33,10 +33,16 @@ def evaluate(
             metavar="MODEL_OR_BASELINE... DATA",
             show_default=False,
             help="ONNX files, names of models that ship, or baselines: cloudy, nearest, linear, median, "
-            "aligned-nearest, aligned-linear (all of them where none is named); last the data: the folder of "
-            "all samples, a series-*.nc, a folder of pairs, or a static STAC catalogue.",
+            "aligned-nearest, aligned-linear (all of them where none is named); last the data: a recipe, a .nc "
+            "series, a folder of pairs, a static STAC catalogue, or a Zarr store.",
         ),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder that the paths in a recipe count from; that of the recipe by default."
+        ),
+    ] = None,
     region: Annotated[
         list[str] | None,
         typer.Option(help="Judge on this place; may be repeated. [default: all never trained on]"),
@@ -56,7 +62,7 @@ def evaluate(
 
     kinds = _kinds(case)
     generators, names = _methods(what[:-1])
-    sites = _chosen(_read(Path(what[-1])), region, generators)
+    sites = _chosen(_read_sites(Path(what[-1]), data), region, generators)
     drawn = (one for site in sites for one in draw_cases(site, kinds, dates=dates, seed=seed))
     found = evaluate_cases(
         drawn, generators, names, on_case=lambda one: err.print(f"{one.site.region} {one.kind} {one.name}")
@@ -125,14 +131,11 @@ def _methods(given: Sequence[str]) -> tuple[dict[str, Generator], tuple[str, ...
     return models, names or BASELINES
 
 
-def _read(source: Path) -> list[Site]:
-    try:
-        from cloudgan.training.data.places import read_places
-    except ImportError as error:
-        raise InputError(
-            f"series are read with {error.name}, which is not installed; pip install 'cloudgan[train]'"
-        ) from error
-    return read_places(source)
+def _read_sites(path: Path, data: Path | None) -> list[Site]:
+    from cloudgan.training.data.imagery import BANDS
+    from cloudgan.training.data.paths import read_sites_of
+
+    return read_sites_of(path, BANDS, data)
 
 
 def _chosen(
