@@ -22,6 +22,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import from_bounds
 
+from cloudgan.defaults import Reader
 from cloudgan.distributed import execute
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io import cube
@@ -74,7 +75,7 @@ def bare_session(generator: Generator, tiles: int) -> None:
         generator(one)
 
 
-def read_cubes(plan: Plan, reader: cube.Reader) -> None:
+def read_cubes(plan: Plan, reader: Reader) -> None:
     """The cube of every unit."""
     for unit in plan.units():
         grid = plan.read_grid(unit.window)

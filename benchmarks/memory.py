@@ -27,7 +27,7 @@ from shapely.geometry import box
 from cloudgan import observations
 from cloudgan.distributed import execute
 from cloudgan.geo.grid import Grid, Lattice, Window
-from cloudgan.io import cube
+from cloudgan.io import readers
 from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
@@ -101,7 +101,7 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
 
 def work(job: execute.Job, units: range, told: Any) -> None:
     """Do some units; tells the most memory that this process held, and its pixels, all and generated."""
-    cube._READERS["odc"] = made_layer  # it stands in for the files, and nothing else
+    readers.READERS["odc"] = made_layer  # it stands in for the files, and nothing else
     done = [execute.process_unit(job, index) for index in units]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     told.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))

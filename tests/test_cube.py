@@ -21,14 +21,15 @@ from scenes import EPSG, random_bands, scene, write_item
 
 from cloudgan.errors import InputError, ReadError
 from cloudgan.geo.grid import Grid, Lattice, Window, lattice_window
-from cloudgan.io import cube
-from cloudgan.io.cube import item_window, open_available, open_cube, source_lattice, stac_item
+from cloudgan.io.cube import open_available, open_cube
+from cloudgan.io.placement import item_window, source_lattice
+from cloudgan.io.readers import READERS, stac_item
 from cloudgan.sentinel2.classification import SCL_MISSING
 
 BANDS = ("green", "red", "nir")
 ORIGIN = Affine(10, 0, 499980, 0, -10, 5200020)
 DAY = dt.date(2020, 4, 3)
-READERS = pytest.mark.parametrize("reader", ["odc", "stackstac"])
+WITH_READERS = pytest.mark.parametrize("reader", ["odc", "stackstac"])
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def warped(href: str, grid: Grid) -> np.ndarray:
         return view.read(1)
 
 
-@READERS
+@WITH_READERS
 @pytest.mark.parametrize("chunks", [None, 64])
 @pytest.mark.parametrize(
     "grid",
@@ -75,7 +76,7 @@ def test_pixels_equal_rasterio(item, reader, chunks, grid):
         assert_array_equal(cube[band].values[0], warped(item.asset(band).href, grid), err_msg=band)
 
 
-@READERS
+@WITH_READERS
 def test_a_lazy_cube_reads_nothing_until_asked(item, reader):
     cube = open_cube([scene(item)], grid_at(0, 0), BANDS, reader=reader, chunks=64)
     assert all(cube[name].chunks is not None for name in (*BANDS, "scl"))
@@ -98,7 +99,7 @@ def test_the_cube_says_where_and_when_it_is(item):
     assert lattice_window(cube["x"].values, cube["y"].values) == (grid.window, 10.0)
 
 
-@READERS
+@WITH_READERS
 @pytest.mark.parametrize("chunks", [None, 64])
 def test_each_item_has_its_own_offset_and_the_first_is_on_top(tmp_path, reader, chunks):
     rng = np.random.default_rng(2)
@@ -120,7 +121,7 @@ def test_each_item_has_its_own_offset_and_the_first_is_on_top(tmp_path, reader, 
     assert_array_equal(cube["scl"].values[0], np.where(scl[0] > 0, scl[0], scl[1]))
 
 
-@READERS
+@WITH_READERS
 @pytest.mark.parametrize("chunks", [None, 64])
 def test_a_date_without_an_item_here_is_without_data(item, reader, chunks):
     far = Grid(Lattice(EPSG, 10), Window(0, 0, 50, 60))
@@ -130,7 +131,7 @@ def test_a_date_without_an_item_here_is_without_data(item, reader, chunks):
     assert not cube["scl"].values.any()
 
 
-@READERS
+@WITH_READERS
 def test_an_item_that_states_no_transform_is_read_all_the_same(tmp_path, reader):
     bands = random_bands(np.random.default_rng(3), (128, 128))
     silent = write_item(tmp_path, "silent", DAY, bands, ORIGIN, states_transform=False)
@@ -158,7 +159,7 @@ def test_a_resolution_that_is_not_the_sources_own_takes_the_zones_lattice(item):
 # What cannot be read
 
 
-@READERS
+@WITH_READERS
 @pytest.mark.parametrize("fault", ["gone", "no TIFF", "cut short"])
 def test_an_asset_that_cannot_be_read_fails_by_name(tmp_path, reader, fault):
     bands = random_bands(np.random.default_rng(5), (300, 300))
@@ -174,7 +175,7 @@ def test_an_asset_that_cannot_be_read_fails_by_name(tmp_path, reader, fault):
         open_cube([scene(item)], grid_at(0, 0), BANDS, reader=reader)
 
 
-@READERS
+@WITH_READERS
 def test_what_is_missing_is_marked_and_never_taken_for_clear_or_cloud(item, tmp_path, reader):
     lost = replace(
         write_item(tmp_path, "lost", DAY, random_bands(np.random.default_rng(6), (600, 700)), ORIGIN)
@@ -196,13 +197,13 @@ def test_with_something_missing_the_rest_is_read_once(item, tmp_path, monkeypatc
     lost = write_item(tmp_path, "lost", DAY, random_bands(np.random.default_rng(6), (600, 700)), ORIGIN)
     Path(lost.asset("nir").href).unlink()
     reads = Counter()
-    read = cube._READERS["odc"]
+    read = READERS["odc"]
 
     def counted(item, grid, names, chunks):
         reads[item.id, tuple(names)] += 1
         return read(item, grid, names, chunks)
 
-    monkeypatch.setitem(cube._READERS, "odc", counted)
+    monkeypatch.setitem(READERS, "odc", counted)
     _, missing = open_available([scene(item, lost)], grid_at(0, 0), BANDS)
     assert missing == ("lost",)
     assert {count for (name, _), count in reads.items() if name == item.id} == {1}

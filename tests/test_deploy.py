@@ -24,6 +24,7 @@ import yaml
 from dask.utils import parse_bytes
 
 import cloudgan
+from cloudgan.io.gdal import GDAL_OPTIONS, missing_options
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -305,12 +306,31 @@ def test_the_commands_of_the_image_are_installed_by_the_wheel() -> None:
     assert "cloudgan" in PROJECT["scripts"]
 
 
-def test_the_image_reads_with_retries_and_runs_without_root() -> None:
-    settings = dict(re.findall(r"^(?:ENV|\s) *(\w+)=(\S+?)(?: \\)?$", DOCKERFILE, re.MULTILINE))
-    assert int(settings["GDAL_HTTP_MAX_RETRY"]) > 0
-    assert int(settings["GDAL_HTTP_RETRY_DELAY"]) > 0
-    assert settings["CPL_VSIL_CURL_NON_CACHED"] == "/vsicurl/http"
-    assert settings["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
+def image_environment() -> dict[str, str]:
+    """What the image sets, by name."""
+    return dict(re.findall(r"^(?:ENV|\s) *(\w+)=(\S+?)(?: \\)?$", DOCKERFILE, re.MULTILINE))
+
+
+def test_the_workers_of_the_image_read_with_the_settings_of_the_code() -> None:
+    """What the image sets goes before the code: a GDAL variable in it would override the table."""
+    environment = image_environment()
+    assert environment  # the pattern finds what is there
+    assert missing_options(environment) == GDAL_OPTIONS
+    assert not [name for name in environment if name.startswith(("GDAL_", "CPL_", "VSI_", "AWS_"))]
+    for container in CONTAINERS:
+        named = {variable["name"] for variable in container.values[0].get("env", [])}
+        assert not named & set(GDAL_OPTIONS)
+
+
+def test_failed_opens_are_asked_again_of_every_kind_of_server() -> None:
+    assert int(GDAL_OPTIONS["GDAL_HTTP_MAX_RETRY"]) > 0
+    assert float(GDAL_OPTIONS["GDAL_HTTP_RETRY_DELAY"]) > 0
+    not_cached = GDAL_OPTIONS["CPL_VSIL_CURL_NON_CACHED"].split(":")
+    assert set(not_cached) == {"/vsicurl/http", "/vsis3/", "/vsigs/", "/vsiaz/"}
+
+
+def test_the_image_runs_without_root() -> None:
+    settings = image_environment()
     assert settings["MALLOC_TRIM_THRESHOLD_"] == "65536"
     assert settings["ORT_DISABLE_TELEMETRY"] == "1"
     final = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]

@@ -28,7 +28,8 @@ from cloudgan.config import BatchConfig
 from cloudgan.errors import CloudganError, InputError, StoreError, redacted
 from cloudgan.geo.aoi import parse_aoi, read_aoi
 from cloudgan.geo.grid import Lattice
-from cloudgan.io.cube import item_window, stac_item
+from cloudgan.io.placement import item_window
+from cloudgan.io.readers import stac_item
 from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import prepare_store
@@ -345,7 +346,7 @@ def test_job_files(body):
             one_sentence(error)
 
 
-OPTIONS = sorted(BatchConfig("a", "b").as_json())
+OPTIONS = sorted(BatchConfig(aoi="a", dates="b").as_json())
 
 
 @fuzzed(150)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
@@ -22,7 +21,8 @@ from cloudgan.defaults import Reader
 from cloudgan.distributed.scheduling import Failed, outcomes
 from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError, StoreError, WriteError
 from cloudgan.geo.grid import Grid, Window
-from cloudgan.io.cube import foreign_drivers, open_available, open_cube
+from cloudgan.io.cube import open_available, open_cube
+from cloudgan.io.gdal import list_foreign_drivers, missing_options
 from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
@@ -40,18 +40,6 @@ from cloudgan.stac.signing import forget_signatures
 
 T = TypeVar("T")
 
-GDAL_OPTIONS = {
-    # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
-    "GDAL_HTTP_MAX_RETRY": "5",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/:/vsigs/:/vsiaz/",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-}
-"""Set in every worker unless its environment says otherwise; `rasterio.Env` would reach one thread alone."""
 
 WORKERS_WITHIN = 300
 """Seconds that a scheduler may take to get its first worker: on a cluster, pods start one after the other."""
@@ -299,11 +287,11 @@ class _JobPlugin(WorkerPlugin):
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
         self.job = job
-        self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
+        self.foreign_drivers = list_foreign_drivers()
         self.added: list[str] = []
 
     def setup(self, worker: Any) -> None:
-        for option, value in (self.options | _gdal_endpoint(os.environ)).items():
+        for option, value in (missing_options(os.environ) | {"GDAL_SKIP": self.foreign_drivers}).items():
             if option not in os.environ:
                 os.environ[option] = value
                 self.added.append(option)
@@ -312,15 +300,6 @@ class _JobPlugin(WorkerPlugin):
         """A worker may be a thread of somebody's own process: leave its environment as it was."""
         while self.added:
             os.environ.pop(self.added.pop(), None)
-
-
-def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
-    """GDAL's own names for an S3 server other than Amazon's, which others read from `AWS_ENDPOINT_URL`."""
-    url = urlsplit(environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""))
-    if not url.netloc:
-        return {}
-    secure = "YES" if url.scheme == "https" else "NO"
-    return {"AWS_S3_ENDPOINT": url.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def _job(plugin: str) -> Job:

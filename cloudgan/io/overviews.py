@@ -1,4 +1,4 @@
-"""Overviews of whole images: what an MGRS tile looked like on each date, for one small read an asset."""
+"""Overviews of whole images: an MGRS tile on each date, for one small read an asset."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from scipy.ndimage import binary_dilation
 
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.io.cube import item_window, opened, unread
+from cloudgan.io.gdal import open_image
+from cloudgan.io.placement import item_window
+from cloudgan.io.readers import READ_FAILURES, read_error
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import SCL, PixelClass, classify
@@ -55,17 +56,17 @@ def measure_offsets(
         ReadError: An image cannot be read.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = list(pool.map(_of_scene, scenes, repeat(lattice), repeat(frame), repeat(tuple(bands))))
+        read = list(pool.map(_read_first, scenes, repeat(lattice), repeat(frame), repeat(tuple(bands))))
     days = np.array([scene.date.toordinal() for scene in scenes], np.int64)
     reflectance, clear = (np.stack(parts) for parts in zip(*read, strict=True))
     return RadiometricOffsets(frame, median_offsets(reflectance, clear, days, max_age))
 
 
-def _of_scene(scene: Scene, lattice: Lattice, frame: Window, bands: tuple[str, ...]) -> Overview:
+def _read_first(scene: Scene, lattice: Lattice, frame: Window, bands: tuple[str, ...]) -> Overview:
     """The first image of the MGRS tile on this date; nothing clear where there is none."""
     for item in scene.items:
-        if item_window(item, lattice) == frame and (seen := read_overview(item, bands)) is not None:
-            return seen
+        if item_window(item, lattice) == frame and (overview := read_overview(item, bands)) is not None:
+            return overview
     return np.zeros((EDGE * EDGE, len(bands)), np.float32), np.zeros(EDGE * EDGE, np.bool_)
 
 
@@ -78,12 +79,12 @@ def read_overview(item: SourceItem, bands: Sequence[str]) -> Overview | None:
     images = {}
     for name in (*bands, SCL):
         try:
-            with opened(sign(item.asset(name).href, item.signing)) as source:
+            with open_image(sign(item.asset(name).href, item.signing)) as source:
                 if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
                     return None
                 images[name] = source.read(1, out_shape=(EDGE, EDGE), resampling=Resampling.nearest)
-        except (RasterioError, RuntimeError, OSError, ValueError, MemoryError) as error:
-            raise unread(item, name, error) from error
+        except READ_FAILURES as error:
+            raise read_error(item, name, error) from error
     numbers = [harmonise(images[name], item.offset) for name in bands]
     pixel_classes = classify(images[SCL], numbers)
     clear = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(pixel_classes == PixelClass.CLOUDY)

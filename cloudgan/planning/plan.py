@@ -34,8 +34,8 @@ from cloudgan.planning.units import (
     find_outside,
 )
 from cloudgan.removal.core import window_to_read
-from cloudgan.stac.search import Scene
 from cloudgan.stac.hrefs import remove_query
+from cloudgan.stac.search import Scene
 
 
 @dataclass(frozen=True, slots=True)

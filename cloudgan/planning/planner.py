@@ -15,7 +15,7 @@ from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import Aoi, cover_windows
 from cloudgan.geo.grid import Grid, Lattice
 from cloudgan.geo.tiling import Tiling
-from cloudgan.io.cube import source_lattice
+from cloudgan.io.placement import source_lattice
 from cloudgan.io.store.identity import translate_identity
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
@@ -98,7 +98,7 @@ def plan_zones(
         collection: See `find_scenes`.
         resolution: Edge of a pixel in metres.
         max_cloud_cover: Percent of a granule, included.
-        context_days: Days before and after `dates` that are read for the clear observations they hold, and not
+        context_days: Days before and after `dates` that are read, for their clear observations, but not
             written.
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
         clip: Whether what lies outside the AOI's polygons is to be no data; else what lies outside the boxes
@@ -115,7 +115,7 @@ def plan_zones(
     tiling = default_tiling(generator)
     buffer = observations.metres_to_pixels(buffer_metres, resolution)
     selection = find_scenes(
-        _search_area(aoi, resolution, tiling.size + buffer + 1),
+        _find_search_area(aoi, resolution, tiling.size + buffer + 1),
         dates,
         bands=generator.contract.input_bands,
         stac=stac,
@@ -124,9 +124,9 @@ def plan_zones(
         context_days=context_days,
     )
     draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, selection.duplicates)
-    areas = _shared_out(aoi, selection.scenes)
+    areas = _divide_area(aoi, selection.scenes)
     made = {
-        _zone_name(epsg): draft.plan(area, tuple(scene for scene in selection.scenes if scene.epsg == epsg))
+        _name_zone(epsg): draft.plan(area, tuple(scene for scene in selection.scenes if scene.epsg == epsg))
         for epsg, area in areas.items()
     }
     plans = {name: plan for name, plan in made.items() if plan is not None}
@@ -135,7 +135,7 @@ def plan_zones(
             f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
         )
     scenes = [scene for plan in plans.values() for scene in plan.scenes]
-    warnings = (*aoi.warnings, *selection.warnings, *_uncovered(aoi, scenes))
+    warnings = (*aoi.warnings, *selection.warnings, *_warn_of_gaps(aoi, scenes))
     return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
 
 
@@ -158,19 +158,21 @@ class _Draft:
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
         read = [window_to_read(part, self.tiling, self.buffer) for part in parts]
-        scenes = _touching(scenes, cover_windows(read, lattice))
-        scenes = tuple(_within(self.dates, scene) for scene in scenes)
-        shown = {scene.date for scene in _touching(scenes, cover_windows(parts, lattice))}
+        scenes = _select_touching(scenes, cover_windows(read, lattice))
+        scenes = tuple(_select_within(self.dates, scene) for scene in scenes)
+        shown = {scene.date for scene in _select_touching(scenes, cover_windows(parts, lattice))}
         written = tuple(
             at for at, scene in enumerate(scenes) if scene.date in shown and _is_within(self.dates, scene)
         )
         if not written:
             return None
         contract = self.generator.contract
-        series = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
+        timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
         parts = parts if len(parts) > 1 else ()
         clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
-        block, span = choose_unit(grid, series, contract, self.tiling, self.buffer, self.memory, parts, clip)
+        block, span = choose_unit(
+            grid, timeline, contract, self.tiling, self.buffer, self.memory, parts, clip
+        )
         return Plan(
             grid=grid,
             scenes=scenes,
@@ -188,7 +190,7 @@ class _Draft:
         )
 
 
-def _search_area(aoi: Aoi, resolution: float, margin: int) -> BaseGeometry:
+def _find_search_area(aoi: Aoi, resolution: float, margin: int) -> BaseGeometry:
     """Boxes around the area in each zone, with all that a tile or a buffer can touch.
 
     What lies around the area decides pixels within.
@@ -202,20 +204,20 @@ def _search_area(aoi: Aoi, resolution: float, margin: int) -> BaseGeometry:
     return area
 
 
-def _shared_out(aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[int, Aoi]:
+def _divide_area(aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[int, Aoi]:
     """Which part of the area is planned in which zone: polygon by polygon, whatever the others are."""
-    shown = _footprints(scenes)
+    shown = _unite_footprints(scenes)
     pieces: dict[int, list[BaseGeometry]] = defaultdict(list)
     for own, piece in aoi.split_by_zone().items():
         for polygon in shapely.get_parts(piece):
-            pieces[_zone_of(polygon, own, shown)].append(polygon)
+            pieces[_choose_zone(polygon, own, shown)].append(polygon)
     return {
         epsg: Aoi(shapely.union_all(polygons)) for epsg, polygons in sorted(pieces.items()) if epsg in shown
     }
 
 
-def _footprints(scenes: tuple[Scene, ...]) -> dict[int, BaseGeometry]:
-    """What the scenes of each zone show together."""
+def _unite_footprints(scenes: tuple[Scene, ...]) -> dict[int, BaseGeometry]:
+    """What the scenes of each zone cover together."""
     outlines: dict[int, set[str]] = defaultdict(set)
     for scene in scenes:
         outlines[scene.epsg] |= {item.footprint for item in scene.items}
@@ -225,7 +227,7 @@ def _footprints(scenes: tuple[Scene, ...]) -> dict[int, BaseGeometry]:
     return shown
 
 
-def _zone_of(polygon: BaseGeometry, own: int, shown: dict[int, BaseGeometry]) -> int:
+def _choose_zone(polygon: BaseGeometry, own: int, shown: dict[int, BaseGeometry]) -> int:
     """A polygon's own zone, unless another shows more of it."""
     if own in shown and shown[own].covers(polygon):
         return own
@@ -234,11 +236,11 @@ def _zone_of(polygon: BaseGeometry, own: int, shown: dict[int, BaseGeometry]) ->
     return best if shares[best] > 1.001 * shares.get(own, 0.0) else own
 
 
-def _zone_name(epsg: int) -> str:
+def _name_zone(epsg: int) -> str:
     return f"utm{epsg % 100:02d}{'n' if epsg < 32700 else 's'}"
 
 
-def _within(dates: DateRange, scene: Scene) -> Scene:
+def _select_within(dates: DateRange, scene: Scene) -> Scene:
     """The scene without items outside the dates, if it has others: a timestamp may cut a day in two."""
     inside = tuple(item for item in scene.items if dates.contains(item.datetime, item.solar_day))
     return replace(scene, items=inside or scene.items)
@@ -249,7 +251,7 @@ def _is_within(dates: DateRange, scene: Scene) -> bool:
 
 
 def continue_plan(plan: Plan, found: Mapping[str, Any] | None, memory: int | None) -> Plan:
-    """The plan in the work units of the store that it goes on with, if it was made for it in all else.
+    """The plan in the work units of the store that it continues, if that was made for the same in all else.
 
     Args:
         plan: What is to be done.
@@ -273,16 +275,16 @@ def continue_plan(plan: Plan, found: Mapping[str, Any] | None, memory: int | Non
     return begun
 
 
-def _touching(scenes: tuple[Scene, ...], area: BaseGeometry) -> tuple[Scene, ...]:
+def _select_touching(scenes: tuple[Scene, ...], area: BaseGeometry) -> tuple[Scene, ...]:
     """The scenes of which an item touches an area."""
     shapely.prepare(area)
     return tuple(scene for scene in scenes if any(area.intersects(item.geometry) for item in scene.items))
 
 
-def _uncovered(aoi: Aoi, scenes: Sequence[Scene]) -> tuple[str, ...]:
+def _warn_of_gaps(aoi: Aoi, scenes: Sequence[Scene]) -> tuple[str, ...]:
     """A warning where no scene of the chosen zones shows a part of the AOI."""
-    seen = shapely.union_all(list(_footprints(tuple(scenes)).values()))
-    share = aoi.geometry.difference(seen).area / aoi.geometry.area
+    covered = shapely.union_all(list(_unite_footprints(tuple(scenes)).values()))
+    share = aoi.geometry.difference(covered).area / aoi.geometry.area
     if share < 0.005:
         return ()
     return (f"{share:.0%} of the AOI lies outside the scenes found and stays without data",)

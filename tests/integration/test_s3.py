@@ -186,7 +186,8 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
     """Its lease is there still; here it is known that its process is not, and nobody waits."""
     code = (
         "import os, pickle, signal, sys, pathlib, distributed\n"
-        "from cloudgan.distributed.execute import Job, execute\nfrom cloudgan.io.store.store import prepare_store\n"
+        "from cloudgan.distributed.execute import Job, execute\n"
+        "from cloudgan.io.store.store import prepare_store\n"
         "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with distributed.Client(sys.argv[2]) as client:\n"

@@ -13,7 +13,8 @@ from cloudgan.distributed.execute import Job, process_unit
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.geo.grid import Grid
-from cloudgan.io.cube import open_cube, source_lattice
+from cloudgan.io.cube import open_cube
+from cloudgan.io.placement import source_lattice
 from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
