@@ -14,7 +14,8 @@ from shapely.geometry import box
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
-from cloudgan.io.cube import item_window, open_cube, source_lattice
+from cloudgan.io.cube import open_cube
+from cloudgan.io.placement import item_window, source_lattice
 from cloudgan.observations import Site
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import Scene, find_scenes
