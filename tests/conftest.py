@@ -1,13 +1,15 @@
-"""What all tests share: no network, small generators, and the real scenes where they are."""
+"""What all tests share: small generators, the demonstration catalogue, and the real scenes where they are."""
 
 from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from networks import write_network
+from numpy.typing import NDArray
 
 from cloudgan.demonstration.catalogue import Demo, write_catalog
 from cloudgan.model.generator import Generator
@@ -16,6 +18,28 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci")
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """The folder of real imagery beside the repository."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the real imagery is not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A source of chance, the same for every test."""
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def fields() -> NDArray[np.float32]:
+    """Chequered farmland in green, red, nir: reflectance, 300 x 280 pixels."""
+    rng = np.random.default_rng(1)
+    colours = rng.uniform((0.05, 0.03, 0.2), (0.15, 0.16, 0.5), (8, 8, 3))
+    return np.kron(colours, np.ones((40, 40, 1)))[:300, :280].astype(np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +60,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file: the mean of the cloudy bands around a pixel, tiles of 32 pixels."""
+    """An ONNX file: the mean of the target's bands around a pixel, tiles of 32 pixels."""
     return write_network(tmp_path_factory.mktemp("network") / "mean.onnx")
 
 
 @pytest.fixture(scope="session")
 def generator(network: Path) -> Generator:
-    """The same, loaded."""
+    """The same file, loaded."""
     return Generator.load(network)

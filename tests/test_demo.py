@@ -1,4 +1,4 @@
-"""The demonstration: a catalogue of the right shape, the same bytes again, numbers that mean what is said."""
+"""The demonstration: its catalogue, its rasters, and the simulated land and clouds in them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from shapely.geometry import shape
 
 from cloudgan.demonstration.catalogue import SEASON, Demo, write_catalog
 from cloudgan.errors import InputError
-from cloudgan.simulation.farmland import BANDS, COVERS, KIND, make_land, noise
-from cloudgan.simulation.season import make_cloud_field, sun_position
+from cloudgan.simulation.farmland import BANDS, COVERS, KIND, draw_noise, make_land
+from cloudgan.simulation.season import compute_sun_position, make_cloud_layers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,10 +94,10 @@ def granule(demo: Demo, day: date, square: str, sequence: int | None = None) -> 
     item = max(of_day, key=lambda item: item["properties"]["s2:sequence"])
     stored = np.stack([read(demo, item, band) for band in BANDS]).astype(float)
     properties = item["properties"]
-    raised = (
+    has_offset = (
         properties["s2:processing_baseline"] >= "04.00" and not properties["earthsearch:boa_offset_applied"]
     )
-    reflectance = np.where(stored == 0, np.nan, stored - 1000 * raised) / 10000
+    reflectance = np.where(stored == 0, np.nan, stored - 1000 * has_offset) / 10000
     return Granule(item, reflectance, read(demo, item, "scl").repeat(2, 0).repeat(2, 1))
 
 
@@ -192,7 +192,7 @@ def test_the_farm_lies_in_both_tiles(demo: Demo) -> None:
     farm = shape(json.loads(demo.aoi.read_text())["geometry"])
     west, east = (shape(granule(demo, CLEAR, square).item["geometry"]) for square in ("WP", "XP"))
     assert farm.is_valid
-    assert west.union(east).buffer_metres(-0.005).contains(farm)
+    assert west.union(east).buffer(-0.005).contains(farm)
     assert farm.intersects(west.intersection(east))
     assert not west.contains(farm)
     assert not east.contains(farm)
@@ -262,14 +262,16 @@ def test_the_same_seed_writes_the_same_bytes_whatever_else_is_written(demo: Demo
             )
 
 
-def test_another_seed_is_another_world(demo: Demo, tmp_path: Path) -> None:
+def test_another_seed_gives_other_pixels(demo: Demo, tmp_path: Path) -> None:
     other = write_catalog(tmp_path, seed=1, dates=[CLEAR])
     item = granule(demo, CLEAR, "WP").item
     assert np.mean(read(other, item, "red") != read(demo, item, "red")) > 0.9
 
 
 @pytest.mark.parametrize("dates", [[date(2020, 4, 6)], [date(2021, 4, 5), CLEAR], []])
-def test_foreign_dates_are_refused_before_anything_is_written(dates: list[date], tmp_path: Path) -> None:
+def test_dates_out_of_season_are_refused_before_anything_is_written(
+    dates: list[date], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="2020-04-05 to 2020-07-29"):
         write_catalog(tmp_path / "new", dates=dates)
     assert not (tmp_path / "new").exists()
@@ -305,12 +307,12 @@ def test_clear_pixels_are_the_truth_up_to_noise(demo: Demo, day: date, square: s
 @pytest.mark.parametrize("day", [CUMULUS, MIXED])
 def test_scl_finds_the_clouds(demo: Demo, day: date) -> None:
     image = granule(demo, day, "WP")
-    seen, real = image.reflectance[1:], truth(demo, image.item)
+    cloudy, real = image.reflectance[1:], truth(demo, image.item)
     cloud = image.scl == 9
-    assert np.median((seen - real)[:2, cloud]) > 0.3
-    assert np.median((seen / real)[2, image.scl == 3]) < 0.55
-    # What is not flagged is hardly changed, but for edges: the real classification misses those too.
-    changed = np.abs(seen - real).max(axis=0) > 0.03
+    assert np.median((cloudy - real)[:2, cloud]) > 0.3
+    assert np.median((cloudy / real)[2, image.scl == 3]) < 0.55
+    # Pixels that are not flagged are hardly changed, but for edges that the real classification misses too.
+    changed = np.abs(cloudy - real).max(axis=0) > 0.03
     flagged = np.isin(image.scl, [2, 3, 7, 8, 9, 10])
     assert np.mean(changed & ~flagged) < 0.08
     assert np.mean(changed & ~near(flagged, 6)) < 0.001
@@ -341,7 +343,7 @@ def test_swath_edge_cuts_a_slanted_wedge(demo: Demo) -> None:
     assert not np.any(granule(demo, EDGE, "WP").scl == 0)
 
 
-def test_offsets_are_what_the_flags_say(demo: Demo) -> None:
+def test_stored_numbers_carry_the_offset_that_the_flags_state(demo: Demo) -> None:
     for item in items_of(demo):
         properties = item["properties"]
         red = read(demo, item, "red")
@@ -352,7 +354,7 @@ def test_offsets_are_what_the_flags_say(demo: Demo) -> None:
         else:
             assert dark < 800
         declared = {item["assets"][band]["raster:bands"][0]["offset"] for band in BANDS}
-        assert declared == {-0.1 if new else 0}  # even where it was applied: the trap of the real catalogue
+        assert declared == {-0.1 if new else 0}  # even where it was applied, as in the real catalogue
     flags = {
         granule(demo, HALF, square).item["properties"]["earthsearch:boa_offset_applied"]
         for square in ("WP", "XP")
@@ -374,7 +376,7 @@ def test_superseded_granules_would_be_noticed(demo: Demo, square: str, baselines
 
 
 def test_levels_are_those_of_real_farmland(demo: Demo) -> None:
-    # 2nd, 50th and 98th percentiles of clear L2A scenes of Flanders and Styria, with room around them.
+    # 2nd, 50th and 98th percentiles of clear L2A scenes of Flanders and Styria, with a margin.
     bounds = {
         "blue": (0.01, 0.03, 0.08, 0.16),
         "green": (0.02, 0.05, 0.10, 0.22),
@@ -389,11 +391,11 @@ def test_levels_are_those_of_real_farmland(demo: Demo) -> None:
         assert 0.25 < np.median(image.reflectance[3]) < 0.5
 
 
-# --- land and sky
+# --- land and clouds
 
 
 @pytest.mark.parametrize("cover", COVERS, ids=lambda cover: cover.name)
-def test_calendars_are_possible(cover: Any) -> None:
+def test_the_shares_of_a_calendar_are_valid(cover: Any) -> None:
     days = [knot[0] for knot in cover.season]
     assert days == sorted(set(days))
     for _, *parts in cover.season:
@@ -432,7 +434,7 @@ def test_crops_follow_the_season(seed: int) -> None:
 def test_noise_is_standardised(
     rows: int, cols: int, longest: float, slope: float, stretch: float, angle: float
 ) -> None:
-    texture = noise(np.random.default_rng(0), (rows, cols), longest, slope, stretch, angle)
+    texture = draw_noise(np.random.default_rng(0), (rows, cols), longest, slope, stretch, angle)
     assert texture.shape == (rows, cols)
     assert texture.dtype == np.float32
     assert abs(texture.mean()) < 1e-3
@@ -447,16 +449,18 @@ def test_noise_is_standardised(
         (datetime(2023, 8, 18, 10, 8, tzinfo=UTC), 157.13, 54.82),
     ],
 )
-def test_the_sun_stands_where_it_stood(when: datetime, azimuth: float, elevation: float) -> None:
-    found = sun_position(when, longitude=15.72, latitude=46.46)
+def test_the_position_of_the_sun_is_that_of_real_items(
+    when: datetime, azimuth: float, elevation: float
+) -> None:
+    found = compute_sun_position(when, longitude=15.72, latitude=46.46)
     assert found == (pytest.approx(azimuth, abs=1.2), pytest.approx(elevation, abs=0.6))
 
 
 @pytest.mark.parametrize("sun", [(150.0, 46.0), (165.0, 62.0)])
 def test_shadows_fall_away_from_the_sun(sun: tuple[float, float]) -> None:
-    cloud_field = make_cloud_field(np.random.default_rng(5), (300, 400), cover=0.2, veil=0, sun=sun)
-    spectra = [fft.rfft2(part - part.mean()) for part in (cloud_field.shadow, cloud_field.cloud)]
-    match = fft.irfft2(spectra[0] * spectra[1].conj(), s=cloud_field.cloud.shape)
+    clouds = make_cloud_layers(np.random.default_rng(5), (300, 400), cover=0.2, veil=0, sun=sun)
+    spectra = [fft.rfft2(part - part.mean()) for part in (clouds.shadow, clouds.cloud)]
+    match = fft.irfft2(spectra[0] * spectra[1].conj(), s=clouds.cloud.shape)
     down, right = (int(at) for at in np.unravel_index(match.argmax(), match.shape))
     down, right = (
         at - size if at > size / 2 else at for at, size in zip((down, right), match.shape, strict=True)
@@ -468,8 +472,8 @@ def test_shadows_fall_away_from_the_sun(sun: tuple[float, float]) -> None:
 
 
 @pytest.mark.parametrize("cover", [0.0, 0.1, 0.5, 0.95])
-def test_low_cloud_covers_what_it_should(cover: float) -> None:
-    cloud_field = make_cloud_field(np.random.default_rng(3), (300, 400), cover=cover, veil=0, sun=(155, 55))
-    assert np.mean(cloud_field.cloud > 0.02) == pytest.approx(cover, abs=0.08)
-    assert 0 <= cloud_field.cloud.min() <= cloud_field.cloud.max() <= 1
-    assert cloud_field.cirrus.max() == 0
+def test_low_cloud_covers_the_share_asked_for(cover: float) -> None:
+    clouds = make_cloud_layers(np.random.default_rng(3), (300, 400), cover=cover, veil=0, sun=(155, 55))
+    assert np.mean(clouds.cloud > 0.02) == pytest.approx(cover, abs=0.08)
+    assert 0 <= clouds.cloud.min() <= clouds.cloud.max() <= 1
+    assert clouds.cirrus.max() == 0

@@ -1,9 +1,9 @@
-"""The offline demonstration: a season of simulated Sentinel-2 scenes over imagined farmland, with its truth.
+"""The offline demonstration: a season of simulated Sentinel-2 scenes over simulated farmland, with its truth.
 
-Two neighbouring MGRS tiles of UTM zone 33, cropped to 4.3 km where they overlap, see the same land under
+Two neighbouring MGRS tiles of UTM zone 33, cropped to 4.3 km where they overlap, show the same land under
 the same clouds every five days from April to July 2020. Dates, orbits, tile grids and metadata follow the
-real relative orbit 122; land and clouds are invented. The catalogue has the shape of Earth Search v1, traps
-included.
+real relative orbit 122; land and clouds are simulated. The catalogue has the shape of Earth Search v1, its
+pitfalls included.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from shapely import Polygon
 from shapely.geometry import mapping
 
+from cloudgan.demonstration.cogs import write_cog
 from cloudgan.demonstration.items import (
     COLLECTION,
     Pass,
@@ -26,13 +27,18 @@ from cloudgan.demonstration.items import (
     Processing,
     wgs84,
     write_catalog_files,
-    write_cog,
     write_item,
     write_json,
 )
 from cloudgan.errors import InputError
+from cloudgan.sentinel2.classification import Scl
 from cloudgan.simulation.farmland import BANDS, Land, make_land
-from cloudgan.simulation.season import classify, make_cloud_field, radiometry, sun_position
+from cloudgan.simulation.season import (
+    classify_scene,
+    compute_sun_position,
+    draw_radiometry,
+    make_cloud_layers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,8 +67,8 @@ OLD = Processing("02.14", 0, offset_applied=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Weather:
-    """One date's script; what it leaves open is drawn from the seed."""
+class _Script:
+    """The script of one date; everything else is drawn from the seed."""
 
     cover: float = 0.0
     """Share of the land under low cloud."""
@@ -78,30 +84,30 @@ class _Weather:
 
 FIRST = date(2020, 4, 5)
 SCRIPT = (
-    _Weather(),                                                   # April 5
-    _Weather(cover=0.12),
-    _Weather(veil=0.45),
-    _Weather(cover=0.35),
-    _Weather(cover=0.01, west=(RAW,), east=(RAW,)),               # April 25
-    _Weather(cover=0.93),
-    _Weather(cover=0.25, edge=0.86),
-    _Weather(cover=0.06, east=(OLD, AGAIN)),                      # May 10
-    _Weather(cover=0.28, veil=0.30),
-    _Weather(cover=0.97),
-    _Weather(cover=0.40),
-    _Weather(cover=0.02, edge=0.72),                              # May 30
-    _Weather(veil=0.55),
-    _Weather(cover=0.50),
-    _Weather(cover=0.10, west=(RAW,)),                            # June 14
-    _Weather(cover=0.86),
-    _Weather(west=(CURRENT, AGAIN), east=(OLD, AGAIN)),           # June 24
-    _Weather(cover=0.30, edge=0.90),
-    _Weather(cover=0.18, veil=0.40),
-    _Weather(cover=0.08, east=(RAW,)),                            # July 9
-    _Weather(cover=0.45),
-    _Weather(),                                                   # July 19
-    _Weather(cover=0.80, veil=0.25),
-    _Weather(cover=0.15, edge=0.80),
+    _Script(),                                                   # April 5
+    _Script(cover=0.12),
+    _Script(veil=0.45),
+    _Script(cover=0.35),
+    _Script(cover=0.01, west=(RAW,), east=(RAW,)),               # April 25
+    _Script(cover=0.93),
+    _Script(cover=0.25, edge=0.86),
+    _Script(cover=0.06, east=(OLD, AGAIN)),                      # May 10
+    _Script(cover=0.28, veil=0.30),
+    _Script(cover=0.97),
+    _Script(cover=0.40),
+    _Script(cover=0.02, edge=0.72),                              # May 30
+    _Script(veil=0.55),
+    _Script(cover=0.50),
+    _Script(cover=0.10, west=(RAW,)),                            # June 14
+    _Script(cover=0.86),
+    _Script(west=(CURRENT, AGAIN), east=(OLD, AGAIN)),           # June 24
+    _Script(cover=0.30, edge=0.90),
+    _Script(cover=0.18, veil=0.40),
+    _Script(cover=0.08, east=(RAW,)),                            # July 9
+    _Script(cover=0.45),
+    _Script(),                                                   # July 19
+    _Script(cover=0.80, veil=0.25),
+    _Script(cover=0.15, edge=0.80),
 )  # fmt: skip
 
 SEASON = tuple(FIRST + timedelta(days=5 * step) for step in range(len(SCRIPT)))
@@ -117,8 +123,9 @@ class Demo:
     aoi: Path
     """An area of interest for it: a farm across both MGRS tiles, GeoJSON in WGS84."""
     truth: Path
-    """The folder of `YYYY-MM-DD.tif`: green, red and nir of each date as the satellite would have seen them
-    without cloud, shadow, noise and swath edge, under that date's light and haze; reflectance * 10000."""
+    """The folder of `YYYY-MM-DD.tif`: green, red and nir of each date as the satellite would have measured
+    them without cloud, shadow, noise and swath edge, under the light and haze of that date. Values are
+    reflectance x 10000."""
 
 
 def write_catalog(directory: Path, seed: int = 0, dates: Iterable[date] | None = None) -> Demo:
@@ -135,10 +142,10 @@ def write_catalog(directory: Path, seed: int = 0, dates: Iterable[date] | None =
         InputError: A date is not one of `SEASON`, or there is none.
     """
     chosen = sorted(set(SEASON if dates is None else dates))
-    strange = [day.isoformat() for day in chosen if day not in SEASON]
-    if strange or not chosen:
+    unknown = [day.isoformat() for day in chosen if day not in SEASON]
+    if unknown or not chosen:
         raise InputError(
-            f"the demonstration has no {', '.join(strange) or 'dates to write'}: "
+            f"the demonstration has no {', '.join(unknown) or 'dates to write'}: "
             f"choose from every fifth day, {SEASON[0]} to {SEASON[-1]}"
         )
     truth = directory / "truth"
@@ -162,24 +169,24 @@ def _write_date(directory: Path, seed: int, day: date, land: Land) -> list[dict[
     script, rng = SCRIPT[step], np.random.default_rng([seed, 1, step])
     overflight = _overflight(day, step, script.edge)
     shape = (SIZE, COLUMNS)
-    gain, haze = radiometry(rng, shape)
-    ground = land.reflectance(day.timetuple().tm_yday, rng.uniform(0, 1), overflight.sun) * gain + haze
+    gain, haze = draw_radiometry(rng, shape)
+    surface = land.reflectance(day.timetuple().tm_yday, rng.uniform(0, 1), overflight.sun) * gain + haze
     write_cog(
         directory / "truth" / f"{day}.tif",
-        np.clip(np.rint(ground[[BANDS.index(band) for band in TRUTH]] * 10000), 1, 65535).astype(np.uint16),
+        np.clip(np.rint(surface[[BANDS.index(band) for band in TRUTH]] * 10000), 1, 65535).astype(np.uint16),
         WP.west, WP.north, 10, TRUTH, overviews=False,
     )  # fmt: skip
-    cloud_field = make_cloud_field(rng, shape, script.cover, script.veil, overflight.sun)
-    image = _sensed(rng, cloud_field.seen_through(ground))
-    scl = classify(rng, image, cloud_field)
-    scl[_beyond(script.edge, scl.shape)] = 0
+    clouds = make_cloud_layers(rng, shape, script.cover, script.veil, overflight.sun)
+    image = _add_noise(rng, clouds.cover(surface))
+    scl = classify_scene(rng, image, clouds)
+    scl[_beyond_swath(script.edge, scl.shape)] = Scl.NO_DATA
     items = []
     for piece, granules in ((WP, script.west), (XP, script.east)):
         left = (piece.west - WP.west) // 10
         bands, classes = image[:, :, left : left + SIZE], scl[:, left // 2 : (left + SIZE) // 2]
         for processing in granules:
-            seen = bands if processing == granules[-1] else _superseded(bands)
-            items.append(write_item(directory / COLLECTION, piece, processing, overflight, seen, classes))
+            stored = bands if processing == granules[-1] else _add_haze(bands)
+            items.append(write_item(directory / COLLECTION, piece, processing, overflight, stored, classes))
     return items
 
 
@@ -187,7 +194,7 @@ def _overflight(day: date, step: int, edge: float | None) -> Pass:
     """When and how orbit 122 passed on a date; its number is counted from real passes, 143 in ten days."""
     when = datetime(day.year, day.month, day.day, 10, 0, 31 if step % 2 == 0 else 29, tzinfo=UTC)
     platform, first = ("S2A", 25001) if step % 2 == 0 else ("S2B", 16164)
-    sun = sun_position(when + timedelta(minutes=7), LONGITUDE, LATITUDE)
+    sun = compute_sun_position(when + timedelta(minutes=7), LONGITUDE, LATITUDE)
     return Pass(when, platform, first + 143 * (step // 2), sun, _swath(edge))
 
 
@@ -195,14 +202,14 @@ EDGE_SLOPE = math.tan(math.radians(14.6))  # a descending orbit at this latitude
 
 
 def _swath(edge: float | None) -> Polygon:
-    """What lies west of the swath's eastern edge, cut to the pieces and some kilometres around them."""
+    """The swath west of its eastern edge, cut to the pieces and some kilometres around them."""
     middle = WP.west + 10 * COLUMNS * (2 if edge is None else edge)
     north, south, west = WP.north + 1000, WP.north - 10 * SIZE - 1000, WP.west - 1000
     lean = EDGE_SLOPE * (north - south) / 2
     return Polygon([(west, south), (middle - lean, south), (middle + lean, north), (west, north)])
 
 
-def _beyond(edge: float | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _beyond_swath(edge: float | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Which pixels lie east of the swath's edge."""
     rows, cols = shape
     row, col = np.ogrid[:rows, :cols]
@@ -211,13 +218,13 @@ def _beyond(edge: float | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return beyond
 
 
-def _sensed(rng: Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The image with the instrument's noise: a floor and a part that grows with the signal."""
-    uncertainty = 0.0004 + 0.001 * np.sqrt(np.clip(image, 0, None))
-    return np.asarray(image + uncertainty * rng.standard_normal(image.shape, dtype=np.float32), np.float32)
+def _add_noise(rng: Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the noise of the instrument: a floor, and a part that grows with the signal."""
+    sigma = 0.0004 + 0.001 * np.sqrt(np.clip(image, 0, None))
+    return np.asarray(image + sigma * rng.standard_normal(image.shape, dtype=np.float32), np.float32)
 
 
-def _superseded(bands: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same granule as a superseded processing left it: with haze, so that using it would be noticed."""
+def _add_haze(bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add haze, as to a granule of a superseded processing, so that its use would be noticed."""
     haze = np.array([0.030, 0.024, 0.020, 0.012], np.float32)[:, None, None]
     return bands * np.float32(1.1) + haze

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
-from affine import Affine
 from pyproj import Transformer
-from rasterio.enums import Resampling
 from shapely import Polygon, box, get_coordinates
 from shapely.geometry import mapping
 
+from cloudgan.demonstration.cogs import EPSG, write_cog
+from cloudgan.sentinel2.bands import BANDS as SENSOR_BANDS
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+from cloudgan.sentinel2.classification import CLOUD_CLASSES, SCL, Scl
 from cloudgan.simulation.farmland import BANDS
 
 if TYPE_CHECKING:
@@ -22,37 +23,35 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-EPSG = 32633
 COLLECTION = "sentinel-2-l2a"
 STAC_VERSION = "1.0.0"
-ORBIT = 122  # a real relative orbit over both tiles; the edge of its swath is brought nearer here
+ORBIT = 122  # a real relative orbit over both tiles; its swath ends further west here
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
-# Name of the file, title, description, centre and full width at half maximum in micrometres.
+# Description, centre and full width at half maximum in micrometres, as Earth Search states them.
 EO = {
-    "blue": ("B02", "Blue (band 2) - 10m", "Blue (band 2)", 0.49, 0.098),
-    "green": ("B03", "Green (band 3) - 10m", "Green (band 3)", 0.56, 0.045),
-    "red": ("B04", "Red (band 4) - 10m", "Red (band 4)", 0.665, 0.038),
-    "nir": ("B08", "NIR 1 (band 8) - 10m", "NIR 1 (band 8)", 0.842, 0.145),
+    "blue": ("Blue (band 2)", 0.49, 0.098),
+    "green": ("Green (band 3)", 0.56, 0.045),
+    "red": ("Red (band 4)", 0.665, 0.038),
+    "nir": ("NIR 1 (band 8)", 0.842, 0.145),
 }
-CLOUD_CLASSES = (8, 9, 10)
 SCL_SHARES = {
-    "s2:dark_features_percentage": 2,
-    "s2:cloud_shadow_percentage": 3,
-    "s2:vegetation_percentage": 4,
-    "s2:not_vegetated_percentage": 5,
-    "s2:water_percentage": 6,
-    "s2:unclassified_percentage": 7,
-    "s2:medium_proba_clouds_percentage": 8,
-    "s2:high_proba_clouds_percentage": 9,
-    "s2:thin_cirrus_percentage": 10,
-    "s2:snow_ice_percentage": 11,
+    "s2:dark_features_percentage": Scl.DARK_AREA,
+    "s2:cloud_shadow_percentage": Scl.CLOUD_SHADOW,
+    "s2:vegetation_percentage": Scl.VEGETATION,
+    "s2:not_vegetated_percentage": Scl.NOT_VEGETATED,
+    "s2:water_percentage": Scl.WATER,
+    "s2:unclassified_percentage": Scl.UNCLASSIFIED,
+    "s2:medium_proba_clouds_percentage": Scl.CLOUD_MEDIUM_PROBABILITY,
+    "s2:high_proba_clouds_percentage": Scl.CLOUD_HIGH_PROBABILITY,
+    "s2:thin_cirrus_percentage": Scl.THIN_CIRRUS,
+    "s2:snow_ice_percentage": Scl.SNOW_OR_ICE,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The part of one MGRS tile that the demonstration shows, on that tile's own pixel grid."""
+    """The part of one MGRS tile that the demonstration covers, on that tile's own pixel grid."""
 
     square: str
     """The 100 km square, the last two letters of the MGRS tile's name."""
@@ -71,7 +70,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """How a granule was made, which decides what its numbers mean."""
+    """How a granule was processed, which decides what its numbers mean."""
 
     baseline: str
     """Processing baseline, as in `s2:processing_baseline`."""
@@ -87,7 +86,7 @@ class Processing:
 
     @property
     def declared(self) -> float:
-        """Offset in `raster:bands`: -0.1 from baseline 04.00 on, even where it was applied: a real trap."""
+        """Offset in `raster:bands`: -0.1 from baseline 04.00 on, even where it was applied, as in reality."""
         return -0.1 if self.baseline >= "04.00" else 0
 
 
@@ -104,7 +103,7 @@ class Pass:
     sun: tuple[float, float]
     """Azimuth and elevation of the sun in degrees."""
     swath: Polygon
-    """What the instrument saw, EPSG:32633."""
+    """The area that the instrument covered, EPSG:32633."""
 
 
 def write_item(
@@ -130,59 +129,16 @@ def write_item(
     """
     name = f"{overflight.platform}_33U{piece.square}_{overflight.when:%Y%m%d}_{processing.sequence}_L2A"
     (folder / name).mkdir(parents=True, exist_ok=True)
-    valid = scl.repeat(2, 0).repeat(2, 1) != 0
+    valid = scl.repeat(2, 0).repeat(2, 1) != Scl.NO_DATA
     for band, reflectance in zip(BANDS, bands, strict=True):
         stored = np.clip(np.rint(reflectance * 10000) + processing.added, 1, 65535).astype(np.uint16)
-        write_cog(folder / name / f"{EO[band][0]}.tif", (stored * valid)[None], piece.west, piece.north, 10)
-    write_cog(folder / name / "SCL.tif", scl[None], piece.west, piece.north, 20)
+        write_cog(
+            folder / name / f"{_file_name(band)}.tif", (stored * valid)[None], piece.west, piece.north, 10
+        )
+    write_cog(folder / name / f"{_file_name(SCL)}.tif", scl[None], piece.west, piece.north, 20)
     item = _item(name, piece, processing, overflight, scl)
     write_json(folder / name / f"{name}.json", item)
     return item
-
-
-def write_cog(
-    path: Path,
-    pixels: NDArray[Any],
-    west: int,
-    north: int,
-    resolution: int,
-    names: tuple[str, ...] = (),
-    *,
-    overviews: bool = True,
-) -> None:
-    """Write a Cloud Optimized GeoTIFF with nodata 0, the same bytes whenever the pixels are the same.
-
-    Args:
-        path: Where to.
-        pixels: Shape (bands, rows, columns).
-        west: Western edge in metres, EPSG:32633.
-        north: Northern edge in metres.
-        resolution: Edge of a pixel in metres.
-        names: Description of each band.
-        overviews: Whether to keep smaller versions inside.
-    """
-    classes = pixels.dtype == np.uint8
-    with rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        count=pixels.shape[0],
-        height=pixels.shape[1],
-        width=pixels.shape[2],
-        dtype=pixels.dtype,
-        crs=f"EPSG:{EPSG}",
-        transform=Affine(resolution, 0, west, 0, -resolution, north),
-        nodata=0,
-        compress="DEFLATE",
-        predictor="YES",
-        blocksize=256,
-        level=9,
-        overviews="AUTO" if overviews else "NONE",
-        overview_resampling=Resampling.nearest.name if classes else Resampling.average.name,
-    ) as target:
-        target.write(pixels)
-        if names:
-            target.descriptions = names
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -223,7 +179,7 @@ def write_catalog_files(directory: Path, items: list[dict[str, Any]]) -> Path:
             "gsd": [10, 20],
             "eo:bands": [_eo_band(band) for band in BANDS],
         },
-        "item_assets": {name: _described(name, -0.1) for name in (*BANDS, "scl")},
+        "item_assets": {name: _describe_asset(name, -0.1) for name in (*BANDS, SCL)},
         "links": [
             _link("root", "../catalog.json"),
             _link("parent", "../catalog.json"),
@@ -234,7 +190,7 @@ def write_catalog_files(directory: Path, items: list[dict[str, Any]]) -> Path:
 
 
 def wgs84(ring: ArrayLike) -> Polygon:
-    """The polygon in longitude and latitude, to about a centimetre, counter-clockwise as GeoJSON wants it.
+    """The polygon in longitude and latitude, to about a centimetre, counter-clockwise as in GeoJSON.
 
     Args:
         ring: Its corners in EPSG:32633, shape (corners, 2).
@@ -273,7 +229,7 @@ def _item(
             _link("parent", "../collection.json"),
             _link("collection", "../collection.json"),
         ],
-        "assets": {asset: _asset(asset, piece, processing) for asset in (*BANDS, "scl")},
+        "assets": {asset: _asset(asset, piece, processing) for asset in (*BANDS, SCL)},
     }
 
 
@@ -284,13 +240,13 @@ def _properties(
     start = overflight.when
     # Scanning southwards, the instrument reaches these tiles some minutes after its start.
     taken = start + timedelta(minutes=7, seconds=6 if piece.square == "WP" else 2, milliseconds=417)
-    made = _made(processing, start)
+    processed = _processing_time(processing, start)
     return {
-        "created": _stamp(made + timedelta(hours=6), ".000Z"),
+        "created": _format_time(processed + timedelta(hours=6), ".000Z"),
         "platform": f"sentinel-{overflight.platform[1:].lower()}",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
-        "eo:cloud_cover": _percent(np.isin(scl, CLOUD_CLASSES), scl != 0),
+        "eo:cloud_cover": _percentage(np.isin(scl, CLOUD_CLASSES), scl != Scl.NO_DATA),
         "proj:epsg": EPSG,
         "mgrs:utm_zone": 33,
         "mgrs:latitude_band": "U",
@@ -299,31 +255,33 @@ def _properties(
         "view:sun_azimuth": round(overflight.sun[0], 6),
         "view:sun_elevation": round(overflight.sun[1], 6),
         "s2:degraded_msi_data_percentage": 0,
-        "s2:nodata_pixel_percentage": _percent(scl == 0, np.ones_like(scl)),
+        "s2:nodata_pixel_percentage": _percentage(scl == Scl.NO_DATA, np.ones_like(scl)),
         "s2:saturated_defective_pixel_percentage": 0,
-        **{name: _percent(scl == value, scl != 0) for name, value in SCL_SHARES.items()},
+        **{name: _percentage(scl == value, scl != Scl.NO_DATA) for name, value in SCL_SHARES.items()},
         "s2:product_type": "S2MSI2A",
         "s2:processing_baseline": processing.baseline,
-        "s2:generation_time": _stamp(made, ".000000Z"),
-        **_names(piece, processing, overflight, made),
+        "s2:generation_time": _format_time(processed, ".000000Z"),
+        **_product_names(piece, processing, overflight, processed),
         "s2:datatake_type": "INS-NOBS",
         "s2:reflectance_conversion_factor": _distance_factor(start),
-        "datetime": _stamp(taken, f".{taken.microsecond:06d}Z"),
+        "datetime": _format_time(taken, f".{taken.microsecond:06d}Z"),
         "s2:sequence": str(processing.sequence),
         "earthsearch:boa_offset_applied": processing.offset_applied,
         "processing:software": {"cloudgan-demo": "1"},
-        "updated": _stamp(made + timedelta(hours=6), ".000Z"),
+        "updated": _format_time(processed + timedelta(hours=6), ".000Z"),
     }
 
 
-def _names(piece: Piece, processing: Processing, overflight: Pass, made: datetime) -> dict[str, str]:
-    """ESA's names of the product and what it was made from.
+def _product_names(
+    piece: Piece, processing: Processing, overflight: Pass, processed: datetime
+) -> dict[str, str]:
+    """ESA's names of the product and of its inputs.
 
     They carry the baseline, so that two processings of one datatake differ even in `s2:datatake_id`.
     """
     start, platform, orbit = overflight.when, overflight.platform, f"{overflight.absolute_orbit:06d}"
     compact, tile, suffix = "%Y%m%dT%H%M%S", f"T33U{piece.square}", f"N{processing.baseline}"
-    began, done = start.strftime(compact), made.strftime(compact)
+    began, done = start.strftime(compact), processed.strftime(compact)
     strip = (start + timedelta(minutes=3, seconds=15)).strftime(compact)
     station = "SGS_" if processing.baseline < "04.00" else "S2RP"
     baseline = suffix.replace(".", "")
@@ -335,34 +293,38 @@ def _names(piece: Piece, processing: Processing, overflight: Pass, made: datetim
     }
 
 
-def _made(processing: Processing, start: datetime) -> datetime:
-    """When a granule was processed: within hours at first, years later when the archive was redone."""
+def _processing_time(processing: Processing, start: datetime) -> datetime:
+    """When a granule was processed: within hours at first, years later when the archive was reprocessed."""
     if processing.baseline < "04.00":
         return start + timedelta(hours=11)
     return start + timedelta(days=1131 + processing.sequence, hours=5)
 
 
-def _percent(chosen: NDArray[Any], among: NDArray[Any]) -> float:
-    """How many per cent of some pixels are chosen."""
+def _percentage(chosen: NDArray[Any], among: NDArray[Any]) -> float:
+    """Percentage of some pixels that are chosen."""
     return round(100 * int(np.count_nonzero(chosen)) / max(int(np.count_nonzero(among)), 1), 6)
+
+
+def _file_name(asset: str) -> str:
+    return "SCL" if asset == SCL else SENSOR_BANDS[asset].esa_name
 
 
 def _asset(name: str, piece: Piece, processing: Processing) -> dict[str, Any]:
     """One asset of an item."""
-    resolution = 20 if name == "scl" else 10
+    resolution = 20 if name == SCL else 10
     pixels = piece.size * 10 // resolution
-    described = _described(name, processing.declared)
+    description = _describe_asset(name, processing.declared)
     return {
-        "href": f"./{'SCL' if name == 'scl' else EO[name][0]}.tif",
-        **described,
+        "href": f"./{_file_name(name)}.tif",
+        **description,
         "proj:shape": [pixels, pixels],
         "proj:transform": [resolution, 0, piece.west, 0, -resolution, piece.north],
     }
 
 
-def _described(name: str, offset: float) -> dict[str, Any]:
-    """What an asset of this name is, whichever item it belongs to."""
-    if name == "scl":
+def _describe_asset(name: str, offset: float) -> dict[str, Any]:
+    """What the assets of this name have in common in all items."""
+    if name == SCL:
         return {
             "type": COG_TYPE,
             "title": "Scene classification map (SCL)",
@@ -372,17 +334,17 @@ def _described(name: str, offset: float) -> dict[str, Any]:
     numbers = {"nodata": 0, "data_type": "uint16", "bits_per_sample": 15, "spatial_resolution": 10}
     return {
         "type": COG_TYPE,
-        "title": EO[name][1],
+        "title": f"{EO[name][0]} - 10m",
         "eo:bands": [_eo_band(name)],
         "gsd": 10,
-        "raster:bands": [{**numbers, "scale": 0.0001, "offset": offset}],
+        "raster:bands": [{**numbers, "scale": REFLECTANCE_SCALE, "offset": offset}],
         "roles": ["data", "reflectance"],
     }
 
 
 def _eo_band(name: str) -> dict[str, Any]:
     """The eo extension's description of a band."""
-    _, _, description, centre, width = EO[name]
+    description, centre, width = EO[name]
     return {
         "name": name,
         "common_name": name,
@@ -402,7 +364,7 @@ def _link(rel: str, href: str) -> dict[str, str]:
     return {"rel": rel, "href": href, "type": "application/json"}
 
 
-def _stamp(when: datetime, fraction: str) -> str:
+def _format_time(when: datetime, fraction: str) -> str:
     """A time as Earth Search writes it, whose fields differ in their fraction of a second."""
     return when.strftime("%Y-%m-%dT%H:%M:%S") + fraction
 

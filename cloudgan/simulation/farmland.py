@@ -1,4 +1,4 @@
-"""The land of the demonstration: a map of farmland, and what it reflects on any day of the season."""
+"""Simulated farmland: a map of parcels, and its reflectance on any day of the season."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BANDS = ("blue", "green", "red", "nir")
 """Bands of every spectrum and raster here, in this order."""
 
 FINE = 2
-"""Parcels are drawn at 5 m, so that pixels of 10 m on a boundary are mixed ones."""
+"""Parcels are drawn at 5 m, so that pixels of 10 m on a boundary are mixed."""
 
 SOIL: Spectrum = (0.070, 0.098, 0.130, 0.205)
 BLOOM: Spectrum = (0.042, 0.165, 0.150, 0.530)  # rapeseed in flower
@@ -32,7 +32,7 @@ STUBBLE: Spectrum = (0.080, 0.122, 0.175, 0.310)
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """One kind of land cover, and what of it is seen from above as the season passes."""
+    """One kind of land cover, and what of it is visible from above over the season."""
 
     name: str
     """What it is."""
@@ -41,12 +41,12 @@ class Cover:
     season: tuple[tuple[float, float, float, float, float], ...] = ((100, 1, 0, 0, 0),)
     """Day of year, then the shares of its own colour, bloom, ripe crop and stubble; the rest is soil."""
     share: float = 0.0
-    """Chance that a field carries it."""
+    """Share of the fields that grow it."""
     texture: float = 0.015
     """Relative brightness differences between neighbouring pixels (standard deviation)."""
 
 
-# Calendar of Lower Austria, levels of surface reflectance as Sentinel-2 L2A shows them over such land.
+# Calendar of Lower Austria, and levels of surface reflectance of Sentinel-2 L2A over such land.
 COVERS = (
     Cover("winter wheat", (0.026, 0.055, 0.028, 0.43), (
         (91, 0.60, 0, 0, 0), (115, 0.88, 0, 0, 0), (140, 0.97, 0, 0, 0), (162, 0.90, 0, 0.08, 0),
@@ -104,7 +104,7 @@ TOWN_SHARES = (0.46, 0.24, 0.18, 0.08, 0.04)
 KIND = {cover.name: number for number, cover in enumerate(COVERS)}
 
 
-def noise(
+def draw_noise(
     rng: Generator,
     shape: tuple[int, int],
     longest: float,
@@ -137,7 +137,7 @@ def noise(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Land:
-    """A map of parcels with all that stays the same from date to date."""
+    """A map of parcels, with everything that stays the same from date to date."""
 
     label: NDArray[np.int32]
     """Parcel of each 5 m pixel, shape (2 * rows, 2 * columns)."""
@@ -159,7 +159,7 @@ class Land:
     """Height in metres of each 10 m pixel."""
 
     def reflectance(self, day: float, wetness: float, sun: tuple[float, float]) -> Floats:
-        """What the ground reflects, seen through the instrument's optics.
+        """Reflectance of the surface, blurred by the instrument's optics.
 
         Args:
             day: Day of the year.
@@ -176,27 +176,27 @@ class Land:
         light = self.grain * self._light(*sun)
         image = np.empty((len(BANDS), *centre.shape), np.float32)
         for band in range(len(BANDS)):
-            ground = _mean2(now[:, band][self.label])
-            ground += self.patches * drift[:, band][centre] + self.thinness * thinner[:, band][centre]
-            image[band] = ndimage.gaussian_filter(ground * light, 0.6, truncate=3)
+            surface = mean_of_blocks(now[:, band][self.label])
+            surface += self.patches * drift[:, band][centre] + self.thinness * thinner[:, band][centre]
+            image[band] = ndimage.gaussian_filter(surface * light, 0.6, truncate=3)
         return image
 
     def _spectra(self, day: float, wetness: float, *, bare: bool = False) -> Floats:
         """Reflectance of each parcel, shape (parcels, 4); with `bare`, its soil alone where plants grow."""
         spectra = np.empty((len(self.kind), len(BANDS)), np.float32)
         for number, cover in enumerate(COVERS):
-            mine = np.flatnonzero(self.kind == number)
+            members = np.flatnonzero(self.kind == number)
             knots = np.array(cover.season)
-            calendar = day - self.delay[mine]
+            calendar = day - self.delay[members]
             parts = [np.interp(calendar, knots[:, 0], knots[:, column]) for column in range(1, 5)]
-            soil = (self.soil[mine] * (1 - 0.25 * wetness))[:, None] * np.array(SOIL)
+            soil = (self.soil[members] * (1 - 0.25 * wetness))[:, None] * np.array(SOIL)
             if bare and len(knots) > 1:
-                spectra[mine] = soil
+                spectra[members] = soil
                 continue
             own, bloom, ripe, stubble = (part[:, None] for part in parts)
             plants = own * np.array(cover.colour) + bloom * np.array(BLOOM) + ripe * np.array(RIPE)
             plants = plants + stubble * np.array(STUBBLE)
-            spectra[mine] = plants * self.vigour[mine] + (1 - own - bloom - ripe - stubble) * soil
+            spectra[members] = plants * self.vigour[members] + (1 - own - bloom - ripe - stubble) * soil
         return spectra
 
     def _light(self, azimuth: float, elevation: float) -> Floats:
@@ -213,30 +213,30 @@ def make_land(rng: Generator, shape: tuple[int, int]) -> Land:
         rng: Source of randomness.
         shape: Rows and columns of 10 m pixels.
     """
-    label, kind = _layout(rng, (shape[0] * FINE, shape[1] * FINE))
+    label, kind = _lay_out(rng, (shape[0] * FINE, shape[1] * FINE))
     count = len(kind)
     brightness = rng.normal(1, 0.06, (count, 1)) + rng.normal(0, 0.025, (count, len(BANDS)))
     texture = np.array([cover.texture for cover in COVERS], np.float32)[kind][label[::FINE, ::FINE]]
-    rough = noise(rng, shape, 12, 1.7) * texture + _rows(rng, label, kind)
+    rough = draw_noise(rng, shape, 12, 1.7) * texture + _draw_rows(rng, label, kind)
     return Land(
         label=label,
         kind=kind,
         delay=np.clip(rng.normal(0, 4.5, count), -10, 10).astype(np.float32),
         vigour=brightness.astype(np.float32),
         soil=np.clip(rng.normal(1, 0.17, count), 0.6, 1.45).astype(np.float32),
-        patches=1.6 * noise(rng, shape, 40, 1.9),
-        thinness=np.clip(0.02 + 0.05 * noise(rng, shape, 25, 1.8), -0.02, 0.25),
-        grain=(1 + rough + 0.03 * noise(rng, shape, 60, 1.7)).astype(np.float32),
-        relief=18 * noise(rng, shape, 220, 3.0),
+        patches=1.6 * draw_noise(rng, shape, 40, 1.9),
+        thinness=np.clip(0.02 + 0.05 * draw_noise(rng, shape, 25, 1.8), -0.02, 0.25),
+        grain=(1 + rough + 0.03 * draw_noise(rng, shape, 60, 1.7)).astype(np.float32),
+        relief=18 * draw_noise(rng, shape, 220, 3.0),
     )
 
 
-def _mean2(fine: Floats) -> Floats:
+def mean_of_blocks(fine: Floats) -> Floats:
     """Mean of each 2 x 2 block."""
     return (fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) * np.float32(0.25)
 
 
-def _rows(rng: Generator, label: NDArray[np.int32], kind: NDArray[np.intp]) -> Floats:
+def _draw_rows(rng: Generator, label: NDArray[np.int32], kind: NDArray[np.intp]) -> Floats:
     """Faint tramlines and drill rows along each field's own direction, as relative brightness at 10 m."""
     centre = label[::FINE, ::FINE]
     angle = rng.uniform(0, math.pi, len(kind)).astype(np.float32)
@@ -248,13 +248,13 @@ def _rows(rng: Generator, label: NDArray[np.int32], kind: NDArray[np.intp]) -> F
     return lines
 
 
-def _layout(rng: Generator, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+def _lay_out(rng: Generator, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """The parcel of each 5 m pixel and the cover of each parcel."""
     row, col = np.indices(shape, dtype=np.float32)
-    # Straight cuts in a gently bent space: boundaries curve with the terrain.
-    x = (col + 11 * noise(rng, shape, 500, 3.0)).ravel()
-    y = (row + 11 * noise(rng, shape, 500, 3.0)).ravel()
-    from_river, woody = _from_river(rng, row, col), noise(rng, shape, 260, 1.9)
+    # Straight cuts in gently bent coordinates: boundaries follow the terrain.
+    x = (col + 11 * draw_noise(rng, shape, 500, 3.0)).ravel()
+    y = (row + 11 * draw_noise(rng, shape, 500, 3.0)).ravel()
+    distance, woody = _distance_to_river(rng, row, col), draw_noise(rng, shape, 260, 1.9)
     label = np.zeros(row.size, np.int32)
     kinds: list[int] = []
 
@@ -264,8 +264,8 @@ def _layout(rng: Generator, shape: tuple[int, int]) -> tuple[NDArray[np.int32], 
 
     crops = [cover for cover in COVERS if cover.share]
     shares = np.array([cover.share for cover in crops]) / sum(cover.share for cover in crops)
-    near, woods = from_river.ravel(), woody.ravel()
-    for pixels, line in _cut(rng, np.arange(row.size), x, y, typical=2600):
+    near, woods = distance.ravel(), woody.ravel()
+    for pixels, line in _cut_area(rng, np.arange(row.size), x, y, typical=2600):
         middle = pixels[pixels.size // 2]
         if line:
             paint(pixels, line)
@@ -277,18 +277,18 @@ def _layout(rng: Generator, shape: tuple[int, int]) -> tuple[NDArray[np.int32], 
             paint(pixels, crops[rng.choice(len(crops), p=shares)].name)
 
     roads = np.flatnonzero(np.array(kinds)[label] == KIND["road"])
-    ragged = noise(rng, shape, 16, 1.2).ravel()
+    ragged = draw_noise(rng, shape, 16, 1.2).ravel()
     paint(np.flatnonzero(woods + 0.18 * ragged > 1.95), "broadleaved wood")
     paint(np.flatnonzero(near + 2.5 * ragged + 9 * woods < 6), "broadleaved wood")
-    built = _built(rng, shape, roads, ragged)
-    for pixels, line in _cut(rng, built, x, y, typical=40):
+    built = _place_buildings(rng, shape, roads, ragged)
+    for pixels, line in _cut_area(rng, built, x, y, typical=40):
         paint(pixels, "road" if line else str(rng.choice(TOWN, p=TOWN_SHARES)))
     paint(np.flatnonzero(near + 0.25 * ragged < 2.6), "water")
-    paint(_ponds(rng, shape, near, ragged), "water")
+    paint(_place_ponds(rng, shape, near, ragged), "water")
     return label.reshape(shape), np.array(kinds)
 
 
-def _cut(
+def _cut_area(
     rng: Generator, pixels: NDArray[np.intp], x: Floats, y: Floats, typical: float
 ) -> Iterator[tuple[NDArray[np.intp], str]]:
     """Cut an area in two, again and again, mostly across its long side, down to pieces of a typical size.
@@ -312,21 +312,21 @@ def _cut(
             continue
         sample = area[:: max(1, area.size // 1500)]
         (xx, xy), (_, yy) = np.cov(x[sample], y[sample])
-        uncertainty = math.hypot(xx - yy, 2 * xy)
+        elongation = math.hypot(xx - yy, 2 * xy)
         angle = math.atan2(2 * xy, xx - yy) / 2 + rng.normal(0, 0.05)
-        if xx + yy + uncertainty < 7 * (xx + yy - uncertainty) and rng.random() < 0.35:
+        if xx + yy + elongation < 7 * (xx + yy - elongation) and rng.random() < 0.35:
             angle += math.pi / 2  # along the long side: a strip
         along = x[area] * math.cos(angle) + y[area] * math.sin(angle)
         where = along - np.quantile(along[:: max(1, area.size // 1500)], rng.uniform(0.34, 0.66))
-        line, width = _line(rng, area.size / typical)
+        line, width = _draw_line(rng, area.size / typical)
         on_line = np.abs(where) < width / 2
         if line:
             yield area[on_line], line
         areas += [area[(where < 0) & ~on_line], area[(where >= 0) & ~on_line]]
 
 
-def _line(rng: Generator, size: float) -> tuple[str, float]:
-    """What runs between the two halves of an area: its cover and its width in 5 m pixels.
+def _draw_line(rng: Generator, size: float) -> tuple[str, float]:
+    """The line between the two halves of an area: its cover and its width in 5 m pixels.
 
     Args:
         rng: Source of randomness.
@@ -341,17 +341,17 @@ def _line(rng: Generator, size: float) -> tuple[str, float]:
     return "", 0.0
 
 
-def _from_river(rng: Generator, row: Floats, col: Floats) -> Floats:
+def _distance_to_river(rng: Generator, row: Floats, col: Floats) -> Floats:
     """Distance of each 5 m pixel to the middle of a meandering river, in pixels."""
     rows, cols = row.shape
     middle = np.full(cols, rows * 0.68)
-    for length, width in ((40, 17), (260, 75)):  # bends, and the valley's own course
+    for length, width in ((40, 17), (260, 75)):  # bends, and the course of the valley
         course = ndimage.gaussian_filter1d(rng.standard_normal(cols), length, mode="wrap")
         middle += width * (course - course.mean()) / course.std()
     return np.asarray(np.abs(row - middle) / np.sqrt(1 + np.gradient(middle) ** 2), np.float32)
 
 
-def _built(
+def _place_buildings(
     rng: Generator, shape: tuple[int, int], roads: NDArray[np.intp], ragged: Floats
 ) -> NDArray[np.intp]:
     """Flat indices of the built-up pixels: two villages and scattered farmsteads, all beside roads."""
@@ -359,18 +359,18 @@ def _built(
     sizes = np.concatenate([[80, 52], rng.uniform(6, 13, 26)])
     for place, size in zip(rng.choice(roads, sizes.size), sizes, strict=True):
         top, left = divmod(int(place), shape[1])
-        buffer = int(2 * size)
+        margin = int(2 * size)
         window = (
-            slice(max(top - buffer, 0), min(top + buffer, shape[0])),
-            slice(max(left - buffer, 0), min(left + buffer, shape[1])),
+            slice(max(top - margin, 0), min(top + margin, shape[0])),
+            slice(max(left - margin, 0), min(left + margin, shape[1])),
         )
         down, right = np.ogrid[window]
         score[window] = np.minimum(score[window], np.hypot(down - top, right - left) / size)
-    outskirts = noise(rng, shape, 70, 2.5).ravel()
+    outskirts = draw_noise(rng, shape, 70, 2.5).ravel()
     return np.flatnonzero(score.ravel() + 0.13 * ragged + 0.16 * outskirts < 1)
 
 
-def _ponds(rng: Generator, shape: tuple[int, int], near: Floats, ragged: Floats) -> NDArray[np.intp]:
+def _place_ponds(rng: Generator, shape: tuple[int, int], near: Floats, ragged: Floats) -> NDArray[np.intp]:
     """Flat indices of the pixels of a few ponds beside the river."""
     wet = np.zeros(shape, bool)
     banks = np.flatnonzero((near > 20) & (near < 60))

@@ -1,4 +1,4 @@
-"""The sky of the demonstration: sun, clouds, shadows, haze, and the scene classification that sees them."""
+"""Simulated overflights of a season: sun, clouds, shadows and haze of a date, its scene classification."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from cloudgan.simulation.farmland import noise
+from cloudgan.sentinel2.classification import Scl
+from cloudgan.simulation.farmland import draw_noise, mean_of_blocks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,46 +21,42 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 MARGIN = 200
-"""Pixels of sky simulated around the land: clouds out of sight throw shadows into it."""
+"""Pixels by which clouds are simulated beyond the land: those outside cast shadows into it."""
 
-# What a full shadow takes from the surface reflectance of blue, green, red and nir: the levels of SCL class 3
-# in real scenes. The sky still lights the ground, most of all in the blue.
+# Share of the surface reflectance of blue, green, red and nir that a full shadow removes, as in SCL class 3
+# of real scenes. The sky still lights the surface, most of all in the blue.
 SHADOW_DEPTH = (0.38, 0.44, 0.48, 0.64)
 CIRRUS_SLOPE = (1.12, 1.05, 1.0, 0.86)  # thin ice cloud scatters a little more at short wavelengths
 CIRRUS_COLOUR = (0.62, 0.60, 0.59, 0.58)
 CLOUD_COLOUR = (1.00, 0.975, 0.97, 1.02)
 HAZE_COLOUR = (0.0050, 0.0032, 0.0022, 0.0010)
 
-# Sen2Cor's scene classification.
-NO_DATA, DARK, SHADOW, VEGETATION, BARE, WATER = 0, 2, 3, 4, 5, 6
-UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, CIRRUS = 7, 8, 9, 10
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CloudField:
-    """What stands between land and satellite on one date; every array has the land's rows and columns."""
+class CloudLayers:
+    """Clouds between land and satellite on one date; every array has the land's rows and columns."""
 
     cloud: Floats
     """Opacity of the low cloud, 0 to 1."""
     bright: Floats
     """Reflectance of the low cloud where it is opaque."""
     shadow: Floats
-    """Share of the direct sunlight that low cloud keeps from the ground, 0 to 1."""
+    """Share of the direct sunlight that low cloud keeps from the surface, 0 to 1."""
     cirrus: Floats
     """Optical depth of the cirrus in the red."""
 
-    def seen_through(self, ground: Floats) -> Floats:
-        """The image of `ground` (4, rows, columns) that reaches the satellite, as surface reflectance."""
-        image = np.empty_like(ground)
+    def cover(self, surface: Floats) -> Floats:
+        """The image of a surface (4, rows, columns) under the clouds, as surface reflectance."""
+        image = np.empty_like(surface)
         for band, depth in enumerate(SHADOW_DEPTH):
-            below = ground[band] * (1 - np.float32(depth) * self.shadow)
+            below = surface[band] * (1 - np.float32(depth) * self.shadow)
             below += self.cloud * (self.bright * np.float32(CLOUD_COLOUR[band]) - below)
             veil = 1 - np.exp(-np.float32(CIRRUS_SLOPE[band]) * self.cirrus)
             image[band] = below + veil * (np.float32(CIRRUS_COLOUR[band]) - below)
         return image
 
 
-def sun_position(when: datetime, longitude: float, latitude: float) -> tuple[float, float]:
+def compute_sun_position(when: datetime, longitude: float, latitude: float) -> tuple[float, float]:
     """Azimuth (clockwise from north) and elevation of the sun in degrees, good to about half a degree.
 
     Declination by Cooper (1969), equation of time by Spencer (1971).
@@ -79,10 +76,10 @@ def sun_position(when: datetime, longitude: float, latitude: float) -> tuple[flo
     return math.degrees(math.atan2(east, north)) % 360, math.degrees(math.asin(up))
 
 
-def make_cloud_field(
+def make_cloud_layers(
     rng: Generator, shape: tuple[int, int], cover: float, veil: float, sun: tuple[float, float]
-) -> CloudField:
-    """Cumulus (or, at a high cover, stratocumulus) and cirrus over the land.
+) -> CloudLayers:
+    """Draw cumulus (or, at a high cover, stratocumulus) and cirrus over the land.
 
     Args:
         rng: Source of randomness.
@@ -92,102 +89,100 @@ def make_cloud_field(
         sun: Azimuth and elevation of the sun in degrees.
     """
     canvas = (shape[0] + 2 * MARGIN, shape[1] + 2 * MARGIN)
-    thickness = _low_cloud(rng, canvas, cover)
+    thickness = _draw_low_cloud(rng, canvas, cover)
     opacity = ndimage.gaussian_filter(1 - np.exp(-thickness), 0.7, truncate=3)  # the optics
     azimuth, elevation = math.radians(sun[0]), math.radians(sun[1])
     mass = ndimage.gaussian_filter(np.log1p(thickness), 3, truncate=2)
     south, east = np.gradient(mass)
-    sunlit = np.tanh(3 * (math.cos(azimuth) * south - math.sin(azimuth) * east))  # of a heap's two sides
-    bright = 0.30 + 0.46 * np.tanh(0.6 * mass) + 0.2 * sunlit + 0.06 * noise(rng, canvas, 24, 2.4)
+    sunlit = np.tanh(
+        3 * (math.cos(azimuth) * south - math.sin(azimuth) * east)
+    )  # the side towards the sun is brighter
+    bright = 0.30 + 0.46 * np.tanh(0.6 * mass) + 0.2 * sunlit + 0.06 * draw_noise(rng, canvas, 24, 2.4)
 
-    # A ray from the ground to the sun meets a cloud of this height so many pixels away.
+    # A ray from the surface to the sun meets a cloud of this height so many pixels away.
     away = rng.uniform(900, 1600) / math.tan(elevation) / 10
     down, right = round(-away * math.cos(azimuth)), round(away * math.sin(azimuth))
     soft = ndimage.gaussian_filter(opacity, 1.2, truncate=2)
-    return CloudField(
-        cloud=_inside(opacity),
-        bright=np.clip(_inside(bright), 0.2, 1.25),
-        shadow=_inside(soft, down, right),
-        cirrus=_inside(_cirrus(rng, canvas, veil)),
+    return CloudLayers(
+        cloud=_crop_to_land(opacity),
+        bright=np.clip(_crop_to_land(bright), 0.2, 1.25),
+        shadow=_crop_to_land(soft, down, right),
+        cirrus=_crop_to_land(_draw_cirrus(rng, canvas, veil)),
     )
 
 
-def _inside(canvas: Floats, down: int = 0, right: int = 0) -> Floats:
-    """The part of the sky above the land, or that shifted by some pixels."""
+def _crop_to_land(canvas: Floats, down: int = 0, right: int = 0) -> Floats:
+    """The part of a canvas above the land, or the part some pixels beside it."""
     rows, cols = canvas.shape
     part = canvas[MARGIN + down : rows - MARGIN + down, MARGIN + right : cols - MARGIN + right]
     return np.ascontiguousarray(part, np.float32)
 
 
-def _low_cloud(rng: Generator, shape: tuple[int, int], cover: float) -> Floats:
-    """Optical thickness of cumulus that covers a share of the sky; its edges are soft over a few pixels."""
+def _draw_low_cloud(rng: Generator, shape: tuple[int, int], cover: float) -> Floats:
+    """Optical thickness of cumulus that covers a share of the land; its edges are soft over a few pixels."""
     size = rng.uniform(28, 60) * (1 + 1.5 * cover)
     if cover <= 0:
         return np.zeros(shape, np.float32)
-    heaps = noise(rng, shape, size, 2.3) + 0.8 * noise(rng, shape, 4 * size, 2.5)
-    heaps += 0.13 * noise(rng, shape, 9, 1.4)
+    heaps = draw_noise(rng, shape, size, 2.3) + 0.8 * draw_noise(rng, shape, 4 * size, 2.5)
+    heaps += 0.13 * draw_noise(rng, shape, 9, 1.4)
     heaps /= heaps.std()
-    edge = np.quantile(_inside(heaps), 1 - cover)
+    edge = np.quantile(_crop_to_land(heaps), 1 - cover)
     return np.asarray((4.2 * np.clip(heaps - edge, 0, None)) ** 1.35, np.float32)
 
 
-def _cirrus(rng: Generator, shape: tuple[int, int], veil: float) -> Floats:
-    """Optical depth of fibrous cirrus that covers a share of the sky."""
+def _draw_cirrus(rng: Generator, shape: tuple[int, int], veil: float) -> Floats:
+    """Optical depth of fibrous cirrus that covers a share of the land."""
     if veil <= 0:
         return np.zeros(shape, np.float32)
     angle = rng.uniform(-0.6, 0.6)
-    fibres = noise(rng, shape, 260, 1.7, stretch=5, angle=angle)
-    fibres += 0.9 * noise(rng, shape, 500, 2.4, stretch=2, angle=angle)
+    fibres = draw_noise(rng, shape, 260, 1.7, stretch=5, angle=angle)
+    fibres += 0.9 * draw_noise(rng, shape, 500, 2.4, stretch=2, angle=angle)
     fibres /= fibres.std()
-    edge = np.quantile(_inside(fibres), 1 - veil)
+    edge = np.quantile(_crop_to_land(fibres), 1 - veil)
     return np.asarray(0.17 * np.clip(fibres - edge, 0, None) ** 1.2, np.float32)
 
 
-def radiometry(rng: Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """How one date's image differs from the land's reflectance: errors of calibration and of atmosphere.
+def draw_radiometry(rng: Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """How the image of a date differs from the reflectance of the land: calibration and atmosphere.
 
     Returns:
         Factor and summand of each band, shapes (4, rows, columns) and (4, 1, 1): a few per cent, smooth.
     """
     gain = 1 + rng.normal(0, 0.024) + rng.normal(0, 0.01, (4, 1, 1))
-    slow = 0.01 * noise(rng, shape, max(shape), 3.0)
+    slow = 0.01 * draw_noise(rng, shape, max(shape), 3.0)
     haze = np.array(HAZE_COLOUR)[:, None, None] * rng.uniform(-0.4, 1.2)
     return (gain * (1 + slow)).astype(np.float32), haze.astype(np.float32)
 
 
-def classify(rng: Generator, image: Floats, cloud_field: CloudField) -> NDArray[np.uint8]:
-    """The scene classification at 20 m, with the habits of the real one.
+def classify_scene(rng: Generator, image: Floats, clouds: CloudLayers) -> NDArray[np.uint8]:
+    """The scene classification at 20 m, with the errors of the real one.
 
-    Its clouds are a little ragged, thin edges are medium probability or missed, faint shadow is missed.
+    Outlines of clouds are a little ragged. Thin edges are of medium probability or missed, and faint shadow
+    is missed.
 
     Args:
         rng: Source of randomness.
-        image: What the satellite sees, shape (4, rows, columns).
-        sky: What it sees it through.
+        image: Surface reflectance under the clouds, shape (4, rows, columns).
+        clouds: The clouds in it.
 
     Returns:
-        Classes of Sen2Cor, shape (rows / 2, columns / 2).
+        Values of `Scl`, shape (rows / 2, columns / 2).
     """
-    _, green, red, nir = (_mean2(band) for band in image)
-    cloud, shadow, cirrus = _mean2(cloud_field.cloud), _mean2(cloud_field.shadow), _mean2(cloud_field.cirrus)
-    ragged = noise(rng, cloud.shape, 6, 1.0)
+    _, green, red, nir = (mean_of_blocks(band) for band in image)
+    cloud, shadow, cirrus = (mean_of_blocks(layer) for layer in (clouds.cloud, clouds.shadow, clouds.cirrus))
+    ragged = draw_noise(rng, cloud.shape, 6, 1.0)
     ndvi = (nir - red) / (nir + red)
-    classes = np.where(ndvi > 0.38, VEGETATION, BARE)
-    classes[(ndvi > 0.30) & (ndvi < 0.38) & (ragged > 1.9)] = UNCLASSIFIED
-    classes[(nir < 0.09) & (green > nir)] = WATER
+    classes = np.where(ndvi > 0.38, Scl.VEGETATION, Scl.NOT_VEGETATED)
+    classes[(ndvi > 0.30) & (ndvi < 0.38) & (ragged > 1.9)] = Scl.UNCLASSIFIED
+    classes[(nir < 0.09) & (green > nir)] = Scl.WATER
     dimmed = shadow * (1 + 0.2 * ragged)
-    classes[(dimmed > 0.16) & (nir < 0.16)] = DARK
-    classes[dimmed > 0.26] = SHADOW
-    classes[cirrus * (1 + 0.2 * ragged) > 0.02] = CIRRUS
-    seen = cloud * (1 + 0.2 * ragged)
-    classes[seen > 0.08] = UNCLASSIFIED
-    classes[seen > 0.16] = CLOUD_MEDIUM
-    classes[seen > 0.62] = CLOUD_HIGH
+    classes[(dimmed > 0.16) & (nir < 0.16)] = Scl.DARK_AREA
+    classes[dimmed > 0.26] = Scl.CLOUD_SHADOW
+    classes[cirrus * (1 + 0.2 * ragged) > 0.02] = Scl.THIN_CIRRUS
+    opaque = cloud * (1 + 0.2 * ragged)
+    classes[opaque > 0.08] = Scl.UNCLASSIFIED
+    classes[opaque > 0.16] = Scl.CLOUD_MEDIUM_PROBABILITY
+    classes[opaque > 0.62] = Scl.CLOUD_HIGH_PROBABILITY
     roofs = (red > 0.17) & (ndvi < 0.16) & (ragged > 0.6)
-    classes[roofs & (seen < 0.05)] = CLOUD_MEDIUM  # mistaken, as bright roofs are
+    classes[roofs & (opaque < 0.05)] = Scl.CLOUD_MEDIUM_PROBABILITY  # bright roofs are mistaken for cloud
     return classes.astype(np.uint8)
-
-
-def _mean2(fine: Floats) -> Floats:
-    """Mean of each 2 x 2 block."""
-    return (fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) * np.float32(0.25)

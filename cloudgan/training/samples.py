@@ -104,21 +104,21 @@ class Sampler:
         truth = np.where(masked[..., None], clear, cloudy)
         return Sample(cloudy.copy(), truth, masked & valid, valid & ~masked)
 
-    def _under_sky(self, ground: Floats, rng: Generator) -> clouds.Clouded:
+    def _under_sky(self, ground: Floats, rng: Generator) -> clouds.CloudyImage:
         shape = cast("tuple[int, int]", ground.shape[:2])
         if not self._skies or rng.random() < 0.65:
-            return clouds.clouded(ground, self.bands, cloud_fields.random_cloud_field(rng, shape))
+            return clouds.add_clouds(ground, self.bands, cloud_fields.draw_random_cloud_field(rng, shape))
         scene = self._skies[rng.integers(len(self._skies))]
         cut = random_transform(rng, cast("tuple[int, int]", scene.valid.shape), self.size)
         cloud, shadow, look = (
             cut(np.zeros_like(scene.valid) if layer is None else layer)
             for layer in (scene.cloud, scene.shadow, scene.reflectance)
         )
-        cloud_field = cloud_fields.composited(rng, cast("Mask", cloud), cast("Mask", shadow))
+        cloud_field = cloud_fields.make_cloud_field(rng, cast("Mask", cloud), cast("Mask", shadow))
         # Half the time with the real cloud's own pixels where it is thick enough to show nothing else.
         own = rng.random() < 0.5
-        real = clouds.cloud_look(cast("Floats", look), cast("Mask", cloud)) if own else None
-        return clouds.clouded(ground, self.bands, cloud_field, real)
+        real = clouds.extend_cloud(cast("Floats", look), cast("Mask", cloud)) if own else None
+        return clouds.add_clouds(ground, self.bands, cloud_field, real)
 
 
 def glinting(sample: Sample, rng: Generator, number: int) -> Sample:
@@ -215,10 +215,10 @@ def stack_sample(recipe: Recipe, how: Stack, imagery: Imagery) -> Sample:
     elif imagery.clear:
         scene = imagery.clear[0]
         name, ground, valid = scene.name, scene.reflectance[cut], scene.valid[cut]
-        cloud_field = cloud_fields.random_cloud_field(
+        cloud_field = cloud_fields.draw_random_cloud_field(
             np.random.default_rng(recipe.seed), cast("tuple[int, int]", valid.shape)
         )
-        made = clouds.clouded(ground, recipe.bands, cloud_field)
+        made = clouds.add_clouds(ground, recipe.bands, cloud_field)
         images, masked = (made.cloudy, ground), made.mask
     else:
         raise InputError("a recipe with a [stack] trains on one pair or clear scene, and the data hold none")

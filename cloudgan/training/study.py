@@ -35,10 +35,10 @@ def validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
         seed: Of the noise.
     """
     shape = cast("tuple[int, int]", clear.shape[:2])
-    noise = clouds.fractal(np.random.default_rng((seed, 1)), shape, 4 * min(shape) / 256)
+    noise = clouds.draw_fractal_noise(np.random.default_rng((seed, 1)), shape, 4 * min(shape) / 256)
     cloud = np.clip(2 * noise - 1, 0, 1).astype(np.float32)
     cloud_field = clouds.CloudField(cloud, np.zeros_like(cloud), np.full_like(cloud, 0.8), thin=False)
-    return clouds.clouded(clear, bands, cloud_field).cloudy
+    return clouds.add_clouds(clear, bands, cloud_field).cloudy
 
 
 def row(name: str, image: Floats, target: Floats, valid: Mask, bands: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from cloudgan.sentinel2.classification import PixelClass
-from cloudgan.simulation.change import drifted, jittered, spoiled, veiled
+from cloudgan.simulation.change import (
+    add_undetected_cloud,
+    add_undetected_haze,
+    change_surface,
+    vary_radiometry,
+)
 from cloudgan.training.data.imagery import Floats, Mask
 from cloudgan.training.data.series import DEPTH, Series, channels, mask_of
 
@@ -148,12 +153,12 @@ class Sampler:
         here = int(np.flatnonzero(dates == at)[0])
         if not plain:
             if series.invented or rng.random() < 0.35:
-                images = drifted(rng, images, days, strong=series.invented)
-            images = jittered(rng, images, strong=series.invented)
+                images = change_surface(rng, images, days, strong=series.invented)
+            images = vary_radiometry(rng, images, strong=series.invented)
         truth = images[here]
         cloudy, own = self._under_clouds(rng, images[here], pixel_classes[here], size)
         if not plain and rng.random() < 0.2:
-            cloudy = veiled(rng, cloudy, own)
+            cloudy = add_undetected_haze(rng, cloudy, own)
         buffer = series.buffer if plain or rng.random() < 0.8 else int(rng.integers(1, 7))
         mask = mask_of(own, buffer) | masked[here]
         clear = (pixel_classes == PixelClass.CLEAR) & ~masked
@@ -162,7 +167,7 @@ class Sampler:
                 clear[date] &= ~mask_of(self._sky(rng, size).pixel_classes, series.buffer)
             if date != here and not plain and rng.random() < 0.06:
                 cloud_field = self._sky(rng, size)
-                images[date] = spoiled(
+                images[date] = add_undetected_cloud(
                     rng, images[date], cloud_field.pixel_classes == PixelClass.CLOUDY, cloud_field.image
                 )
         x = channels(cloudy, mask, images, clear, days, here)

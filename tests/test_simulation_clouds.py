@@ -1,3 +1,5 @@
+"""Clouds drawn by threshold from Perlin noise: cover, opacity by band, shadows."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,8 +7,8 @@ from hypothesis import strategies as st
 
 from cloudgan.errors import InputError
 from cloudgan.simulation import clouds
-from cloudgan.training.data.samples_folder import BANDS
 
+BANDS = ("green", "red", "nir")
 SUN = (150.0, 45.0)
 
 
@@ -15,9 +17,11 @@ def seeded(seed):
 
 
 @pytest.mark.parametrize("kind", clouds.KINDS)
-def test_one_seed_gives_one_sky(kind, fields):
+def test_the_same_seed_gives_the_same_clouds(kind, fields):
     one, same, other = (
-        clouds.clouded(fields, BANDS, clouds.cloud_field(seeded(seed), fields.shape[:2], kind, 0.5, SUN))
+        clouds.add_clouds(
+            fields, BANDS, clouds.draw_cloud_field(seeded(seed), fields.shape[:2], kind, 0.5, SUN)
+        )
         for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(one.cloudy, same.cloudy)
@@ -30,60 +34,60 @@ def test_one_seed_gives_one_sky(kind, fields):
 def test_clear_pixels_and_no_data_stay_as_they_are(seed, kind):
     clear = seeded(seed).uniform(0.02, 0.6, (64, 96, 3)).astype(np.float32)
     clear[:9, :30] = 0
-    made = clouds.clouded(clear, BANDS, clouds.cloud_field(seeded(seed), (64, 96), kind, 0.5, SUN))
+    made = clouds.add_clouds(clear, BANDS, clouds.draw_cloud_field(seeded(seed), (64, 96), kind, 0.5, SUN))
     assert made.cloudy.dtype == np.float32
     np.testing.assert_array_equal(made.cloudy[~made.mask], clear[~made.mask])
     assert not made.cloudy[:9, :30].any()
-    assert (made.cloudy[9:] > 0).all(), "cloud must never read as no data"
+    assert (made.cloudy[9:] > 0).all(), "cloud must not read as no data"
     assert ((made.opacity >= 0) & (made.opacity <= 1)).all()
     assert made.mask[made.opacity > 0].all()
 
 
 @pytest.mark.parametrize(("cover", "wanted"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
 def test_cover_is_the_share_under_cloud(cover, wanted, rng):
-    made = clouds.cloud_field(rng, (128, 128), "thick", cover, SUN)
+    made = clouds.draw_cloud_field(rng, (128, 128), "thick", cover, SUN)
     assert np.mean(made.cloud > 0) == pytest.approx(wanted, abs=0.06)
 
 
-def test_thin_cloud_hides_green_more_than_nir_and_thick_hides_all_alike(rng):
+def test_thin_cloud_covers_green_more_than_nir_and_thick_cloud_covers_all_alike(rng):
     clear = np.full((64, 64, 3), 0.1, np.float32)
     cloud, none, bright = (np.full((64, 64), value, np.float32) for value in (0.5, 0.0, 0.1))
-    thin = clouds.clouded(clear * 5, BANDS, clouds.CloudField(cloud, none, bright, thin=True))
+    thin = clouds.add_clouds(clear * 5, BANDS, clouds.CloudField(cloud, none, bright, thin=True))
     lost = (clear * 5 - thin.cloudy)[0, 0]
     assert lost[0] > lost[1] > lost[2]
-    thick = clouds.clouded(clear, BANDS, clouds.CloudField(cloud, none, np.ones_like(cloud), thin=False))
+    thick = clouds.add_clouds(clear, BANDS, clouds.CloudField(cloud, none, np.ones_like(cloud), thin=False))
     assert np.ptp((thick.cloudy - 0.05)[0, 0]) < 0.06
 
 
 def test_shadows_fall_away_from_the_sun():
     cloud = np.zeros((60, 60), np.float32)
     cloud[28:32, 28:32] = 1
-    south = clouds.cast(cloud, 10, (180.0, 45.0))
+    south = clouds.cast_shadow(cloud, 10, (180.0, 45.0))
     assert np.unravel_index(south.argmax(), south.shape)[0] == pytest.approx(29.5 - 10, abs=1.5)
-    east = clouds.cast(cloud, 10, (90.0, 45.0))
+    east = clouds.cast_shadow(cloud, 10, (90.0, 45.0))
     assert np.unravel_index(east.argmax(), east.shape)[1] == pytest.approx(29.5 - 10, abs=1.5)
-    low = clouds.cast(cloud, 10, (180.0, 30.0))
+    low = clouds.cast_shadow(cloud, 10, (180.0, 30.0))
     assert low.argmax() < south.argmax()
 
 
-def test_noise_is_smooth_and_ranked(rng):
-    noise = clouds.fractal(rng, (128, 160), 3)
+def test_noise_is_smooth_and_its_ranks_are_even(rng):
+    noise = clouds.draw_fractal_noise(rng, (128, 160), 3)
     assert noise.shape == (128, 160)
     assert (noise.min(), noise.max()) == (0, 1)
     assert np.mean(noise > 0.7) == pytest.approx(0.3, abs=0.01)
     assert np.abs(np.diff(noise, axis=0)).max() < 0.5
-    octave = clouds.perlin(rng, (128, 128), (4, 4))
+    octave = clouds.draw_perlin_noise(rng, (128, 128), (4, 4))
     assert abs(octave.mean()) < 0.2
     assert np.abs(np.diff(octave, axis=1)).max() < 0.15
 
 
-def test_bad_arguments_are_named(fields, rng):
+def test_invalid_arguments_are_refused_by_name(fields, rng):
     with pytest.raises(InputError, match="fog"):
-        clouds.cloud_field(rng, (64, 64), "fog", 0.5, SUN)
+        clouds.draw_cloud_field(rng, (64, 64), "fog", 0.5, SUN)
     with pytest.raises(InputError, match="cover"):
-        clouds.cloud_field(rng, (64, 64), "thin", 1.5, SUN)
-    cloud_field = clouds.cloud_field(rng, (64, 64), "thin", 0.5, SUN)
+        clouds.draw_cloud_field(rng, (64, 64), "thin", 1.5, SUN)
+    cloud_field = clouds.draw_cloud_field(rng, (64, 64), "thin", 0.5, SUN)
     with pytest.raises(InputError, match="swir"):
-        clouds.clouded(fields[:64, :64], ("green", "red", "swir"), cloud_field)
+        clouds.add_clouds(fields[:64, :64], ("green", "red", "swir"), cloud_field)
     with pytest.raises(InputError, match="does not fit"):
-        clouds.clouded(fields, BANDS, cloud_field)
+        clouds.add_clouds(fields, BANDS, cloud_field)

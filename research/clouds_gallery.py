@@ -1,8 +1,8 @@
-"""Draw `docs/images/clouds.png`: simulated and transplanted clouds over real fields, and real clouds below.
+"""Draw `docs/images/clouds.png`: simulated clouds and real shapes over real fields, and real clouds below.
 
-    python benchmarks/clouds_gallery.py ../shared/data docs/images/clouds.png
+    python research/clouds_gallery.py ../shared/data docs/images/clouds.png
 
-The imagery is read where it lies. Seeds are fixed: the same library draws the same picture.
+The imagery is read where it lies. Seeds are fixed, so the same version draws the same picture.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cloudgan.sentinel2.classification import CLOUD_CLASSES, Scl
 from cloudgan.simulation import cloud_fields, clouds
-from cloudgan.training.data import samples_folder
+from cloudgan.training.data.catalogues import read_catalogue
+from cloudgan.training.data.geotiffs import read_geotiff
+from cloudgan.training.data.textures import read_texture
 
 Floats = NDArray[np.float32]
+BANDS = ("green", "red", "nir")
 TILE, COLUMNS, LABEL = 150, 4, 14
 COVERS = (0.2, 0.35, 0.5, 0.65)
 VIEW = cloud_fields.View(azimuth=150, elevation=42)
@@ -28,48 +32,53 @@ REAL = ("1158_spring_s2_cloudy_39_p500", "1158_spring_s2_cloudy_39_p838", "1970_
 
 def rows(samples: Path) -> Iterator[tuple[str, list[Floats]]]:
     """A title and four pictures for each row."""
-    fields = samples_folder.read_geotiff(samples / "clear-single" / "33UUB_20170527_l1c.tif")[60:316, 210:466]
+    fields = read_geotiff(samples / "clear-single" / "33UUB_20170527_l1c.tif", BANDS)[60:316, 210:466]
     yield (
-        "Perlin octaves by threshold, as in the study (simulation.sky): thick, thin, cumulus",
+        "Perlin noise by threshold, as in the study (simulation.clouds): thick, thin, cumulus",
         [
-            over(fields, clouds.cloud_field(rng(at), (256, 256), kind, 0.45, VIEW.sun))
+            over(fields, clouds.draw_cloud_field(rng(at), (256, 256), kind, 0.45, VIEW.sun))
             for at, kind in enumerate(("thick", "thin", "cumulus", "cumulus"))
         ],
     )
     for kind in cloud_fields.KINDS:
         strong = 0.35 if kind in ("cirrus", "haze") else 0.0
         yield (
-            f"{kind}, by optical depth (cloudscapes.sky), cover rising",
+            f"{kind}, by optical depth (simulation.cloud_fields), cover rising",
             [
-                over(fields, cloud_fields.cloud_field(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
+                over(fields, cloud_fields.draw_cloud_field(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
                 for at, cover in enumerate(COVERS)
             ],
         )
     yield (
-        "real shapes transplanted: of the cumulus sample, of an SCL mask; the second of two with own pixels",
-        list(transplants(samples, fields)),
+        "real shapes: of the cumulus sample, of an SCL mask; the second of two with own pixels",
+        list(real_shapes(samples, fields)),
     )
     yield (
         "for comparison: real Sentinel-2 clouds",
-        [samples_folder.read_geotiff(samples / "pairs-l1c-10m" / f"ROIs{name}.tif") for name in REAL],
+        [read_geotiff(samples / "pairs-l1c-10m" / f"ROIs{name}.tif", BANDS) for name in REAL],
     )
 
 
-def transplants(samples: Path, fields: Floats) -> Iterator[Floats]:
+def real_shapes(samples: Path, fields: Floats) -> Iterator[Floats]:
     """The fields under real cloud shapes."""
-    cumulus = samples_folder.read_texture(samples / "cloud-texture-512.npz")
-    item = next((samples / "s2-l2a-33TWM-120m").glob("*20230818*/*.json"))
-    classified = samples_folder.read_stac_item(item)
-    for scene, row, col in ((cumulus, 60, 120), (classified, 520, 40)):
+    cumulus = read_texture(samples / "cloud-texture-512.npz", "cumulus", BANDS)
+    catalogue = str(samples / "s2-l2a-33TWM-120m" / "catalog.json")
+    observations = read_catalogue(catalogue, "33TWM", BANDS, dates="2023-08-18").observations
+    assert observations.scl is not None
+    cloud, shadow = np.isin(observations.scl[0], CLOUD_CLASSES), observations.scl[0] == Scl.CLOUD_SHADOW
+    for image, cloud, shadow, row, col in (
+        (cumulus.reflectance, cumulus.cloud, cumulus.shadow, 60, 120),
+        (observations.reflectance()[0], cloud, shadow, 520, 40),
+    ):
         part = slice(row, row + 256), slice(col, col + 256)
-        cloud_field = cloud_fields.composited(rng(11), scene.cloud[part], scene.shadow[part], VIEW)
+        cloud_field = cloud_fields.make_cloud_field(rng(11), cloud[part], shadow[part], VIEW)
         yield over(fields, cloud_field)
-        yield over(fields, cloud_field, clouds.cloud_look(scene.image[part], scene.cloud[part]))
+        yield over(fields, cloud_field, clouds.extend_cloud(image[part], cloud[part]))
 
 
-def over(fields: Floats, cloud_field: clouds.CloudField, look: Floats | None = None) -> Floats:
-    """The fields under a sky."""
-    return clouds.clouded(fields, samples_folder.BANDS, cloud_field, look).cloudy
+def over(fields: Floats, cloud_field: clouds.CloudField, texture: Floats | None = None) -> Floats:
+    """The fields under clouds."""
+    return clouds.add_clouds(fields, BANDS, cloud_field, texture).cloudy
 
 
 def rng(seed: int) -> np.random.Generator:
