@@ -134,21 +134,21 @@ def test_a_date_without_an_item_here_is_without_data(item, reader, chunks):
 @WITH_READERS
 def test_an_item_that_states_no_transform_is_read_all_the_same(tmp_path, reader):
     bands = random_bands(np.random.default_rng(3), (128, 128))
-    silent = write_item(tmp_path, "silent", DAY, bands, ORIGIN, states_transform=False)
-    lattice = source_lattice([scene(silent)], 10)
+    bare = write_item(tmp_path, "bare", DAY, bands, ORIGIN, states_transform=False)
+    lattice = source_lattice([scene(bare)], 10)
     assert (lattice.phase_x, lattice.phase_y) == (0, 0)
     window = Lattice.covering(lattice, ORIGIN.c, ORIGIN.f - 1280, ORIGIN.c + 1280, ORIGIN.f)
-    assert item_window(silent, lattice).contains(window.buffered(-1))
-    cube = open_cube([scene(silent)], Grid(lattice, window), BANDS, reader=reader)
+    assert item_window(bare, lattice).contains(window.buffered(-1))
+    cube = open_cube([scene(bare)], Grid(lattice, window), BANDS, reader=reader)
     assert_array_equal(cube["red"].values[0], bands["red"])
 
 
 def test_the_lattice_is_the_sources_own_where_they_agree(item, tmp_path):
     off = Affine(10, 0, 499983, 0, -10, 5200021)
-    shifted = write_item(tmp_path, "b", DAY, random_bands(np.random.default_rng(4), (64, 64)), off)
+    offset = write_item(tmp_path, "b", DAY, random_bands(np.random.default_rng(4), (64, 64)), off)
     assert source_lattice([scene(item)], 10) == Lattice(EPSG, 10)
-    assert source_lattice([scene(shifted)], 10) == Lattice(EPSG, 10, 3, 1)
-    assert source_lattice([scene(item), scene(shifted)], 10) == Lattice(EPSG, 10)
+    assert source_lattice([scene(offset)], 10) == Lattice(EPSG, 10, 3, 1)
+    assert source_lattice([scene(item), scene(offset)], 10) == Lattice(EPSG, 10)
 
 
 def test_a_resolution_that_is_not_the_sources_own_takes_the_zones_lattice(item):
@@ -271,8 +271,8 @@ def test_stackstac_rescales_by_default_what_needs_none(item):
         [body], assets=["green"], epsg=EPSG, resolution=10, bounds=bounds, snap_bounds=False
     )
     plain = stack(item).values.astype(float)
-    seen = plain > 0
-    assert np.allclose(blind.values[seen], plain[seen] * 0.0001 - 0.1)
+    filled = plain > 0
+    assert np.allclose(blind.values[filled], plain[filled] * 0.0001 - 0.1)
 
 
 def test_stackstac_takes_a_404_for_no_data_by_default():

@@ -94,7 +94,7 @@ def paths(document: Any, at: tuple = ()) -> list[tuple]:
 
 @st.composite
 def mutated(draw, document: Any, at_most: int = 2) -> Any:
-    """The document with a few of its values replaced or gone."""
+    """The document with a few of its values replaced or removed."""
     changed = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, at_most))):
         ways = paths(changed)
@@ -390,6 +390,17 @@ def test_model_files(model, data):
 
 
 CONTRACT = {
+    "format": 2,
+    "name": "mean",
+    "version": "1",
+    "input_channels": ["target:green", "mask", "nearest-before:green", "nearest-before:days"],
+    "output_bands": ["green"],
+    "tile": 32,
+    "predicts_uncertainty": False,
+    "training": {"scores": {"psnr": 30.0}},
+    "supersedes": ["0" * 64],
+}
+CONTRACT_1 = {
     "format": 1,
     "name": "mean",
     "version": "1",
@@ -401,7 +412,7 @@ CONTRACT = {
 
 
 @fuzzed(200)
-@given(mutated(CONTRACT, at_most=3) | JSON)
+@given(mutated(CONTRACT, at_most=3) | mutated(CONTRACT_1, at_most=3) | JSON)
 def test_contracts(document):
     try:
         contract = Contract.parse(json.dumps(document), "m.onnx")

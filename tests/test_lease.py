@@ -26,20 +26,20 @@ def test_one_of_many_gets_the_lease(tmp_path):
     calls = [sys.executable, "-c", code, tmp_path / "out.zarr"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     contenders = [subprocess.Popen(calls, **pipes) for _ in range(4)]
-    told = sorted(contender.stdout.readline() for contender in contenders)
+    answers = sorted(contender.stdout.readline() for contender in contenders)
     for contender in contenders:
         contender.communicate()
-    assert told == ["held\n", "refused\n", "refused\n", "refused\n"]
+    assert answers == ["held\n", "refused\n", "refused\n", "refused\n"]
 
 
-def test_a_holder_is_gone_only_where_its_own_machine_knows():
+def test_a_holder_is_dead_only_where_its_own_machine_knows():
     here = Holder.here()
-    assert Holder.parse(here.text()) == here
-    assert not here.is_gone()
-    assert replace(here, process="another, of this number").is_gone()
+    assert Holder.parse(here.to_bytes()) == here
+    assert not here.is_dead()
+    assert replace(here, process="another, of this number").is_dead()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    assert replace(here, pid=process.pid).is_gone()
-    assert not replace(here, pid=process.pid, kernel="elsewhere").is_gone()
+    assert replace(here, pid=process.pid).is_dead()
+    assert not replace(here, pid=process.pid, kernel="elsewhere").is_dead()
     assert Holder.parse(b"") is None
     assert Holder.parse(b'{"pid": 1}') is None

@@ -9,7 +9,7 @@ from cloudgan.object_stores import explain_error, open_object_store
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reason"),
     [
         (OSError(28, "No space left on device", "/out/x"), "No space left on device"),
         (RuntimeError(), "RuntimeError"),
@@ -22,8 +22,8 @@ from cloudgan.object_stores import explain_error, open_object_store
         ),
     ],
 )
-def test_reasons_are_one_line_without_signatures(error, told):
-    assert explain_error(error) == told
+def test_reasons_are_one_line_without_signatures(error, reason):
+    assert explain_error(error) == reason
 
 
 def test_a_scheme_that_nobody_knows_is_named():

@@ -1,4 +1,4 @@
-"""Overviews of whole images, read from COGs, and what they tell of two dates."""
+"""Overviews of whole images, read from COGs, and the offsets of two dates from them."""
 
 import datetime as dt
 from dataclasses import replace

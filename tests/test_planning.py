@@ -59,13 +59,13 @@ def plan(tmp_path, generator):
 
 
 def test_an_area_at_the_edge_of_its_zone_takes_the_zone_that_shows_it(plan):
-    """A zone-33 item lies in the search margin alone; the area is seen by zone 32."""
-    seen = item("in", 32632, 690_000, 5_250_000, size=2000)
+    """A zone-33 item lies in the search margin alone; zone 32 shows the area."""
+    within = item("in", 32632, 690_000, 5_250_000, size=2000)
     lon, lat = Transformer.from_crs(32632, 4326, always_xy=True).transform(709_000, 5_240_000)
     area = box(lon - 0.004, lat - 0.004, lon + 0.004, lat + 0.004)
     x, y = Transformer.from_crs(4326, 32633, always_xy=True).transform(lon + 0.006, lat)
     beside = item("beside", 32633, x, y + 500, size=100)
-    made, _ = plan(area, [seen, beside])
+    made, _ = plan(area, [within, beside])
     assert made.grid.epsg == 32632
     assert [one.id for scene in made.scenes for one in scene.items] == ["in"]
 
@@ -138,7 +138,7 @@ def test_a_part_that_no_scene_shows_is_noticed(plan):
     half = item("half", 32633, x, y + 10_000, size=2000)
     _, warnings = plan(box(15.48, 46.38, 15.52, 46.42), [half])
     assert any(
-        "of the AOI lies outside the scenes found and stays without data" in notice for notice in warnings
+        "of the AOI lies outside the scenes found and stays without data" in warning for warning in warnings
     )
 
 

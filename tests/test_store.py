@@ -86,7 +86,7 @@ def store_of(plan: Plan = PLAN):
 
 
 def made(index: int, at: int, window: Window) -> DecloudedDate:
-    """What a unit would write of a date: numbers that tell where they belong."""
+    """What a unit would write of a date: numbers that say where they belong."""
     rng = np.random.default_rng((index, at))
     numbers = rng.integers(1, 10_000, (len(BANDS), *window.shape)).astype(np.uint16)
     return DecloudedDate(numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0])
@@ -300,7 +300,7 @@ def test_another_plan_is_refused_with_the_difference(tmp_path):
         check_store(path, replace(PLAN, buffer=9).store_spec())
 
 
-# Nobody is let down silently
+# Failures have a name
 
 
 def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_path):
@@ -372,7 +372,7 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
     assert read_identity(str(path)) == PLAN.identity()
 
 
-def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
+def test_offsets_that_are_kept_are_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):
         assert store.read_offsets(1) is None
@@ -384,7 +384,7 @@ def test_what_is_kept_of_how_dates_differ_is_there_for_every_unit():
         assert store.read_offsets(0) is None
 
 
-def test_what_another_unit_is_just_writing_of_it_is_not_there_yet():
+def test_offsets_that_another_unit_is_just_writing_are_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
         store.write_offsets(0, values)

@@ -139,18 +139,18 @@ def test_a_million_blocks_are_four_arrays():
     assert blocks.target(999_999) == Window(7 + 511_488, -3 + 511_488, 512, 512)
 
 
-def test_a_large_area_is_not_looked_at_block_by_block(monkeypatch):
+def test_a_large_area_is_not_tested_block_by_block(monkeypatch):
     lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform([5e5, 6e5], [5e6, 5.1e6])
-    looks = []
+    tested = []
     real = shapely.box
     monkeypatch.setattr(
-        "cloudgan.planning.units.shapely.box", lambda *edges: looks.append(edges) or real(*edges)
+        "cloudgan.planning.units.shapely.box", lambda *edges: tested.append(edges) or real(*edges)
     )
     area = box(lon[0], lat[0], lon[1], lat[1])
     grid = Grid(LATTICE, Aoi(area).window(LATTICE))
     blocks = find_blocks(grid, 10, (), area.wkt)
     assert len(blocks.numbers) > 900_000
-    assert len(looks) < 50_000
+    assert len(tested) < 50_000
 
 
 # Time
@@ -221,7 +221,7 @@ def test_without_a_limit_the_largest_unit_is_the_best():
 
 @given(times=st.integers(1, 24), budget=st.integers(10**8, 4 * 10**10))
 def test_of_a_short_series_the_largest_unit_that_fits_is_chosen(times, budget):
-    """Within the reach of a look, cutting the time spares nothing."""
+    """Where clear dates count over the whole of it, cutting the time spares nothing."""
     fitting = [block for block in BLOCKS if memory(block, times) <= budget]
     if fitting:
         assert choose(dates=series(times), budget=budget) == (fitting[0], None)

@@ -1,8 +1,9 @@
 """One run a store: the lease that a run holds while it writes, beside the store as `NAME.lease`.
 
-On a disk it is a locked file: the kernel lets go of it when its process dies, however that happens. An object
-store has no locks but writes on condition: there the lease is an object that is created only if it is not
-there, rewritten every few seconds as long as its run lives, and taken over once it has been silent for long.
+On a disk it is a locked file: the kernel releases it when its process dies, however that happens. An object
+store has no locks, but it has writes on condition. There the lease is an object that is created only if it is
+not there yet. Its run rewrites it every few seconds as a sign of life, and another run takes it over after a
+long silence.
 """
 
 from __future__ import annotations
@@ -75,11 +76,11 @@ class Holder:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def text(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """As JSON, with the time, which makes each sign of life another object with another tag."""
         return json.dumps(asdict(self) | {"beat": time.time()}).encode()
 
-    def is_gone(self) -> bool:
+    def is_dead(self) -> bool:
         """Whether its process is known to be dead; only its own machine can know."""
         if self.kernel != _kernel():
             return False
@@ -133,13 +134,13 @@ class _FileLease:
         self._path = path.with_name(path.name + SUFFIX)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._locked(location)
+            self._file = self._acquire(location)
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, Holder.here().text(), 0)
+            os.pwrite(self._file, Holder.here().to_bytes(), 0)
         except OSError as error:
             raise unusable_error(location, error) from error
 
-    def _locked(self, location: str) -> int:
+    def _acquire(self, location: str) -> int:
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -148,9 +149,9 @@ class _FileLease:
                 holder = Holder.parse(os.pread(file, 4096, 0))
                 os.close(file)
                 if error.errno == errno.EWOULDBLOCK:
-                    raise _refused(location, holder) from None
+                    raise _refusal(location, holder) from None
                 raise
-            with suppress(FileNotFoundError):  # whoever held it may have removed it before letting go
+            with suppress(FileNotFoundError):  # whoever held it may have removed it before releasing it
                 if os.fstat(file).st_ino == self._path.stat().st_ino:
                     return file
             os.close(file)
@@ -165,11 +166,11 @@ class _ObjectLease:
     """An object that one run can create, and that shows signs of life."""
 
     def __init__(self, location: str, pace: Pace) -> None:
-        self._store, self._key = _beside(location)
+        self._store, self._key = _locate(location)
         self._pace, self._holder = pace, Holder.here()
         self.lost = False
         try:
-            self._tag = self._taken(location)
+            self._tag = self._acquire(location)
         except StoreError:
             raise
         except Exception as error:  # obstore's own types
@@ -178,37 +179,37 @@ class _ObjectLease:
         self._beating = threading.Thread(target=self._beat, name="cloudgan-lease", daemon=True)
         self._beating.start()
 
-    def _taken(self, location: str) -> dict[str, str]:
+    def _acquire(self, location: str) -> dict[str, str]:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         with suppress(AlreadyExistsError):
             return self._put("create")
         try:
             found = self._store.get(self._key)
-        except FileNotFoundError:  # let go of just now
+        except FileNotFoundError:  # released just now
             return self._put("create")
         holder = Holder.parse(bytes(found.bytes()))
         if holder == self._holder:  # it was created, and the answer lost on the way
-            return _tag(found.meta)
-        silent = (self._server_time() - found.meta["last_modified"]).total_seconds()
-        gone = holder is not None and holder.is_gone()
-        if not gone and silent < self._pace.stale:
-            raise _refused(location, holder, self._pace.stale)
+            return _read_tag(found.meta)
+        silence = (self._server_time() - found.meta["last_modified"]).total_seconds()
+        is_dead = holder is not None and holder.is_dead()
+        if not is_dead and silence < self._pace.stale:
+            raise _refusal(location, holder, self._pace.stale)
         try:
-            return self._put(_tag(found.meta))
+            return self._put(_read_tag(found.meta))
         except PreconditionError:
-            raise _refused(location, None, self._pace.stale) from None
+            raise _refusal(location, None, self._pace.stale) from None
 
     def _put(self, mode: Any) -> dict[str, str]:
-        return _tag(self._store.put(self._key, self._holder.text(), mode=mode))
+        return _read_tag(self._store.put(self._key, self._holder.to_bytes(), mode=mode))
 
     def _own_tag(self) -> dict[str, str] | None:
-        """The tag of the lease as it lies there; None where it is another's by now, or gone."""
+        """The tag of the lease as it lies there; None where it is another's by now, or removed."""
         try:
             found = self._store.get(self._key)
         except FileNotFoundError:
             return None
-        return _tag(found.meta) if Holder.parse(bytes(found.bytes())) == self._holder else None
+        return _read_tag(found.meta) if Holder.parse(bytes(found.bytes())) == self._holder else None
 
     def _server_time(self) -> datetime:
         """What the object store takes the time to be: clocks of two machines differ."""
@@ -245,10 +246,10 @@ class _ObjectLease:
 
 
 Lease = _FileLease | _ObjectLease
-"""What `held` gives: its `lost` tells that another run has taken over, and this one must stop."""
+"""What `hold_lease` gives: `lost` says that another run has taken over, and this one must stop."""
 
 
-def _beside(location: str) -> tuple[ObjectStore, str]:
+def _locate(location: str) -> tuple[ObjectStore, str]:
     """The object store that the lease lies in, and its key there."""
     inside = open_object_store(location)
     if not getattr(inside, "prefix", None):  # a whole bucket has nothing beside it
@@ -257,12 +258,12 @@ def _beside(location: str) -> tuple[ObjectStore, str]:
     return open_object_store(folder), f"{name}{SUFFIX}"
 
 
-def _tag(meta: Any) -> dict[str, str]:
+def _read_tag(meta: Any) -> dict[str, str]:
     """What a write on condition has to name: an entity tag, a version, or both, by provider."""
     return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}
 
 
-def _refused(location: str, holder: Holder | None, stale: float | None = None) -> StoreError:
+def _refusal(location: str, holder: Holder | None, stale: float | None = None) -> StoreError:
     who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "it does not say who"
     dead = "" if stale is None else f"; a dead one is taken over after {stale:.0f} s of silence"
     return StoreError(f"another run is writing {location} ({who}); let it end, or give another --out{dead}")

@@ -251,7 +251,7 @@ class Plan:
 def estimate_share_of_tiles(cloudy: float, metres: float) -> float:
     """Share of tiles that hold any cloud, estimated.
 
-    Clouds are spread out: of five real scenes (33TWM, August 2023), those with a cloud cover of 1.1 and 1.3 %
+    Clouds lie scattered: of five real scenes (33TWM, August 2023), those with a cloud cover of 1.1 and 1.3 %
     touched 37 and 49 % of all squares of 2.5 km, 70 and 79 % of 5 km, 15 and 21 % of 1 km; those with 44 and
     71 % touched all. The curve is one through these.
 

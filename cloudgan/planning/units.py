@@ -24,7 +24,7 @@ BLOCKS = (2048, 1024, 512)
 """Edges of a work unit, which is a Zarr shard, from the best to the smallest, in pixels."""
 
 _SESSION_BYTES = 500_000_000
-"""What a worker holds before it reads a pixel: the libraries, ONNX Runtime and its arena (measured)."""
+"""What a worker needs before it reads a pixel: the libraries, ONNX Runtime and its arena (measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Unit:
     dates: range
     """Which dates of the store it writes."""
     scenes: range
-    """Which scenes of the plan it reads: its dates, and all that can show the ground around them."""
+    """Which scenes of the plan it reads: its dates, and all that can show its surface clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class TimeSpan:
     dates: range
     """Dates of the store."""
     scenes: range
-    """Observations of the plan."""
+    """Scenes of the plan."""
 
 
 def cut_into_spans(
     days: NDArray[np.int64], written: tuple[int, ...], span: int | None, max_age: int
 ) -> tuple[TimeSpan, ...]:
-    """Cut a series into spans.
+    """Cut a time series into spans.
 
-    No look counts that is more than `max_age` days away, so a span that reads so far around its dates gives
-    them the values that the whole series would.
+    No clear date counts that is more than `max_age` days away. A span that reads so far around its dates
+    gives them the values that the whole time series would.
 
     Args:
         days: Day number of each scene, ascending.
@@ -144,38 +144,38 @@ def find_blocks(grid: Grid, block: int, parts: tuple[Window, ...], clip: str | N
         np.minimum(low_col[here], np.maximum(part.col, col), out=low_col[here])
         np.maximum(high_row[here], np.minimum(part.bottom, row + block), out=high_row[here])
         np.maximum(high_col[here], np.minimum(part.right, col + block), out=high_col[here])
-    held = low_row < high_row
+    wanted = low_row < high_row
     if clip is not None:
-        _unmark_beside(held, Aoi(shapely.from_wkt(clip)).project(grid.epsg), grid, block)
-    numbers = np.flatnonzero(held)
+        _unmark_outside(wanted, Aoi(shapely.from_wkt(clip)).project(grid.epsg), grid, block)
+    numbers = np.flatnonzero(wanted)
     targets = np.stack([edge.ravel()[numbers] for edge in (low_row, low_col, high_row, high_col)], axis=1)
     for array in (numbers, targets):  # they are shared by all who ask
         array.setflags(write=False)
     return Blocks(numbers, targets)
 
 
-def _unmark_beside(held: NDArray[np.bool_], area: BaseGeometry, grid: Grid, block: int) -> None:
-    """Clear the blocks that the area does not touch, by quarters: its inside is not looked at by blocks."""
+def _unmark_outside(wanted: NDArray[np.bool_], area: BaseGeometry, grid: Grid, block: int) -> None:
+    """Clear the blocks that the area does not touch, by quarters: not every block is tested."""
     shapely.prepare(area)
     west, _, _, north = grid.bounds
     edge = block * grid.resolution
 
-    def look(top: int, left: int, bottom: int, right: int) -> None:
+    def unmark(top: int, left: int, bottom: int, right: int) -> None:
         if top >= bottom or left >= right:
             return
         quarter = shapely.box(
             west + left * edge, north - bottom * edge, west + right * edge, north - top * edge
         )
         if not area.intersects(quarter):
-            held[top:bottom, left:right] = False
+            wanted[top:bottom, left:right] = False
         elif not area.contains_properly(quarter) and (bottom - top > 1 or right - left > 1):
             row, col = -(-(top + bottom) // 2), -(-(left + right) // 2)
-            look(top, left, row, col)
-            look(top, col, row, right)
-            look(row, left, bottom, col)
-            look(row, col, bottom, right)
+            unmark(top, left, row, col)
+            unmark(top, col, row, right)
+            unmark(row, left, bottom, col)
+            unmark(row, col, bottom, right)
 
-    look(0, 0, *held.shape)
+    unmark(0, 0, *wanted.shape)
 
 
 # Memory
@@ -191,31 +191,31 @@ def estimate_unit_memory(
 ) -> int:
     """Bytes that a unit of so many rows and columns needs at most.
 
-    All dates of the read window are held at once: the bands and the scene classification, states, opacity and
-    looks; beside them the work on one date, in float32.
+    All dates of the read window are in memory at once: the bands, the scene classification, pixel classes,
+    opacity and clear dates. Beside them is the work on one date, in float32.
     """
-    # However a block lies on the tile lattice, its tiles reach at most a tile beyond it on both sides.
+    # However a block lies on the tile lattice, its tiles extend at most a tile beyond it on both sides.
     height, width = window_to_read(
         Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size), tiling, buffer
     ).shape
     read = height * width
     bands = len(contract.input_bands)
-    held = 2 * bands + 1 + 1 + 2 + 4
-    passing = 4 + 16  # indices while the looks are found, of all dates; distances of one date
+    all_dates = 2 * bands + 1 + 1 + 2 + 4
+    passing = 4 + 16  # indices while clear dates are found, of all dates; distances of one date
     one_date = 4 * 5 * contract.output_channels + 32
-    return _SESSION_BYTES + read * (times * (held + 4) + passing + one_date)
+    return _SESSION_BYTES + read * (times * (all_dates + 4) + passing + one_date)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The dates of a run."""
+    """The dates of a run, and how far apart they serve each other."""
 
     days: tuple[int, ...]
     """Day number of each scene, ascending."""
     written: tuple[int, ...]
     """Which scenes are dates of the store."""
     max_age: int
-    """Days beyond which no look counts."""
+    """Days beyond which a clear date does not count."""
 
     def spans(self, span: int | None) -> tuple[TimeSpan, ...]:
         """Cut into so many dates a span; see `cut_into_spans`."""
@@ -224,7 +224,7 @@ class Timeline:
 
 def choose_unit(
     grid: Grid,
-    series: Timeline,
+    timeline: Timeline,
     contract: Contract,
     tiling: Tiling,
     buffer: int,
@@ -236,10 +236,10 @@ def choose_unit(
 
     Args:
         grid: The pixels of the store.
-        series: Its dates.
+        timeline: Its dates.
         contract: What the generator asks for and gives.
         tiling: Where its tiles lie.
-        buffer: Width of the buffer, in pixels.
+        buffer: Width of the buffer around cloud and shadow, in pixels.
         budget: Bytes that a worker may use; None is without limit.
         parts: See `find_blocks`.
         clip: See `find_blocks`.
@@ -260,15 +260,15 @@ def choose_unit(
     fitting: list[tuple[int, int, int | None]] = []
     for block in useful:
         read = find_blocks(grid, block, parts, clip).read_pixels(tiling, buffer)
-        for span in (None, *_shorter(len(series.written))):
-            spans = series.spans(span)
+        for span in (None, *_shorter(len(timeline.written))):
+            spans = timeline.spans(span)
             if budget is None or needed(block, spans) <= budget:
                 fitting.append((read * sum(len(one.scenes) for one in spans), -block, span))
                 break  # a shorter span reads more
     if fitting:
         _, block, span = min(fitting, key=lambda choice: choice[:2])
         return -block, span
-    spans = series.spans(1)
+    spans = timeline.spans(1)
     least, times = needed(BLOCKS[-1], spans) / 1e9, max(len(one.scenes) for one in spans)
     smallest = compute_unit_shape(BLOCKS[-1], shape)
     raise InputError(
@@ -279,7 +279,7 @@ def choose_unit(
 
 
 def _shorter(dates: int) -> list[int]:
-    """Lengths of the spans that a series can be cut into evenly, the longest first, and one date last."""
+    """Lengths of the spans that so many dates can be cut into evenly, the longest first, one date last."""
     return list(dict.fromkeys(-(-dates // pieces) for pieces in range(2, dates + 1)))
 
 

@@ -80,7 +80,7 @@ def certificate(tmp_path_factory) -> dict[str, str]:
 @contextmanager
 def running(where: str, words: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
     """A process on a host, until the block ends."""
-    # How long Dask waits for a host that has fallen silent; less than 20 s it does not bear.
+    # How long Dask waits for a host that does not answer. Below 20 s Dask breaks.
     hurry = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "20s"}
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -149,7 +149,7 @@ def on_client(call: list[str]) -> list[str]:
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:
-    """Every byte of a store but what tells when it was run."""
+    """Every byte of a store but what says when it was run."""
     found = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "zarr.json")
     return {str(file.relative_to(path)): file.read_bytes() for file in found}
 
@@ -166,9 +166,9 @@ def test_a_run_survives_a_host_that_is_cut_off(cluster, certificate, call, tmp_p
             time.sleep(0.02)
         ip("-n", host("scheduler"), "link", "set", cable("one"), "down")
         done_before = len(list(ledger.iterdir()))
-        told, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors + (cluster / "scheduler.log").read_text()[-3000:]
-    report = json.loads(told)["report"]
+    report = json.loads(output)["report"]
     assert 0 < done_before < report["units"]
     assert report["failed"] == []
     assert "Remove worker" in (cluster / "scheduler.log").read_text()

@@ -44,7 +44,7 @@ class S3:
         return f"s3://bucket/{name}"
 
     def objects(self, name: str) -> dict[str, bytes]:
-        """Every object of a store but what tells when it was run."""
+        """Every object of a store but what says when it was run."""
         store = open_object_store(self.url(name))
         found = [entry["path"] for batch in obstore.list(store) for entry in batch]
         return {key: bytes(store.get(key).bytes()) for key in sorted(found) if key != "zarr.json"}
@@ -282,9 +282,9 @@ def contenders(out: str, count: int):
 
 def test_one_of_many_gets_the_lease(s3):
     with contenders(s3.url("many.zarr"), 4) as processes:
-        told = sorted(process.stdout.readline() for process in processes)
-    assert told[0] == "held\n"
-    assert all(line.startswith("refused another run is writing") for line in told[1:])
+        answers = sorted(process.stdout.readline() for process in processes)
+    assert answers[0] == "held\n"
+    assert all(line.startswith("refused another run is writing") for line in answers[1:])
 
 
 def test_a_dead_run_of_this_machine_is_followed_at_once(s3):
@@ -314,7 +314,7 @@ def test_a_silent_run_of_another_machine_is_followed_after_a_while(s3):
         time.sleep(2.1)  # the server counts whole seconds
         with hold_lease(out, Pace(stale=1)) as follower:
             assert not follower.lost
-        assert not silent.lost  # it has not looked yet
+        assert not silent.lost  # it has not checked yet
 
 
 def test_a_run_that_was_taken_for_dead_learns_of_it(s3):

@@ -24,7 +24,7 @@ from cloudgan.planning.planner import plan_zones
 from cloudgan.schema import Provenance
 from cloudgan.sentinel2.dates import DateRange
 
-VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
+VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "uncertainty")
 ACROSS = box(11.985, 45.992, 12.012, 46.006)
 
 
@@ -79,9 +79,9 @@ def assert_common_pixels_are_equal(whole: xr.Dataset, part: xr.Dataset) -> None:
 
 
 def test_each_zone_gets_a_group_as_if_it_were_alone(command, border, generator, tmp_path):
-    code, told, _ = command(ACROSS)
+    code, answer, _ = command(ACROSS)
     assert code == 0
-    assert list(told["plan"]["zones"]) == list(told["report"]["zones"]) == ["utm32n", "utm33n"]
+    assert list(answer["plan"]["zones"]) == list(answer["report"]["zones"]) == ["utm32n", "utm33n"]
     for name, west, east, epsg in (("utm32n", 11.985, 12, 32632), ("utm33n", 12, 12.012, 32633)):
         group = xr.open_zarr(tmp_path / "out.zarr", group=name, mask_and_scale=False)
         assert group.attrs["proj:code"] == f"EPSG:{epsg}"
@@ -95,10 +95,10 @@ def test_each_zone_gets_a_group_as_if_it_were_alone(command, border, generator, 
 
 def test_a_rerun_over_zones_has_nothing_to_do_and_other_settings_are_refused(command):
     assert command(ACROSS)[0] == 0
-    code, told, errors = command(ACROSS)
+    code, answer, errors = command(ACROSS)
     assert code == 0
     assert "dashboard" not in errors  # there is nothing to do, and nobody was started to do it
-    assert [report["skipped"] for report in told["report"]["zones"].values()] == [1, 1]
+    assert [report["skipped"] for report in answer["report"]["zones"].values()] == [1, 1]
     west = box(11.985, 45.992, 12, 46.006)
     code, _, errors = command(west)
     assert code == 2
@@ -116,9 +116,9 @@ def test_failed_units_are_retried_in_each_zone(command, tmp_path):
         store = zarr.open_group(tmp_path / "out.zarr" / name, mode="r+", use_consolidated=False)
         store.update_attributes({"cloudgan:run": {"failed": failed, "missing_items": []}})
         store["ledger/units"][0] = 0
-    code, told, _ = command(ACROSS, retry_failed=True)
+    code, answer, _ = command(ACROSS, retry_failed=True)
     assert code == 0
-    assert [report["done"] for report in told["report"]["zones"].values()] == [0, 1]
+    assert [report["done"] for report in answer["report"]["zones"].values()] == [0, 1]
     assert [report["done"] for report in command(ACROSS)[1]["report"]["zones"].values()] == [1, 0]
 
 
@@ -138,15 +138,15 @@ def test_each_field_of_many_is_as_if_it_were_alone(border, generator, tmp_path, 
     (plan,) = planned(border, generator, shapely.union_all(fields), clip=clip).values()
     plan = replace(plan, block=block)
     whole = written(plan, generator, tmp_path / "whole.zarr")
-    held = np.zeros(plan.grid.shape, bool)
+    covered = np.zeros(plan.grid.shape, bool)
     for number, field in enumerate(fields):
         (one,) = planned(border, generator, field, clip=clip).values()
         alone = written(one, generator, tmp_path / f"{number}.zarr")
         assert_common_pixels_are_equal(whole, alone)
-        held[one.grid.window.slices_in(plan.grid.window)] = True
+        covered[one.grid.window.slices_in(plan.grid.window)] = True
         assert (alone["provenance"] > 0).mean() > 0.8
-    nothing = whole.isel(time=0).to_array().values[:, ~held]
-    assert (~held).mean() > 0.5
+    nothing = whole.isel(time=0).to_array().values[:, ~covered]
+    assert (~covered).mean() > 0.5
     assert (nothing == np.array([0, 0, 0, 0, 65535, 65535, 65535])[:, None]).all()
 
 
