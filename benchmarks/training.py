@@ -1,4 +1,4 @@
-"""Steps per second of our `fit`, beside a bare TensorFlow step of the same networks on the same data.
+"""Steps per second of our trainer, beside a bare TensorFlow step of the same networks on the same data.
 
     python benchmarks/training.py [--widths 16 32] [--batches 1 4] [--rounds 5]
 
@@ -17,19 +17,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cloudgan.training.data.sources import Source
 from cloudgan.training.models import networks
-from cloudgan.training.recipe import Networks, Recipe, Stack
-from cloudgan.training.samples import Batch, Batches
-from cloudgan.training.trainer import build
+from cloudgan.training.models.gan import ConditionalGan
+from cloudgan.training.models.losses import MeanAbsoluteError
+from cloudgan.training.models.scaling import take_reflectance
+from cloudgan.training.recipe import TILE, Discriminator, Scaling
+from cloudgan.training.samples import Batch
 
 
 def bare_step(width: int) -> Callable[[Batch], None]:
     """The documented step by hand."""
-    generator, judge = networks.generator(width=width), networks.discriminator(width=width)
+    generator, discriminator = networks.generator(width=width), networks.discriminator(width=width)
     first, second = keras.optimizers.Adam(2e-5, beta_1=0.5), keras.optimizers.Adam(2e-4, beta_1=0.5)
     first.build(generator.trainable_variables)
-    second.build(judge.trainable_variables)
+    second.build(discriminator.trainable_variables)
 
     def entropy(probability, truth):
         return tf.reduce_mean(
@@ -41,33 +42,34 @@ def bare_step(width: int) -> Callable[[Batch], None]:
         cloudy, clear = 2 * cloudy - 1, 2 * clear - 1
         generated = generator(cloudy, training=False)
         with tf.GradientTape() as tape:
-            on_real, on_made = (
-                judge([cloudy, clear], training=True),
-                judge([cloudy, generated], training=True),
-            )
+            on_real = discriminator([cloudy, clear], training=True)
+            on_made = discriminator([cloudy, generated], training=True)
             loss = 0.5 * (entropy(on_real, 1.0) + entropy(on_made, 0.0))
-        second.apply(tape.gradient(loss, judge.trainable_variables), judge.trainable_variables)
+        variables = discriminator.trainable_variables
+        second.apply(tape.gradient(loss, variables), variables)
         with tf.GradientTape() as tape:
             generated = generator(cloudy, training=True)
             loss = 100 * tf.reduce_mean(tf.abs(clear - generated))
-            loss += entropy(judge([cloudy, generated], training=False), 1.0)
+            loss += entropy(discriminator([cloudy, generated], training=False), 1.0)
         first.apply(tape.gradient(loss, generator.trainable_variables), generator.trainable_variables)
 
     return lambda batch: step(*batch[:2])
 
 
 def measure(width: int, size: int, steps: int, rounds: int) -> tuple[float, float]:
-    """Steps per second of `fit` and of the bare step: medians over rounds."""
+    """Steps per second of ours and of the bare step: medians over rounds."""
     rng = np.random.default_rng(0)
-    image = rng.uniform(0, 1, (size, networks.TILE, networks.TILE, 3)).astype(np.float32)
+    image = rng.uniform(0, 1, (size, TILE, TILE, 3)).astype(np.float32)
     batch = image, image[::-1].copy(), np.ones_like(image[..., :1])
-    recipe = Recipe(
-        "bench", (Source("clear", "-", region="-"),), (), stack=Stack(), networks=Networks(width=width)
-    )
-    model, step = build(recipe), bare_step(width)
+    scaling, step = Scaling(), bare_step(width)
+    pair = (take_reflectance(networks.discriminator(width=width), scaling), Discriminator())
+    generator = take_reflectance(networks.generator(width=width), scaling)
+    model = ConditionalGan(generator, MeanAbsoluteError(100.0, scaling), discriminator=pair)
+    model.compile(jit_compile=False)
 
     def ours() -> None:
-        model.fit(Batches(lambda _: batch, range(steps)), verbose=0, shuffle=False)
+        for _ in range(steps):
+            model.train_on_batch(*batch, return_dict=True)
 
     def bare() -> None:
         for _ in range(steps):
@@ -90,7 +92,9 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print("| width | batch | steps/s of `fit` | steps/s, bare TensorFlow | ratio |\n|---|---|---|---|---|")
+    print(
+        "| width | batch | steps/s of the trainer | steps/s, bare TensorFlow | ratio |\n|---|---|---|---|---|"
+    )
     for width in options.widths:
         for size in options.batches:
             ours, bare = measure(width, size, options.steps, options.rounds)

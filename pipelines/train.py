@@ -4,8 +4,8 @@
     cloudgan-batch ... --model RUN_FOLDER/model.onnx
 
 Each folder holds clear Sentinel-2 GeoTIFFs (at least 256 x 256 pixels, reflectance x 10000, bands described
-as B03, B04, B08 or green, red, nir). The two must show different places: a generator is judged on ground it
-has not seen. The same as a recipe in TOML: see train-single.toml.
+as B03, B04, B08 or green, red, nir). The two must show different places: a generator is evaluated where it
+has not been trained. The same as a recipe in TOML: see train-single.toml.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 
 from cloudgan.training.data.sources import Source
-from cloudgan.training.models.scaling import Scaling
-from cloudgan.training.recipe import Networks, Objective, Recipe, Samples
+from cloudgan.training.recipe import Discriminator, Samples, Scaling, Stage, TrainConfig, UNet
 from cloudgan.training.trainer import Run, train
 
 
-def trained(training: Path, validation: Path, folder: Path, steps: int = 5600) -> Run:
+def train_on_folders(training: Path, validation: Path, run: Path, steps: int = 5600) -> Run:
     """Train on one place, keep what does best on another."""
-    recipe = Recipe(
+    recipe = TrainConfig(
         name="own",
         data=(
             Source("clear", str(training), region="training"),
@@ -29,16 +28,16 @@ def trained(training: Path, validation: Path, folder: Path, steps: int = 5600) -
         ),
         held_out=("validation",),
         samples=Samples(jitter=0.2, observed_weight=0.25),
-        networks=Networks(width=16, judge_normalisation="instance", dropout=0.2),
-        objective=Objective(generator_rate=6e-4, adversarial_after=0.7, decay=True, average=0.995),
-        scaling=Scaling(gamma=0.5),
+        generator=UNet(width=16, dropout=0.2, scaling=Scaling(gamma=0.5)),
+        discriminator=Discriminator(normalisation="instance", adversarial_after=0.7),
+        stages=(Stage(steps=steps, learning_rate=6e-4, schedule="cosine"),),
         batch=4,
-        steps=steps,
-        rows_every=min(250, steps),
+        ema_decay=0.995,
+        eval_every=min(250, steps),
     )
-    return train(recipe, folder)
+    return train(recipe, run)
 
 
 if __name__ == "__main__":
     folders, steps = [Path(word) for word in sys.argv[1:4]], map(int, sys.argv[4:])
-    print(trained(*folders, *steps).model)
+    print(train_on_folders(*folders, *steps).model)

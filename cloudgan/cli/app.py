@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cloudgan import __version__
-from cloudgan.cli import quality
+from cloudgan.cli import quality, train
 from cloudgan.errors import CloudganError, InputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 batch_app = typer.Typer(name="cloudgan-batch", add_completion=False, pretty_exceptions_enable=False)
 app.command("evaluate")(quality.evaluate)
+app.command("train")(train.train)
 app.command("info")(quality.info)
 
 

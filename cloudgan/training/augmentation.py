@@ -29,7 +29,7 @@ SKEWED_ORDER = ("1", "2", "3", "4", "1'", "2'", "3'", "4'", "1", "1'")
 """The documented stack with skewed copies."""
 
 
-def rotated(image: Floats, degrees: int) -> Floats:
+def rotate(image: Floats, degrees: int) -> Floats:
     """Turn an image anticlockwise by a multiple of 90 degrees.
 
     Raises:
@@ -40,7 +40,7 @@ def rotated(image: Floats, degrees: int) -> Floats:
     return np.rot90(image, degrees // 90)
 
 
-def sheared(image: Floats, across: float, down: float = 0.0) -> Floats:
+def shear_image(image: Floats, across: float, down: float = 0.0) -> Floats:
     """Skew an image about its centre; what comes in from outside is mirrored.
 
     Args:
@@ -65,12 +65,12 @@ def sheared(image: Floats, across: float, down: float = 0.0) -> Floats:
     return np.stack(channels, axis=-1).astype(image.dtype)
 
 
-def plain_stack(pair: Pair) -> list[Pair]:
+def make_plain_stack(pair: Pair) -> list[Pair]:
     """The documented ten pairs: rotations 1, 2, 3, 4, 1, 2, 3, 4, 1, 2."""
     return _stack(pair, PLAIN_ORDER, (0.0, 0.0))
 
 
-def skewed_stack(pair: Pair, across: float, down: float = 0.0) -> list[Pair]:
+def make_skewed_stack(pair: Pair, across: float, down: float = 0.0) -> list[Pair]:
     """The documented ten pairs with skewed copies (skewed, then rotated): 1, 2, 3, 4, 1', 2', 3', 4', 1, 1'.
 
     Args:
@@ -85,10 +85,12 @@ def _stack(pair: Pair, order: Sequence[str], shear: tuple[float, float]) -> list
     def both(change: Callable[[Floats], Floats], images: Pair) -> Pair:
         return change(images[0]), change(images[1])
 
-    skewed = both(lambda image: sheared(image, *shear), pair) if any("'" in name for name in order) else pair
+    skewed = (
+        both(lambda image: shear_image(image, *shear), pair) if any("'" in name for name in order) else pair
+    )
     made = {}
     for number, degrees in enumerate(ROTATIONS, start=1):
-        turned = partial(rotated, degrees=degrees)
+        turned = partial(rotate, degrees=degrees)
         made[f"{number}"], made[f"{number}'"] = both(turned, pair), both(turned, skewed)
     return [made[name] for name in order]
 
@@ -115,7 +117,7 @@ class Transform:
         return turned[:, ::-1] if self.flipped else turned
 
 
-def random_transform(rng: Generator, shape: tuple[int, int], size: int) -> Transform:
+def draw_transform(rng: Generator, shape: tuple[int, int], size: int) -> Transform:
     """Draw a crop of `size` pixels from an image of `shape`, with a turn and a flip.
 
     Raises:
@@ -127,17 +129,17 @@ def random_transform(rng: Generator, shape: tuple[int, int], size: int) -> Trans
     return Transform(row, col, size, int(rng.integers(4)), bool(rng.integers(2)))
 
 
-def random_gain(rng: Generator, bands: int, uncertainty: float = 0.1) -> Floats:
-    """Draw a radiometric jitter: factors per band near 1, to multiply the clear ground with.
+def draw_gain(rng: Generator, bands: int, deviation: float = 0.1) -> Floats:
+    """Draw a radiometric jitter: factors per band near 1, to multiply clear surface with.
 
     Args:
         rng: Source of chance.
         bands: How many.
-        spread: Standard deviation of the common factor; single bands stray half as far.
+        deviation: Standard deviation of the common factor; that of single bands is half of it.
 
     Returns:
         Shape (bands,), within [0.5, 2].
     """
-    common = rng.normal(0, uncertainty)
-    gain: Floats = np.exp(common + rng.normal(0, uncertainty / 2, bands)).astype(np.float32)
+    common = rng.normal(0, deviation)
+    gain: Floats = np.exp(common + rng.normal(0, deviation / 2, bands)).astype(np.float32)
     return np.clip(gain, 0.5, 2.0)

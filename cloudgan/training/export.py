@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,11 +19,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.model.contract import FORMAT, METADATA_KEY, Contract
-from cloudgan.training.data.imagery import BANDS
-from cloudgan.training.models.networks import TILE
+from cloudgan.model.contract import METADATA_KEY, Contract
+from cloudgan.training.recipe import TILE
 
-INPUT, OUTPUT = "planes", "declouded"
+INPUT, OUTPUT = "channels", "declouded"
 """Names of the file's one input and one output."""
 TOLERANCE = 1e-3
 """Largest difference from Keras that passes, in reflectance."""
@@ -32,32 +30,10 @@ TOLERANCE = 1e-3
 _LARGE = 1024  # values: smaller weights gain nothing from fp16
 
 
-def contract(
-    training: Mapping[str, Any], version: str, name: str = "documented", bands: Sequence[str] = BANDS
-) -> dict[str, Any]:
-    """The contract of a generator that asks for the cloudy bands alone.
-
-    Args:
-        training: The model card: recipe, width, steps, data, scores, seed, versions.
-        version: Of the model.
-        name: Of the model.
-        bands: Of its input and its output.
-    """
-    return {
-        "format": FORMAT,
-        "name": name,
-        "version": version,
-        "planes": [f"cloudy:{band}" for band in bands],
-        "bands": list(bands),
-        "tile": TILE,
-        "training": dict(training),
-    }
-
-
 def export_onnx(
     model: keras.Model,
     path: Path,
-    contract: Mapping[str, Any],
+    contract: Contract,
     tiles: NDArray[np.float32],
     *,
     half: bool = True,
@@ -65,10 +41,10 @@ def export_onnx(
     """Write a model as ONNX with its contract, once it agrees with Keras on real tiles.
 
     Args:
-        model: From reflectance to reflectance, NHWC.
+        model: From input channels to reflectance, NHWC.
         path: The file to write; it appears whole or not at all.
-        contract: JSON-able, see `contract`.
-        tiles: To check on, reflectance, shape (batch, 256, 256, planes).
+        contract: What the file promises.
+        tiles: Input channels to check on, shape (batch, 256, 256, channel).
         half: Store large weights as fp16 (the arithmetic stays float32).
 
     Raises:
@@ -76,17 +52,19 @@ def export_onnx(
         GeneratorError: The exported model strays from Keras by more than `TOLERANCE`.
     """
     depth = model.input_shape[-1], model.output_shape[-1]
-    promised = Contract.parse(json.dumps(contract), path.name)
-    if depth != (len(promised.channels), promised.outputs):
+    terms = json.dumps(contract.as_json())
+    promised = Contract.parse(terms, path.name)
+    if depth != (len(promised.input_channels), promised.output_channels):
         raise InputError(
-            f"the contract names {contract['planes']} and {contract['bands']}, the model takes {depth}"
+            f"the contract names {len(promised.input_channels)} input and {promised.output_channels} output "
+            f"channels, and the model has {depth[0]} and {depth[1]}; export it with its own contract"
         )
     if not len(tiles):
         raise InputError("an export is checked on real tiles, and none were given")
     onnx_model = _converted(model)
     if half:
         _store_half(onnx_model.graph)
-    helper.set_model_props(onnx_model, {METADATA_KEY: json.dumps(contract)})
+    helper.set_model_props(onnx_model, {METADATA_KEY: terms})
     onnx.checker.check_model(onnx_model, full_check=True)
     content = onnx_model.SerializeToString()
     _check(content, model, tiles)
@@ -126,7 +104,7 @@ def _converted_elsewhere(model: keras.Model, file: Path) -> None:
     saved = file.with_suffix(".keras")
     model.save(saved)
     code = (
-        "import sys, keras, cloudgan.training.models.scaling\n"
+        "import sys, keras, cloudgan.training.models.scaling, cloudgan.training.models.temporal\n"
         "model = keras.models.load_model(sys.argv[1], compile=False)\n"
         "model(keras.ops.zeros((1, *model.input_shape[1:])))\n"
         "model.export(sys.argv[2], format='onnx', verbose=False)\n"

@@ -1,270 +1,336 @@
-"""Recipes: the few numbers that set one way of training apart from another, read from TOML."""
+"""Recipes: everything that sets one way of training apart from another, validated once and read from TOML."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import tomllib
-import types
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from cloudgan.errors import InputError
-from cloudgan.training.data.imagery import BANDS
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from cloudgan.settings import Settings
 from cloudgan.training.data.sources import Source
-from cloudgan.training.models.networks import TILE, Normalisation, Upsampling
-from cloudgan.training.models.scaling import Scaling
 
+BANDS = ("green", "red", "nir")
+"""Bands of the documented false colour, and of the temporal generator."""
+TILE = 256
+"""Edge of a tile, and what the edge of a U-Net's image is a multiple of: eight halvings lead to one pixel."""
+
+Normalisation = Literal["batch", "instance", "none"]
+Upsampling = Literal["transposed", "resize"]
 Precision = Literal["float32", "mixed_bfloat16"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """Generator and discriminator; the defaults are what the study documents."""
+class Scaling(Settings):
+    """The fixed scale on which a U-Net works: `2 * (clip(reflectance, 0, full) / full) ** gamma - 1`."""
 
-    width: int = 64
-    """Filters of the first layer of both."""
-    size: int = TILE
-    """Edge in pixels of the images that they train on, a multiple of 256."""
+    full: PositiveFloat = 1.0
+    """Reflectance that becomes 1; brighter is clipped (only clouds are)."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """1 is linear; 0.5 stretches the dark end, where green and red of fields lie."""
+
+
+class UNet(Settings):
+    """The generator of the study, which sees one image alone; the defaults are what the study documents."""
+
+    kind: Literal["unet"] = "unet"
+    """Its name in a recipe."""
+    width: PositiveInt = 64
+    """Filters of the first layer."""
+    size: Annotated[int, Field(ge=TILE, multiple_of=TILE)] = TILE
+    """Edge in pixels of the images that it trains on, a multiple of 256."""
     normalisation: Normalisation = "batch"
-    """In the generator."""
-    judge_normalisation: Normalisation = "batch"
-    """In the discriminator."""
+    """After each convolution but the first."""
     upsampling: Upsampling = "transposed"
-    """In the generator's decoder."""
-    dropout: float = 0.5
+    """In the decoder."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """In the first three decoder blocks, while training."""
     residual: bool = False
     """Whether the generator makes what is to be added to the cloudy image."""
     precision: Precision = "float32"
     """Of the arithmetic while training; last activations and losses are float32 in any case."""
-
-    def __post_init__(self) -> None:
-        _positive(width=self.width)
-        if self.size < TILE or self.size % TILE:
-            raise InputError(f"size is a multiple of {TILE} pixels, got {self.size}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout lies in [0, 1), got {self.dropout}")
+    scaling: Scaling = Scaling()
+    """From reflectance to the network and back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """Losses and rates; the defaults are what the study documents."""
+class Temporal(Settings):
+    """The default generator, which sees clear observations of other dates."""
 
-    generator_rate: float = 2e-5
-    """Adam's learning rate of the generator."""
-    discriminator_rate: float = 2e-4
-    """Adam's learning rate of the discriminator."""
-    beta_1: float = 0.5
-    """Adam's memory of the gradient, in both."""
-    discriminator_weight: float = 0.5
-    """Weight of each half of the discriminator's loss."""
-    mae_weight: float = 100.0
-    """Weight of the mean absolute error, in [-1, 1], in the generator's loss."""
-    adversarial_weight: float = 1.0
-    """Weight of the cross entropy in the generator's loss; 0 trains without a discriminator."""
-    adversarial_after: float = 0.0
-    """Share of the steps that come first, on the mean absolute error alone: they cost a third."""
-    decay: bool = False
-    """Whether the rates fall along a cosine to a fiftieth."""
-    average: float = 0.0
-    """Memory of the weights' moving average, per step; 0 keeps none."""
-
-    def __post_init__(self) -> None:
-        _positive(generator_rate=self.generator_rate, discriminator_rate=self.discriminator_rate)
-        for name in ("beta_1", "adversarial_after", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} lies in [0, 1], got {getattr(self, name)}")
-        if min(self.mae_weight, self.adversarial_weight, self.discriminator_weight) < 0:
-            raise InputError("the weights of losses are not negative")
+    kind: Literal["temporal"]
+    """Its name in a recipe."""
+    width: PositiveInt = 16
+    """Filters at full resolution."""
+    surface_classes: PositiveInt = 4
+    """Soft classes of surface in the radiometric alignment."""
+    dates_each_side: Annotated[int, Field(ge=1, le=9)] = 4
+    """Clear dates before the target, and as many after, that it asks for."""
+    precision: Precision = "float32"
+    """Of the convolutions while training; alignment and losses are float32 in any case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Discriminator(Settings):
+    """The PatchGAN; the defaults are what the study documents. Without the table there is none."""
+
+    width: PositiveInt | None = None
+    """Filters of the first layer; the generator's by default."""
+    normalisation: Normalisation = "batch"
+    """After each convolution but the first."""
+    learning_rate: PositiveFloat = 2e-4
+    """Of its Adam; it follows the stage's schedule from the step at which the discriminator joins."""
+    beta_1: Fraction = 0.5
+    """Adam's memory of the gradient."""
+    weight: NonNegativeFloat = 0.5
+    """Weight of each half of its loss."""
+    adversarial_weight: PositiveFloat = 1.0
+    """Weight of the cross entropy in the generator's loss."""
+    adversarial_after: Fraction = 0.0
+    """Share of all steps that come first, on the pixel loss alone: they cost a third."""
+
+
+class MaeLoss(Settings):
+    """The pixel loss of the study: mean absolute error on the U-Net's scale."""
+
+    kind: Literal["mae"] = "mae"
+    """Its name in a recipe."""
+    weight: NonNegativeFloat = 100.0
+    """In the generator's loss."""
+
+
+class LogErrorLoss(Settings):
+    """The pixel loss of the temporal generator: each sample counts by the logarithm of its error."""
+
+    kind: Literal["log_error"]
+    """Its name in a recipe."""
+    log_error_weight: NonNegativeFloat = 0.02
+    """Of the logarithms of the absolute and of the root mean squared error."""
+    gradient_weight: NonNegativeFloat = 0.3
+    """Of the absolute error of differences between neighbours."""
+    ssim_weight: NonNegativeFloat = 0.1
+    """Of one minus SSIM."""
+    sam_weight: NonNegativeFloat = 0.05
+    """Of one minus the cosine of the spectral angle."""
+    uncertainty_weight: NonNegativeFloat = 0.01
+    """Of the negative log-likelihood of the error under the predicted uncertainty."""
+
+
+class Optimizer(Settings):
+    """Adam, of the generator."""
+
+    beta_1: Fraction = 0.5
+    """Memory of the gradient; 0.5 is documented."""
+    clip_norm: PositiveFloat | None = None
+    """Largest norm of all gradients together; none by default."""
+
+
+class Stage(Settings):
+    """A part of the training with a learning rate of its own; the default is what the study documents.
+
+    Each stage starts at the averaged weights of the stage before, with an optimiser that remembers nothing.
+    """
+
+    steps: PositiveInt = 1700
+    """How long it is."""
+    learning_rate: PositiveFloat = 2e-5
+    """Adam's, at its highest."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on from there."""
+    final_fraction: Fraction = 0.02
+    """Share of the learning rate at which a cosine ends."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises from zero."""
+    unaugmented_fraction: Fraction = 0.0
+    """Share of samples of real series that keep their own dates and radiometry: 0 to learn widely, more
+    towards the end."""
+    trainable: Literal["all", "uncertainty"] = "all"
+    """What learns: all of the generator, or only the layers that predict its uncertainty."""
+
+    def rate_factor(self, step: int) -> float:
+        """The share of a learning rate that holds at a step, counted from 0 at the start of the schedule."""
+        rising = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "constant":
+            return rising
+        course = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+        return rising * (self.final_fraction + (1 - self.final_fraction) * course)
+
+
+class Stack(Settings):
     """Batches as the study draws them: ten turned copies of one pair, in order, again and again."""
 
     skewed: bool = False
     """1, 2, 3, 4, 1', 2', 3', 4', 1, 1' with five of the ten skewed; else 1, 2, 3, 4, 1, 2, 3, 4, 1, 2."""
     shear: tuple[float, float] = (15.0, 0.0)
     """Angles of the skew along rows and along columns, in degrees."""
-    crop: tuple[int, int] = (0, 0)
+    crop: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """Top row and left column, in the first pair (or clear scene), of the area to train on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Batches of our own: crops, turns, flips and gains of all the imagery, under ever new skies."""
+class Samples(Settings):
+    """Batches of single images: crops, turns, flips and gains of all the imagery, under ever new clouds."""
 
-    real: float = 0.15
+    real: Fraction = 0.15
     """Share of real pairs, where there are any; the others are simulated."""
-    jitter: float = 0.1
-    """Spread of the random gain on clear ground, see `augmentation.random_gain`."""
-    glints: int = 0
-    """Bright pixels put on the observed ground of each image, see `samples.glinting`."""
-    observed_weight: float = 1.0
-    """How much a pixel under clear sky counts in the error, against 1 for a hidden one."""
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.real <= 1 and min(self.jitter, self.glints, self.observed_weight) >= 0):
-            raise InputError("real lies in [0, 1], jitter, glints and observed_weight are not negative")
+    jitter: NonNegativeFloat = 0.1
+    """Standard deviation of the random gain on clear surface, see `augmentation.draw_gain`."""
+    glints: NonNegativeInt = 0
+    """Bright pixels put on the observed surface of each image, see `single_image.add_glints`."""
+    observed_weight: NonNegativeFloat = 1.0
+    """How much an observed pixel counts in the error, against 1 for a masked one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Series(Settings):
+    """Batches of time series: known dates masked by the real clouds of other dates."""
+
+    pixels: PositiveInt = 2 * 128 * 128
+    """Of a batch; patches of 64, 96 or 128 pixels an edge make it up."""
+    observed_weight: NonNegativeFloat = 0.05
+    """How much an observed pixel counts in the error, against 1 for a masked one."""
+    real: Fraction = 0.2
+    """Share of samples under the clouds of their own date, where another date tells the truth."""
+
+
+_TEMPORAL_DEFAULTS: dict[str, Any] = {
+    "loss": LogErrorLoss(kind="log_error"),
+    "optimizer": Optimizer(beta_1=0.9, clip_norm=1.0),
+    "series": Series(),
+}
+
+
+class TrainConfig(Settings):
     """One way to train, on one set of imagery."""
+
+    title: ClassVar[str] = "recipe"
+    remedy: ClassVar[str] = "see the recipes that ship"
 
     name: str
     """What to call the model in its contract."""
+    version: str = "0.1.0"
+    """Version of the model in its contract."""
     data: tuple[Source, ...]
     """Imagery to train on and to validate on."""
     held_out: tuple[str, ...]
     """Regions of it to validate on."""
+    bands: tuple[str, ...] = BANDS
+    """Bands of the cloudy image and of the generated one."""
     stack: Stack | None = None
     """How to draw batches as the study does; or"""
     samples: Samples | None = None
-    """how to draw them our own way. One of the two."""
-    bands: tuple[str, ...] = BANDS
-    """Bands of the cloudy image and of the generated one."""
-    networks: Networks = field(default_factory=Networks)
+    """how to draw single images our own way; or"""
+    series: Series | None = None
+    """how to draw time series. One of the three."""
+    generator: Annotated[UNet | Temporal, Field(discriminator="kind")] = UNet()
     """What is trained."""
-    objective: Objective = field(default_factory=Objective)
-    """Towards what."""
-    scaling: Scaling = field(default_factory=Scaling)
-    """From reflectance to the networks and back."""
-    batch: int = 1
-    """Images per step."""
-    steps: int = 1700
-    """Steps in all."""
-    rows_every: int = 100
+    discriminator: Discriminator | None = None
+    """What it is trained against."""
+    loss: Annotated[MaeLoss | LogErrorLoss, Field(discriminator="kind")] = MaeLoss()
+    """What is minimised in each pixel; `log_error` is the default of the temporal generator."""
+    optimizer: Optimizer = Optimizer()
+    """Adam; `beta_1 = 0.9` and `clip_norm = 1.0` are the defaults of the temporal generator."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
+    """How long, one after the other."""
+    batch: PositiveInt = 1
+    """Images per step, of `stack` and `samples`."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Memory of the exponential moving average of the weights, per step; 0 keeps none."""
+    eval_every: PositiveInt = 100
     """Steps between rows of metrics, each of which may become the best checkpoint."""
-    collapse_rows: int = 0
+    keep: Literal["best", "last"] = "best"
+    """Which weights are exported: those with the least held-out error, or those at the end."""
+    collapse_rows: NonNegativeInt = 0
     """Rows in a row at 6 dB or more below the best after which the run stops; 0 never stops it."""
     study: bool = False
     """Whether rows hold the study's own measure too, on the first pair or clear scene trained on."""
-    seed: int = 0
-    """Of weights, batches and validation tiles."""
+    seed: NonNegativeInt = 0
+    """Of weights, batches and validation samples."""
 
-    def __post_init__(self) -> None:
-        _positive(batch=self.batch, steps=self.steps, rows_every=self.rows_every)
-        if (self.stack is None) == (self.samples is None):
-            raise InputError("a recipe draws its batches by one of the tables [stack] and [samples]")
+    @field_validator("data", mode="before")
+    @classmethod
+    def _read_sources(cls, given: Any) -> Any:
+        if not isinstance(given, tuple):
+            raise ValueError("is named in [[data]] tables, with double brackets")
+        return tuple(Source.of(source) if isinstance(source, dict) else source for source in given)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_defaults(cls, given: Any) -> Any:
+        """The temporal generator is trained by other losses and batches than the study's."""
+        generator = given.get("generator", {})
+        kind = generator.get("kind") if isinstance(generator, dict) else getattr(generator, "kind", None)
+        return _TEMPORAL_DEFAULTS | given if kind == "temporal" else given
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        drawn = [name for name in ("stack", "samples", "series") if getattr(self, name) is not None]
+        if len(drawn) != 1:
+            raise ValueError(
+                "a recipe draws its batches by one of the tables [stack], [samples] and [series]"
+            )
+        if (drawn == ["series"]) != isinstance(self.generator, Temporal):
+            raise ValueError(
+                "the temporal generator trains on [series], and the unet on [stack] or [samples]"
+            )
+        if isinstance(self.generator, Temporal) != isinstance(self.loss, LogErrorLoss):
+            raise ValueError('the temporal generator trains by the loss "log_error", and the unet by "mae"')
+        if isinstance(self.generator, Temporal) and self.bands != BANDS:
+            raise ValueError(f"the temporal generator works on the bands {', '.join(BANDS)}")
+        if not isinstance(self.generator, Temporal) and any(s.trainable != "all" for s in self.stages):
+            raise ValueError(
+                "only the temporal generator predicts an uncertainty that could be trained alone"
+            )
         if not self.data:
-            raise InputError("a recipe names its imagery in [[data]] tables, and there is none")
-        if self.collapse_rows < 0 or self.seed < 0:
-            raise InputError("collapse_rows and seed are not negative")
+            raise ValueError("a recipe names its imagery in [[data]] tables, and there is none")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, Stage, int]:
+        """The stage to which a step belongs: its number, the stage, and the step counted from its start."""
+        for number, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return number, stage, step
+            step -= stage.steps
+        raise IndexError(f"a recipe of {self.steps} steps has no step that far on")
 
     @classmethod
-    def load(cls, path: Path, data: Path | None = None) -> Recipe:
+    def load(
+        cls, file: Path | None, overrides: Mapping[str, Any] | None = None, data: Path | None = None
+    ) -> Self:
         """Read a recipe from TOML.
 
         Args:
-            path: The file.
-            data: Folder that the paths of its sources count from; else, and for what is not there, that of
-                the recipe, or where we are.
+            file: The file.
+            overrides: Values instead of the file's, by field name; None stands for one that was not given.
+            data: Folder from which the paths of its sources count; else, and for what is not there, the
+                folder of the recipe, or the working directory.
 
         Raises:
             InputError: The file cannot be read, or has a key or a value that no recipe has.
         """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"the recipe {path} cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"the recipe {path} is not TOML: {error}") from error
-        try:
-            recipe: Recipe = _parsed(cls, _with_sources(table, data or path.parent, path.parent), "")
-        except InputError as error:
-            raise InputError(f"recipe {path}: {error}") from error
-        return recipe
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as written in a run's summary."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def as_toml(self) -> str:
-        """The recipe as TOML that `load` reads back."""
-        plain, tables = [], []
-        for name, value in self.as_dict().items():
-            if isinstance(value, dict):
-                tables.append(f"\n[{name}]\n{_lines(value)}")
-            elif name == "data":
-                tables.extend(f"\n[[data]]\n{_lines(_told(source))}" for source in self.data)
-            else:
-                plain.append(_lines({name: value}))
-        return "".join([*plain, *tables])
+        recipe = super().load(file, overrides)
+        folders = [folder for folder in (data, file and file.resolve().parent) if folder is not None]
+        return recipe.replace(data=tuple(_find_source(source, folders) for source in recipe.data))
 
 
-def _with_sources(table: dict[str, Any], *folders: Path) -> dict[str, Any]:
-    """The table with its sources read, paths counted from the first folder that holds them."""
-    given = table.get("data", [])
-    if not isinstance(given, list) or not all(isinstance(source, dict) for source in given):
-        raise InputError("the imagery is named in [[data]] tables, with double brackets")
+def _find_source(source: Source, folders: list[Path]) -> Source:
+    """The source with its paths counted from the first folder that holds them."""
 
-    def placed(name: str, value: Any) -> Any:
-        if name not in ("path", "aoi") or not isinstance(value, str):
-            return value
-        return next((str(folder / value) for folder in folders if (folder / value).exists()), value)
+    def find(name: str) -> str:
+        given = str(getattr(source, name) or "")
+        found = (str(folder / given) for folder in folders if given and (folder / given).exists())
+        return next(found, given)
 
-    sources = [Source.of({name: placed(name, value) for name, value in source.items()}) for source in given]
-    return {**table, "data": sources}
-
-
-def _told(source: Source) -> dict[str, Any]:
-    """What a source says of itself: a kind of source takes some keys and refuses the others."""
-    values = {one.name: (getattr(source, one.name), one.default) for one in dataclasses.fields(source)}
-    return {name: value for name, (value, default) in values.items() if value != default}
-
-
-def _lines(table: Mapping[str, Any]) -> str:
-    # Text, numbers, flags and lists of them are written alike in JSON and TOML.
-    known = {name: value for name, value in table.items() if value is not None}
-    return "".join(
-        f"{name} = {json.dumps(value, default=str, ensure_ascii=False)}\n" for name, value in known.items()
-    )
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise InputError(f"{name} is above 0, got {value}")
-
-
-def _parsed(kind: Any, value: Any, name: str) -> Any:
-    """A value of TOML as a field's type, refused by name where it is of another."""
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _parsed(next(option for option in get_args(kind) if option is not type(None)), value, name)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _table(kind, value, name)
-    if origin is Literal and value in get_args(kind):
-        return value
-    if origin is tuple and isinstance(value, list):
-        of = get_args(kind)
-        kinds = [of[0]] * len(value) if of[-1] is Ellipsis else list(of)
-        if len(kinds) == len(value):
-            return tuple(_parsed(one, part, name) for one, part in zip(kinds, value, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    wanted = f"one of {list(get_args(kind))}" if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise InputError(f"{name or 'a recipe'} must be {wanted}, got {value!r}")
-
-
-def _table(kind: Any, table: dict[str, Any], name: str) -> Any:
-    hints = get_type_hints(kind)
-    inside = f"{name}." if name else ""
-    if unknown := sorted(set(table) - set(hints)):
-        raise InputError(f"there is no key {inside}{unknown[0]}; there are {', '.join(hints)}")
-    needed = [
-        one.name
-        for one in dataclasses.fields(kind)
-        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-    ]
-    if missing := [key for key in needed if key not in table]:
-        raise InputError(f"the key {inside}{missing[0]} is missing")
-    return kind(**{key: _parsed(hints[key], value, f"{inside}{key}") for key, value in table.items()})
+    changed: dict[str, Any] = {name: find(name) for name in ("path", "aoi")}
+    return replace(source, **changed)

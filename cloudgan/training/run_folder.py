@@ -16,7 +16,9 @@ import keras
 import numpy as np
 
 from cloudgan.errors import InputError
-from cloudgan.training.recipe import Recipe
+from cloudgan.training.recipe import TrainConfig
+
+_CHANGEABLE = ("version", "keep", "collapse_rows")
 
 Row = dict[str, float]
 """Columns of metrics at one step."""
@@ -30,7 +32,7 @@ class RunFolder:
     """The folder."""
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+    def create(cls, path: Path, recipe: TrainConfig) -> RunFolder:
         """Make the folder of a new run.
 
         Raises:
@@ -49,7 +51,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, path: Path, recipe: Recipe) -> RunFolder:
+    def reopen(cls, path: Path, recipe: TrainConfig) -> RunFolder:
         """The folder of a run to go on with.
 
         Raises:
@@ -58,11 +60,11 @@ class RunFolder:
         folder = cls(path)
         if not folder.recipe.exists():
             raise InputError(f"{path} holds no run to resume; start one without --resume")
-        was = Recipe.load(folder.recipe)
+        was = TrainConfig.load(folder.recipe)
         if changed := [
             name
-            for name in recipe.as_dict()
-            if getattr(was, name) != getattr(recipe, name) and name != "steps"
+            for name in type(recipe).model_fields
+            if name not in _CHANGEABLE and getattr(was, name) != getattr(recipe, name)
         ]:
             raise InputError(
                 f"the run in {path} was made with another {changed[0]}; resume it with {folder.recipe}"
@@ -77,12 +79,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """A row per judgement."""
+        """A row per evaluation."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoint(self) -> Path:
-        """All that it takes to go on: weights, optimisers, chance, the number of the step."""
+        """All that it takes to go on: weights, optimisers, seeds, the number of the step."""
         return self.path / "checkpoint.npz"
 
     @property
@@ -91,8 +93,13 @@ class RunFolder:
         return self.path / "best.weights.h5"
 
     @property
+    def averaged(self) -> Path:
+        """The generator's averaged weights at the last row."""
+        return self.path / "averaged.weights.h5"
+
+    @property
     def model(self) -> Path:
-        """The same, exported."""
+        """The generator, exported."""
         return self.path / "model.onnx"
 
     def write(self, path: Path, content: bytes) -> None:

@@ -2,7 +2,8 @@
 
 Each image is divided by its own maximum and carried into [0.5, 1], which halves every difference (6 dB of
 PSNR); SSIM takes the range 2, as scikit-image does for floats that come without one; and the validation image
-is the training target itself under Perlin noise. What this flatters, `judging` tells straight.
+is the training target itself under Perlin noise. The scores of
+`cloudgan.evaluation.metrics` do not.
 
 Its targets are clear throughout. Where ours has a cloud of its own there is no truth, and nothing is
 measured: one such pixel would set the maximum by which all others are divided.
@@ -19,14 +20,14 @@ from scipy.ndimage import uniform_filter
 
 from cloudgan.evaluation.metrics import correlations
 from cloudgan.simulation import clouds
-from cloudgan.training.data.imagery import Floats, Mask
+from cloudgan.training.samples import Floats, Mask
 
 _NAMES = {"green": "Green", "red": "Red", "nir": "NIR", "blue": "Blue"}
 _SSIM_RANGE = 2.0
 _SSIM_WINDOW = 7
 
 
-def validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
+def make_validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
     """The training target under Perlin noise: white where the noise is high, half of the image touched.
 
     Args:
@@ -41,7 +42,9 @@ def validation_image(clear: Floats, bands: Sequence[str], seed: int) -> Floats:
     return clouds.add_clouds(clear, bands, cloud_field).cloudy
 
 
-def row(name: str, image: Floats, target: Floats, valid: Mask, bands: Sequence[str]) -> dict[str, float]:
+def compute_row(
+    name: str, image: Floats, target: Floats, valid: Mask, bands: Sequence[str]
+) -> dict[str, float]:
     """The study's columns for one image, such as `PC_train_NIR`, `PSNR_train` and `SSIM_train`.
 
     Args:

@@ -1,13 +1,12 @@
-"""One training run: imagery in, a folder with metrics, checkpoints, pictures and the exported model out."""
+"""One training run: a recipe and data in, a folder with metrics, checkpoints, pictures and the model out."""
 
 from __future__ import annotations
 
 import logging
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,25 @@ import numpy as np
 
 from cloudgan.errors import InputError
 from cloudgan.evaluation.metrics import DATA_RANGE
-from cloudgan.training import pictures, scores, study, validation
-from cloudgan.training.data.imagery import Floats, Imagery
-from cloudgan.training.data.sources import read_imagery
-from cloudgan.training.export import contract, export_onnx
-from cloudgan.training.models import networks
-from cloudgan.training.models.pix2pix import Pix2Pix
-from cloudgan.training.models.scaling import giving_reflectance, seeing_reflectance
-from cloudgan.training.recipe import Recipe, Stack
-from cloudgan.training.run_folder import Row, RunFolder
-from cloudgan.training.samples import Batches, Sample, drawn, stack_sample, validation_tiles
-from cloudgan.training.validation import Product
+from cloudgan.observations import Site
+from cloudgan.training import pictures, validation
+from cloudgan.training.card import describe_file, describe_software
+from cloudgan.training.data.imagery import Imagery
+from cloudgan.training.export import export_onnx
+from cloudgan.training.models.gan import ConditionalGan
+from cloudgan.training.models.temporal import UNCERTAINTY_LAYERS
+from cloudgan.training.recipe import TILE, TrainConfig
+from cloudgan.training.run_folder import RunFolder
+from cloudgan.training.samples import Floats, draw_ahead
+from cloudgan.training.tasks import Task, make_task
 
 log = logging.getLogger(__name__)
 
 Listener = Callable[[int, dict[str, float]], None]
-"""Is told the number of each step and its losses."""
+"""Takes the number of each step and its losses."""
 
 _COLLAPSE = 6.0  # dB below the best
-_TRAIN_TILES = 6
+_SHOWN = 2  # training samples in a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,196 +43,180 @@ class Run:
     model: Path
     """The exported generator."""
     summary: dict[str, Any]
-    """Recipe, split, scores: the file `summary.json`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """The fixed images that a run is judged on."""
-
-    train: list[Sample]
-    """Of the training regions."""
-    validation: dict[str, list[Sample]]
-    """Of the regions held out, by group."""
-    study: Sample | None
-    """The pair of a documented recipe, for the study's own measure."""
-
-    def row(self, product: Product, recipe: Recipe) -> Row:
-        """All metrics of a generator."""
-        columns = validation.row("train", self.train, product, recipe.bands)
-        held_out = [sample for samples in self.validation.values() for sample in samples]
-        columns |= validation.row("validation", held_out, product, recipe.bands)
-        if self.study is not None:
-            clear, valid = self.study.clear, self.study.masked | self.study.observed
-            noisy = study.validation_image(clear, recipe.bands, recipe.seed)
-            for name, image in (("train", self.study.cloudy), ("val", noisy)):
-                columns |= study.row(name, product(image[None])[0], clear, valid, recipe.bands)
-        return columns
+    """Recipe, data, scores: the file `summary.json`."""
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainConfig,
     run_dir: Path,
     *,
     resume: bool = False,
-    minutes: float | None = None,
-    imagery: Imagery | None = None,
-    model_version: str = "0.1.0",
+    start: Path | None = None,
+    data: Imagery | Sequence[Site] | None = None,
     listener: Listener | None = None,
 ) -> Run:
-    """Train a generator by a recipe and export the best checkpoint by validation.
+    """Train a generator by a recipe and export it.
 
     Args:
         recipe: What to do.
         run_dir: Is made, and must not hold a run yet; or is that of the run to resume.
         resume: Go on with the run in the folder.
-        minutes: Stop after so many minutes, at a row of metrics, instead of after the recipe's steps.
-        imagery: Instead of what the recipe's sources name.
-        model_version: Written into the contract.
-        listener: Is told of each step.
+        start: Weights of a generator of the same recipe to start from, such as another run's
+            `averaged.weights.h5`.
+        data: Imagery (for a U-Net) or sites instead of what the recipe's sources name.
+        listener: Called after each step.
 
     Raises:
-        InputError: The imagery, the split, the folder or its checkpoint cannot be used.
+        InputError: The data, the split, the folder or its checkpoint cannot be used.
     """
-    training, held_out = (imagery or read_imagery(recipe.data, recipe.bands)).split(recipe.held_out)
-    draw, panel = drawn(recipe, training), _panel(recipe, training, held_out)
+    task = make_task(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
-    model = build(recipe)
+    model = build(task)
+    if start is not None:
+        _load_start(model, start)
+    done = 0
     if resume:
         folder = RunFolder.reopen(run_dir, recipe)
         done = folder.restore(_state(model))
     else:
-        folder, done = RunFolder.create(run_dir, recipe), 0
-    card = _card(recipe, training, held_out)
-    folder.write_json("run.json", card)
-    course = _Course(model, recipe, panel, folder, card, model_version, minutes, listener, done)
-    joins = round(recipe.objective.adversarial_after * recipe.steps)
-    for steps, adversarial in ((range(done, joins), False), (range(max(done, joins), recipe.steps), True)):
-        if steps and not course.over:
-            model.adversarial = adversarial and recipe.objective.adversarial_weight > 0
-            model.make_train_function(force=True)  # Keras keeps the step that it traced
-            model.fit(Batches(draw, steps), verbose=0, shuffle=False, callbacks=[course])
-    return course.finished()
+        folder = RunFolder.create(run_dir, recipe)
+    course = _Course(task, model, folder, done, listener)
+    if start is not None:
+        course.card["start"] = describe_file(start)
+    folder.write_json("run.json", course.card)
+    course.run()
+    return course.finish()
 
 
-def build(recipe: Recipe) -> Pix2Pix:
-    """The networks and optimisers of a recipe, compiled and ready to fit."""
-    bands, how = len(recipe.bands), recipe.networks
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(how.precision)
-    try:
-        unet = _generator(recipe, how.size)
-        judge = networks.discriminator(bands, bands, how.width, how.judge_normalisation, how.size)
-        model = Pix2Pix(
-            seeing_reflectance(unet, recipe.scaling),
-            seeing_reflectance(judge, recipe.scaling),
-            recipe.objective,
-            recipe.scaling,
-            recipe.steps,
-        )
-    finally:
-        keras.config.set_dtype_policy(before)
+def build(task: Task) -> ConditionalGan:
+    """The networks of a task, compiled and ready to train."""
+    model = task.build()
     # XLA passes oneDNN's kernels by: on a CPU a step then takes 2.4 times as long.
     model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
     return model
 
 
-def product_of(recipe: Recipe) -> keras.Model:
-    """The generator to judge and to ship, in float32: reflectance to reflectance, for images of any size."""
-    unet = _generator(recipe, size=None)
-    return giving_reflectance(seeing_reflectance(unet, recipe.scaling), recipe.scaling)
+def _load_start(model: ConditionalGan, start: Path) -> None:
+    try:
+        for network in (model.generator, model.averaged):
+            network.load_weights(start)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the weights {start} do not fit the recipe's generator ({error}); give those of the same recipe"
+        ) from error
 
 
-def _generator(recipe: Recipe, size: int | None) -> keras.Model:
-    bands, how = len(recipe.bands), recipe.networks
-    return networks.generator(
-        bands, bands, how.width, how.normalisation, how.upsampling, how.dropout, how.residual, size
-    )
-
-
-def _panel(recipe: Recipe, training: Imagery, held_out: Imagery) -> Panel:
-    validation = validation_tiles(held_out, recipe.seed, bands=recipe.bands)
-    pair = stack_sample(recipe, recipe.stack or Stack(), training) if recipe.study else None
-    if recipe.stack is not None:
-        return Panel([pair or stack_sample(recipe, recipe.stack, training)], validation, pair)
-    seen = [
-        tile for tiles in validation_tiles(training, recipe.seed, 1, recipe.bands).values() for tile in tiles
-    ]
-    return Panel(seen[:_TRAIN_TILES], validation, pair)
-
-
-def _state(model: Pix2Pix) -> list[keras.Variable]:
-    """All that a step reads and changes, chance included."""
+def _state(model: ConditionalGan) -> list[keras.Variable]:
+    """All that a step reads and changes, seeds included."""
     return [*model.variables, *model.optimizer.variables]
 
 
-class _Course(keras.callbacks.Callback):  # type: ignore[misc]
-    """Judges, keeps and exports the best, and stops on a collapse or when time is up."""
+class _Course:
+    """The steps of a run, and what happens between them."""
 
     def __init__(
-        self,
-        model: Pix2Pix,
-        recipe: Recipe,
-        panel: Panel,
-        folder: RunFolder,
-        card: dict[str, Any],
-        model_version: str,
-        minutes: float | None,
-        listener: Listener | None,
-        done: int,
+        self, task: Task, model: ConditionalGan, folder: RunFolder, done: int, listener: Listener | None
     ) -> None:
-        super().__init__()
-        self._product = product_of(recipe)
-        self._recipe, self._panel, self._folder, self._card = recipe, panel, folder, card
-        self._version, self._minutes, self._listener = model_version, minutes, listener
-        self._step = done
+        self._task, self._model, self._folder, self._listener = task, model, folder, listener
+        self._recipe, self._step = task.recipe, done
+        self._product = task.build_product()
         self._rows = folder.read_rows(done)
-        self._start = time.monotonic()
         self._before = self._rows[-1]["seconds"] if self._rows else 0.0
+        self._begun = time.monotonic()
         self._losses: list[dict[str, float]] = []
-        self.over = False
+        self.card: dict[str, Any] = {
+            "recipe": self._recipe.as_json(),
+            "steps": 0,
+            "data": task.describe_data(),
+            "scores": {},
+            "versions": describe_software(),
+        }
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Count the step, and judge where a row is due."""
-        self._step += 1
-        losses = dict(logs or {})
+    def run(self) -> None:
+        """Take all steps that are left, or as many as make sense."""
+        steps = range(self._step, self._recipe.steps)
+        phase = None
+        with closing(draw_ahead(self._task.draw, steps)) as batches:
+            for step, batch in zip(steps, batches, strict=True):
+                number, stage, within = self._recipe.stage_at(step)
+                adversarial = step >= self._joins
+                if within == 0 and number > 0:
+                    self._model.restart()
+                if phase != (number, adversarial):
+                    phase = number, adversarial
+                    alone = UNCERTAINTY_LAYERS if stage.trainable == "uncertainty" else None
+                    self._model.prepare(adversarial=adversarial, layers=alone)
+                self._set_learning_rates(step)
+                losses = self._model.train_on_batch(*batch, return_dict=True)
+                if not self._note(step + 1, {name: float(value) for name, value in losses.items()}):
+                    return
+
+    @property
+    def _joins(self) -> int:
+        """The step at which the discriminator joins."""
+        how = self._recipe.discriminator
+        return 0 if how is None else round(how.adversarial_after * self._recipe.steps)
+
+    def _set_learning_rates(self, step: int) -> None:
+        _, stage, within = self._recipe.stage_at(step)
+        self._model.generator_optimizer.learning_rate = stage.learning_rate * stage.rate_factor(within)
+        how = self._recipe.discriminator
+        if how is not None:
+            late = max(0, step - max(self._joins, step - within))
+            self._model.discriminator_optimizer.learning_rate = how.learning_rate * stage.rate_factor(late)
+
+    def _note(self, step: int, losses: dict[str, float]) -> bool:
+        """Count a step and evaluate where a row is due; returns whether to go on."""
+        self._step = step
         self._losses.append(losses)
         if self._listener:
-            self._listener(self._step, losses)
+            self._listener(step, losses)
         if not all(np.isfinite(value) for value in losses.values()):
-            self._stop(f"the losses are no longer finite at step {self._step}: {losses}; lower the rates")
-            return
-        late = self._minutes is not None and time.monotonic() - self._start > 60 * self._minutes
-        if self._step % self._recipe.rows_every == 0 or self._step == self._recipe.steps or late:
-            self._judge()
-            if late:
-                self._stop(f"time is up at step {self._step}")
-            elif self._collapsed():
-                self._stop(
-                    f"collapse: the last {self._recipe.collapse_rows} rows lie {_COLLAPSE:g} dB too low; "
-                    f"the best is kept, stopped at step {self._step}"
-                )
+            return self._stop(
+                f"the losses are no longer finite at step {step}: {losses}; lower the learning rates"
+            )
+        if step % self._recipe.eval_every and step not in self._stage_ends():
+            return True
+        self._evaluate()
+        if self._collapsed():
+            return self._stop(
+                f"collapse: the last {self._recipe.collapse_rows} rows lie {_COLLAPSE:g} dB too low; "
+                f"the best is kept, stopped at step {step}"
+            )
+        return True
 
-    def _judge(self) -> None:
-        self._product.set_weights(self.model.averaged.get_weights())
+    def _stage_ends(self) -> list[int]:
+        return [int(end) for end in np.cumsum([stage.steps for stage in self._recipe.stages])]
+
+    def _evaluate(self) -> None:
+        """Write a row of metrics, a checkpoint, the best weights so far, and pictures."""
+        self._product.set_weights(self._model.averaged.get_weights())
         losses = {name: float(np.mean([row[name] for row in self._losses])) for name in self._losses[0]}
         self._losses = []
-        seconds = round(self._before + time.monotonic() - self._start, 1)
-        columns = self._panel.row(self._generate, self._recipe)
+        seconds = round(self._before + time.monotonic() - self._begun, 1)
+        columns = validation.compute_row(self._task, self._generate)
         row = {"step": self._step, "seconds": seconds, **losses, **columns}
-        best = min((row[_CHOSEN_BY] for row in self._rows), default=np.inf)
-        if row[_CHOSEN_BY] < best:
+        best = min((row[validation.CHOSEN_BY] for row in self._rows), default=np.inf)
+        if row[validation.CHOSEN_BY] < best:
             self._product.save_weights(self._folder.best)
+        self._product.save_weights(self._folder.averaged)
         self._rows.append(row)
         self._folder.write_rows(self._rows)
-        self._folder.save(_state(self.model), self._step)
-        pictures.curves(self._rows, self._folder.path / "curves.png")
-        shown = [*self._panel.train[:2], *(tiles[0] for tiles in self._panel.validation.values())]
-        pictures.samples(shown, self._generate, self._folder.path / "samples" / f"{self._step:06}.png")
-        log.info("step %d, %.0f s: validation MAE %.4f", self._step, seconds, row[_CHOSEN_BY])
+        self._folder.save(_state(self._model), self._step)
+        pictures.draw_curves(self._rows, self._folder.path / "curves.png")
+        shown = [*self._task.training[:_SHOWN], *(group[0] for group in self._task.held_out.values())]
+        pictures.draw_samples(shown, self._generate, self._folder.path / "samples" / f"{self._step:06}.png")
+        log.info(
+            "step %d, %.0f s: validation MAE %.4f, PSNR %.2f dB",
+            self._step,
+            seconds,
+            row[validation.CHOSEN_BY],
+            row["validation generated psnr"],
+        )
 
     def _generate(self, channels: Floats) -> Floats:
-        return np.asarray(self._product.predict_on_batch(channels), np.float32)
+        generated = np.asarray(self._product.predict_on_batch(channels), np.float32)
+        return generated[..., : len(self._recipe.bands)]
 
     def _collapsed(self) -> bool:
         values = [row["validation generated psnr"] for row in self._rows]
@@ -244,73 +227,44 @@ class _Course(keras.callbacks.Callback):  # type: ignore[misc]
             and max(latest) < max(values) - _COLLAPSE
         )
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> bool:
         log.warning("%s", why)
-        self._card["stopped"] = why
-        self.over = self.model.stop_training = True
+        self.card["stopped"] = why
+        return False
 
-    def finished(self) -> Run:
-        """Export the best checkpoint, and write the summary, with the baselines on the same tiles.
+    def finish(self) -> Run:
+        """Export what the recipe keeps, and write the summary, with the baselines on the same samples.
 
         Raises:
             InputError: The run ended before its first row.
         """
-        if not self._rows or not self._folder.best.exists():
-            raise InputError(
-                f"the run in {self._folder.path} ended without a row: {self._card.get('stopped')}"
-            )
-        best = min(self._rows, key=lambda row: row[_CHOSEN_BY])
-        tiles = self._panel.validation
-        self._product.load_weights(self._folder.best)
-        per_group = validation.evaluate(tiles, validation.declouder(self._generate))
-        self._card |= {"steps": best["step"], "scores": per_group, "scores_data_range": DATA_RANGE}
-        terms = contract(self._card, self._version, self._recipe.name, self._recipe.bands)
-        checked = np.stack([samples[0].cloudy for samples in tiles.values()])
-        export_onnx(self._product, self._folder.model, terms, checked)
+        folder, held_out = self._folder, self._task.held_out
+        if not self._rows or not folder.best.exists():
+            raise InputError(f"the run in {folder.path} ended without a row: {self.card.get('stopped')}")
+        best = min(self._rows, key=lambda row: row[validation.CHOSEN_BY])
+        last = self._recipe.keep == "last" and "stopped" not in self.card
+        self._product.load_weights(folder.averaged if last else folder.best)
+        scores = validation.score_groups(held_out, validation.generate_with(self._generate))
+        steps = (self._rows[-1] if last else best)["step"]
+        self.card |= {"steps": steps, "scores": scores, "scores_data_range": DATA_RANGE}
+        exported = self._task.build_product(TILE)
+        exported.set_weights(self._product.get_weights())
+        tiles = np.stack([_fit(samples[0].channels, TILE) for samples in held_out.values()])
+        export_onnx(exported, folder.model, self._task.contract(self.card), tiles)
         summary = {
-            **self._card,
+            **self.card,
             "best": best,
             "last": self._rows[-1],
             "baselines": {
-                "cloudy itself": validation.evaluate(tiles, scores.as_it_is),
-                "mean of the visible pixels": validation.evaluate(tiles, scores.mean_colour),
+                "cloudy itself": validation.score_groups(held_out, validation.keep_cloudy),
+                "mean of the visible pixels": validation.score_groups(held_out, validation.fill_with_mean),
             },
         }
-        self._folder.write_json("summary.json", summary)
-        return Run(self._folder.model, summary)
+        folder.write_json("summary.json", summary)
+        return Run(folder.model, summary)
 
 
-_CHOSEN_BY = "validation generated mae"
-
-
-def _card(recipe: Recipe, training: Imagery, validation: Imagery) -> dict[str, Any]:
-    return {
-        "recipe": recipe.as_dict(),
-        "width": recipe.networks.width,
-        "steps": 0,
-        "data": {"train": _by_region(training), "validation": _by_region(validation)},
-        "scores": {},
-        "seed": recipe.seed,
-        "versions": {"python": platform.python_version(), "backend": keras.backend.backend()} | _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("cloudgan", "keras", keras.backend.backend(), "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _by_region(imagery: Imagery) -> dict[str, dict[str, int]]:
-    """How many scenes and pairs each region gives."""
-    return {
-        region: {
-            "clear scenes": sum(scene.region == region for scene in imagery.clear),
-            "real pairs": sum(pair.region == region for pair in imagery.pairs),
-        }
-        for region in imagery.regions()
-    }
+def _fit(channels: Floats, size: int) -> Floats:
+    """Input channels repeated to a tile's size, or cut to it."""
+    grow = [(0, max(0, size - edge)) for edge in channels.shape[:2]]
+    return np.pad(channels, (*grow, (0, 0)), mode="wrap")[:size, :size]

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import keras
 from keras import layers
 
 from cloudgan.errors import InputError
-
-Normalisation = Literal["batch", "instance", "none"]
-Upsampling = Literal["transposed", "resize"]
-
-TILE = 256
-"""Edge of a tile, and what an image's edge is a multiple of: eight halvings lead to one pixel."""
+from cloudgan.training.recipe import TILE, Normalisation, Upsampling
 
 _ENCODER = (1, 2, 4, 8, 8, 8, 8)  # times width: 64-128-256-512-512-512-512
 _BOTTLENECK = 8
@@ -41,29 +37,29 @@ def generator(
     residual: bool = False,
     size: int | None = TILE,
 ) -> keras.Model:
-    """The U-Net: cloudy planes to declouded bands.
+    """The U-Net: cloudy channels to declouded bands.
 
     Args:
-        channels: Input planes.
+        channels: Input channels.
         bands: Output bands.
         width: Filters of the first layer; 64 is documented.
         normalisation: "batch" is documented; "instance" and "none" are variants.
         upsampling: "transposed" convolutions are documented; "resize" (nearest neighbour, then a convolution)
             leaves no checkerboard.
         dropout: Share of features dropped in the first three decoder blocks while training.
-        residual: Whether what it makes is added to the first `bands` planes, not put in their place: what is
-            seen clearly then stays as it is from the first step on. Not as documented.
+        residual: Whether what it makes is added to the first `bands` channels, not put in their place, so
+            that what is in clear view stays as it is from the first step on. Not as documented.
         size: Edge of the images in pixels, a multiple of 256, or None for any; the weights are the same.
 
     Returns:
-        A model from (batch, size, size, planes) to (batch, size, size, bands), both in [-1, 1]; residual ones
-        may reach beyond.
+        A model from (batch, size, size, channels) to (batch, size, size, bands), both in [-1, 1].
+        Residual ones may go beyond.
 
     Raises:
         InputError: An argument is out of range.
     """
     _check(width, size, normalisation, upsampling)
-    inputs = keras.Input((size, size, channels), name="scaled_planes")
+    inputs = keras.Input((size, size, channels), name="scaled_channels")
     skips = []
     x = inputs
     for level, factor in enumerate(_ENCODER):
@@ -96,26 +92,26 @@ def discriminator(
     normalisation: Normalisation = "batch",
     size: int | None = TILE,
 ) -> keras.Model:
-    """The PatchGAN: how real each patch of a (cloudy, clear) pair looks.
+    """The PatchGAN: how real each patch of a (cloudy, clear) pair is.
 
     Args:
-        channels: Planes of the cloudy image.
+        channels: Channels of the cloudy image.
         bands: Bands of the clear or declouded image.
         width: Filters of the first layer; 64 is documented.
         normalisation: As of `generator`.
         size: As of `generator`.
 
     Returns:
-        A model from two images in [-1, 1], (batch, size, size, planes) and (batch, size, size, bands), to a
+        A model from two images in [-1, 1], (batch, size, size, channels) and (batch, size, size, bands), to a
         probability per patch of 142 x 142 pixels, (batch, size / 16, size / 16, 1).
 
     Raises:
         InputError: An argument is out of range.
     """
     _check(width, size, normalisation, "transposed")
-    cloudy = keras.Input((size, size, channels), name="scaled_planes")
-    judged = keras.Input((size, size, bands), name="scaled_bands")
-    x = layers.Concatenate()([cloudy, judged])
+    cloudy = keras.Input((size, size, channels), name="scaled_channels")
+    image = keras.Input((size, size, bands), name="scaled_bands")
+    x = layers.Concatenate()([cloudy, image])
     for level, factor in enumerate(_DISCRIMINATOR):
         strides = 1 if level == len(_DISCRIMINATOR) - 1 else 2
         x = _convolution(factor * width, strides, normalisation)(x)
@@ -124,7 +120,21 @@ def discriminator(
         x = layers.LeakyReLU(negative_slope=0.2)(x)
     x = layers.Conv2D(1, 4, padding="same", kernel_initializer=_initial("batch"))(x)
     outputs = layers.Activation("sigmoid", dtype="float32", name="probability")(x)
-    return keras.Model([cloudy, judged], outputs, name="discriminator")
+    return keras.Model([cloudy, image], outputs, name="discriminator")
+
+
+def select_channels(model: keras.Model, channels: int, selected: Sequence[int]) -> keras.Model:
+    """A discriminator that takes all input channels and sees some of them, sharing the weights.
+
+    Args:
+        model: From [selected channels, image].
+        channels: How many there are.
+        selected: Their indices, in the order in which the model takes them.
+    """
+    inputs = keras.Input((*model.inputs[0].shape[1:3], channels), name="channels")
+    image = keras.Input(model.inputs[1].shape[1:], name="image")
+    seen = layers.Concatenate(name="selected")([inputs[..., index : index + 1] for index in selected])
+    return keras.Model([inputs, image], model([seen, image]), name=model.name)
 
 
 def summary(width: int = 64, size: int = TILE) -> list[str]:
