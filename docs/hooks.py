@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -19,6 +20,9 @@ COPIES = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "CITATION.cff", "LICENSE"),
     *("pyproject.toml", "Makefile", ".ci/run", "pipelines/*", "deploy/*", "deploy/kubernetes/*"),
     *("research/**/*", "benchmarks/*.py", ".github/workflows/*"),
+)
+REMOTE = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?https?:|<link\b[^>]*stylesheet[^>]*https?:"
 )
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -55,6 +59,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         )
 
     return LINK.sub(redirect, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that loads something from another host."""
+    if found := REMOTE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads {found[0]}...; the site must work without a network")
+    return output
 
 
 def to_site(path: str) -> str:
