@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
-from networks import write_network
+from networks import TIME_CHANNELS, write_network
 from numpy.typing import NDArray
 
 from cloudgan.demonstration.catalogue import Demo, write_catalog
@@ -68,3 +68,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def generator(network: Path) -> Generator:
     """The same file, loaded."""
     return Generator.load(network)
+
+
+@pytest.fixture(scope="session")
+def temporal(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    """A generator of other dates, with a kernel so wide that the edge of a tile changes what it gives."""
+    path = tmp_path_factory.mktemp("temporal") / "temporal.onnx"
+    return Generator.load(write_network(path, channels=TIME_CHANNELS, bands=["green"], radius=12))

@@ -1,4 +1,4 @@
-"""Small ONNX generators with a contract, made by hand: what they compute is known, and takes no time."""
+"""Small ONNX generators with a contract, made by hand, whose results are known and take no time."""
 
 from __future__ import annotations
 
@@ -11,46 +11,56 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 BANDS = ("green", "red", "nir")
+TIME_CHANNELS = (
+    "target:green",
+    "mask",
+    "nearest-before:green",
+    "nearest-before:days",
+    "nearest-after:green",
+    "nearest-after:days",
+)
+"""Input channels of a generator that uses other dates."""
 
 
 def write_network(
     path: Path,
     *,
-    channels: Sequence[str] = tuple(f"cloudy:{band}" for band in BANDS),
+    channels: Sequence[str] = tuple(f"target:{band}" for band in BANDS),
     bands: Sequence[str] = BANDS,
     tile: int = 32,
     contract: object = ...,
-    buffer: int = 5,
+    radius: int = 5,
     predicts_uncertainty: bool = False,
 ) -> Path:
-    """Write a generator that averages all input planes around a pixel, each band with a gain of its own.
+    """Write a generator that averages all input channels around a pixel, each band with a gain of its own.
 
-    Its zero padding makes a prediction depend on where in its tile a pixel lies, as a U-Net's does, so that
-    a moved lattice, a wrong weight or a halo that was not read shows. What it predicts_uncertainty of its error is a
-    tenth of that average.
+    Its zero padding makes a prediction depend on where in its tile a pixel lies, as that of a U-Net does, so
+    that a moved lattice, a wrong weight or a halo that was not read shows. The uncertainty that it predicts
+    is a tenth of that average.
     """
-    size = 2 * buffer + 1
+    size = 2 * radius + 1
     gains = np.array([*np.linspace(0.5, 1.5, len(bands)), *[0.1] * predicts_uncertainty]) / (
         len(channels) * size * size
     )
     kernel = np.broadcast_to(gains[:, None, None, None], (len(gains), len(channels), size, size))
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["planes", "kernel"], ["declouded"], pads=[buffer] * 4)],
+        [helper.make_node("Conv", ["channels", "kernel"], ["declouded"], pads=[radius] * 4)],
         "mean",
-        [helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["batch", len(channels), tile, tile])],
+        [helper.make_tensor_value_info("channels", TensorProto.FLOAT, ["batch", len(channels), tile, tile])],
         [helper.make_tensor_value_info("declouded", TensorProto.FLOAT, ["batch", len(gains), tile, tile])],
         [numpy_helper.from_array(kernel.astype(np.float32), "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if contract is ...:
         contract = {
-            "format": 1,
+            "format": 2,
             "name": "mean",
             "version": "1",
-            "planes": list(channels),
-            "bands": list(bands),
+            "input_channels": list(channels),
+            "output_bands": list(bands),
             "tile": tile,
-        } | ({"predicts_uncertainty": True} if predicts_uncertainty else {})
+            "predicts_uncertainty": predicts_uncertainty,
+        }
     if contract is not None:
         text = contract if isinstance(contract, str) else json.dumps(contract)
         helper.set_model_props(model, {"cloudgan": text})

@@ -369,7 +369,7 @@ def test_job_options(flags):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> bytes:
     """A small one: most of what is changed is not weights."""
-    return write_network(tmp_path_factory.mktemp("model") / "m.onnx", tile=8, buffer=1).read_bytes()
+    return write_network(tmp_path_factory.mktemp("model") / "m.onnx", tile=8, radius=1).read_bytes()
 
 
 @fuzzed(150)

@@ -143,7 +143,7 @@ def test_a_model_is_loaded_with_its_contract_and_digest(network):
 
 
 def test_another_model_has_another_digest(network, tmp_path):
-    other = Generator.load(write_network(tmp_path / "other.onnx", buffer=4))
+    other = Generator.load(write_network(tmp_path / "other.onnx", radius=4))
     assert other.digest != Generator.load(network).digest
     assert other != Generator.load(network)
 

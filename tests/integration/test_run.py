@@ -479,8 +479,8 @@ def under_a_bank(tmp_path):
         scl[:100, :100] = 9 if at else 4
         bands = {band: (ground + at * BRIGHTER).astype(np.uint16) for band in ("green", "red", "nir")}
         items.append(write_item(tmp_path / "images", f"day{at}", day, bands | {"scl": scl}, frame))
-    channels = [f"before:{band}" for band in ("green", "red", "nir")]
-    path = write_network(tmp_path / "looks.onnx", channels=channels, buffer=0)
+    channels = [f"nearest-before:{band}" for band in ("green", "red", "nir")]
+    path = write_network(tmp_path / "nearest.onnx", channels=channels, radius=0)
     generator = Generator.load(path)
     plan = Plan(
         grid=Grid(Lattice(32633, 10.0), Window(-519_960, 50_040, 64, 64)),
