@@ -24,8 +24,8 @@ BUFFER_METRES = 60.0
 """Default width of the buffer around detected cloud and shadow: Sen2Cor's classification is made at 20 m and
 misses their soft edges by a few of its pixels."""
 MAX_AGE = 120
-"""Days beyond which a clear date says nothing: a season further on, fields are other fields. That it ends
-somewhere lets a long series be cut in time, with so many days read around a piece, without any effect."""
+"""Days beyond which a clear date does not count, since fields change within a season. With a limit, a long
+series can be cut in time without any effect on the result, if so many days are read around each piece."""
 ENOUGH_CLEAR = 0.1
 """Share of a tile that a date must show clear to be one of the dates common to all the tile."""
 
@@ -94,13 +94,13 @@ class Observations:
 
     def opacity(self, buffer: int) -> NDArray[np.float16]:
         """See `compute_opacity`, of every date; shape (time, y, x)."""
-        # Half precision is a twentieth of a per cent of a weight, at half the memory of all dates.
+        # Half precision is exact to a twentieth of a per cent, and halves the memory of all dates.
         return np.stack([compute_opacity(one, buffer).astype(np.float16) for one in self.pixel_classes])
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place to train on or to evaluate on: its observations, and what else is known of it."""
+    """A place to train on or to evaluate on: its observations, and what is known of it."""
 
     name: str
     """Where it came from."""
@@ -154,7 +154,7 @@ def find_masked(pixel_classes: NDArray[np.uint8], opacity: NDArray[Any]) -> NDAr
 def find_clear(pixel_classes: NDArray[np.uint8], opacity: NDArray[Any]) -> NDArray[np.bool_]:
     """What may serve as a clear observation, of the shape given; arguments as of `find_masked`.
 
-    Inside the buffer of a date's own clouds nothing vouches for a pixel being clear.
+    Pixels inside the buffer of a date's own clouds do not count as clear.
     """
     clear: NDArray[np.bool_] = (pixel_classes == PixelClass.CLEAR) & (opacity == 0)
     return clear
@@ -175,9 +175,9 @@ def compute_opacity(pixel_classes: NDArray[np.uint8], buffer: int) -> NDArray[np
     """How much of the generated value each pixel of one date takes: 1 under cloud, 0 where it is observed.
 
     Around every cloudy pixel lies a buffer of `buffer` pixels (Euclidean), which belongs to the mask. Its
-    inner half, where detectors miss haze and shadow, is generated like the cloud; over its outer half,
-    probably clear, the value falls as a squared cosine from 1 to above 0, and observed and generated feather
-    into each other.
+    inner half, where detectors miss haze and shadow, is generated like the cloud. Over its outer half, which
+    is probably clear, the value falls as a squared cosine from 1 to above 0, so that observed and generated
+    values are feathered into each other.
 
     Args:
         pixel_classes: Values of `PixelClass`, shape (y, x).
@@ -223,7 +223,7 @@ class ClearDates:
 
 
 def find_nearest_clear_dates(clear: NDArray[np.bool_], at: int, among: range | None = None) -> ClearDates:
-    """The nearest clear dates strictly before and strictly after one date, for every pixel on its own.
+    """Find the nearest clear dates strictly before and strictly after one date, for every pixel on its own.
 
     Args:
         clear: See `find_clear`, shape (time, y, x), in order of time.
@@ -250,11 +250,11 @@ def _first(clear: NDArray[np.bool_], dates: Iterable[int]) -> NDArray[np.int16]:
 def find_common_clear_dates(
     clear: NDArray[np.bool_], at: int, count: int, among: range | None = None
 ) -> ClearDates:
-    """Clear observations of the same few dates all over a tile: what is learnt of a date here holds there.
+    """Find clear observations of the same few dates all over a tile, so that an order stands for one date.
 
-    On each side the nearest dates count that show `ENOUGH_CLEAR` of the tile clear, each at an order of its
-    own; what no date shows, such as beyond the edge of the swath, is left out of the tile. Where none of them
-    is clear, the last order takes the nearest clear date there is.
+    On each side the nearest dates are taken that show `ENOUGH_CLEAR` of the tile clear, each at an order of
+    its own. Pixels that no date shows, such as beyond the edge of the swath, do not count as tile. Where none
+    of these dates is clear, the last order takes the nearest clear date of the pixel.
 
     Args:
         clear: See `find_clear`, over the tile, shape (time, y, x), in order of time.
@@ -266,17 +266,17 @@ def find_common_clear_dates(
     shown = np.count_nonzero(clear, axis=(1, 2))
     enough = ENOUGH_CLEAR * np.count_nonzero(clear[among.start : among.stop].any(axis=0))
 
-    def side(dates: range) -> NDArray[np.int16]:
+    def find_side(dates: range) -> NDArray[np.int16]:
         good = [date for date in dates if shown[date] >= max(enough, 1)][:count]
         found = np.full((count, *clear.shape[1:]), -1, np.int16)
         for order, date in zip(found, good, strict=False):
             order[clear[date]] = date
-        unseen = (found < 0).all(axis=0)
-        if unseen.any():
-            found[-1][unseen] = _first(clear[:, unseen], dates)
+        missing = (found < 0).all(axis=0)
+        if missing.any():
+            found[-1][missing] = _first(clear[:, missing], dates)
         return found
 
-    return ClearDates(side(range(at - 1, among.start - 1, -1)), side(range(at + 1, among.stop)))
+    return ClearDates(find_side(range(at - 1, among.start - 1, -1)), find_side(range(at + 1, among.stop)))
 
 
 def days_to_clear_date(

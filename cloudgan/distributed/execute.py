@@ -131,7 +131,7 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
                 missing |= {error.item} if error.item else set()
                 continue
             job.store.write_offsets(number, offsets)
-        found.append(RadiometricOffsets(frame, offsets).only(which))
+        found.append(RadiometricOffsets(frame, offsets).select_dates(which))
     return found, missing
 
 

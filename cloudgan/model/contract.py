@@ -62,8 +62,8 @@ class Channel:
     source: Source
     """Which image it is taken from."""
     band: str | None = None
-    """Common name of a band, reflectance (1.0 is 100 %, 0 no data). None for the mask (1 where masked), and for
-    the days to a clear date (0 where there is none)."""
+    """Common name of a band, reflectance (1.0 is 100 %, 0 no data). None for the mask (1 where masked), and
+    for the days to a clear date (0 where there is none)."""
     order: int = 1
     """Of `BEFORE` and `AFTER`: 1 is the date nearest to the target."""
 
@@ -116,8 +116,8 @@ class Contract:
     training: dict[str, Any] = field(default_factory=dict)
     """How the model was trained and what it scored: the model card."""
     supersedes: tuple[str, ...] = ()
-    """SHA-256 of earlier files that hold the same network under the same contract, such as one of format 1: stores
-    of format 1 name the model by its file."""
+    """SHA-256 of earlier files that hold the same network under the same contract, such as one of format 1:
+    stores of format 1 name the model by its file."""
 
     @classmethod
     def parse(cls, text: str | None, file: str) -> Contract:
@@ -156,8 +156,8 @@ class Contract:
         named = all(_BAND.fullmatch(band) for band in contract.output_bands)
         if not contract.input_channels or not contract.output_bands or not named or contract.tile <= 0:
             raise GeneratorError(
-                f"{file} asks for channels {list(map(str, contract.input_channels))} of {contract.tile} pixels "
-                f"and gives bands {list(contract.output_bands)}, which cloudgan cannot supply; {_REMEDY}"
+                f"{file} asks for channels {list(map(str, contract.input_channels))} of {contract.tile} "
+                f"pixels and gives bands {list(contract.output_bands)}, which cloudgan cannot supply; {_REMEDY}"
             )
         return contract
 

@@ -18,7 +18,7 @@ from cloudgan.errors import GeneratorError
 from cloudgan.model.contract import METADATA_KEY, Contract
 
 # ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless told not to before
-# it is imported; what a user processes is nobody's business.
+# it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
@@ -29,7 +29,7 @@ Device = Literal["cpu", "gpu", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """A checked model file that turns planes into declouded tiles; it pickles, its session stays behind."""
+    """A checked model file that turns input channels into declouded tiles. It pickles without its session."""
 
     contract: Contract = field(compare=False)
     """What it asks for and gives."""
@@ -51,7 +51,7 @@ class Generator:
             device: Where it is to run.
 
         Raises:
-            GeneratorError: The file is missing, broken, foreign, or its shapes belie its contract.
+            GeneratorError: The file is missing, broken, foreign, or its shapes differ from its contract.
         """
         path = _shipped().get(str(source or MODEL)) or Path(str(source))
         try:
@@ -86,11 +86,11 @@ class Generator:
         """Generate tiles.
 
         Args:
-            channels: Shape (batch, planes, tile, tile), float32, in the contract's order and units.
+            channels: Shape (batch, channels, tile, tile), float32, in the contract's order and units.
 
         Returns:
-            Reflectance, shape (batch, bands, tile, tile), float32; where the contract `predicts_uncertainty`, with
-            one plane more.
+            Reflectance, shape (batch, bands, tile, tile), float32; where the contract `predicts_uncertainty`,
+            with one channel more.
         """
         session = _session(self)
         size = self.batch
@@ -106,12 +106,14 @@ class Generator:
         try:
             (result,) = session.run(None, {session.get_inputs()[0].name: channels})
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            raise GeneratorError(f"the model {name} failed ({_first_line(error)}); is it sound?") from error
+            raise GeneratorError(
+                f"the model {name} failed ({_first_line(error)}); is the file intact?"
+            ) from error
         wanted = (len(channels), self.contract.output_channels, tile, tile)
         if result.shape != wanted:
             raise GeneratorError(
-                f"the model {name} gave an array of shape {result.shape}, where {wanted} was promised; "
-                "export it again"
+                f"the model {name} gave an array of shape {result.shape}, where its contract states "
+                f"{wanted}; export it again"
             )
         return np.asarray(result)
 
@@ -128,7 +130,7 @@ def _open(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A model is one file, of which the digest speaks: it may name no other for its weights.
+    # The digest covers one file: a model may not refer to another file for its weights.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return ort.InferenceSession(model, options, providers=list(providers))
 
@@ -156,7 +158,7 @@ _NOTES = {2, 3, 4, 6, 14}  # fields of ModelProto: producer's name and version, 
 def graph_digest(model: bytes) -> str:
     """SHA-256 of an ONNX file without the fields that change no result, in hex.
 
-    A card may be corrected, or a contract written in a newer form: what was generated before stays valid.
+    A model card may be corrected, or a contract written in a newer format, without a change of the digest.
 
     Raises:
         GeneratorError: The bytes are no protocol buffer.
@@ -198,7 +200,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_shapes(session: ort.InferenceSession, contract: Contract, path: Path) -> None:
-    """Refuse a file whose input or output has not the shape that its contract promises."""
+    """Refuse a file whose input or output does not have the shape that its contract states."""
     tile = contract.tile
     for kind, values, depth in (
         ("input", session.get_inputs(), len(contract.input_channels)),

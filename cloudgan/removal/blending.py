@@ -1,4 +1,4 @@
-"""Observed and generated values put together: feathering at the mask's edge, spread of overlapping tiles."""
+"""Observed and generated values combined: feathering at the mask's edge, range of overlapping predictions."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from cloudgan.sentinel2.bands import MAX_NUMBER, REFLECTANCE_SCALE
 
 
 def generated_share(
-    pixel_classes: NDArray[np.uint8], opacity: NDArray[np.float16], seen: NDArray[np.bool_]
+    pixel_classes: NDArray[np.uint8], opacity: NDArray[np.float16], available: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """How much of the generated value each pixel of one date takes; it is generated where this is above 0.
 
     Args:
         pixel_classes: Values of `PixelClass`, shape (y, x).
         opacity: See `observations.compute_opacity`, same shape.
-        seen: Where another date is clear, same shape; without data, nothing else can fill it.
+        available: Where another date is clear, same shape. Pixels without data are generated only there.
     """
-    return np.where(is_empty(pixel_classes), seen.astype(np.float32), opacity.astype(np.float32))
+    return np.where(is_empty(pixel_classes), available.astype(np.float32), opacity.astype(np.float32))
 
 
 def feather(
     bands: NDArray[np.uint16], generated: NDArray[np.float32], share: NDArray[np.float32]
 ) -> NDArray[np.uint16]:
-    """Observed numbers where nothing is masked, generated ones where all is, and both at the edge.
+    """Observed numbers outside the mask, generated ones inside, and a weighted mean of both at its edge.
 
     Args:
         bands: Digital numbers as observed, shape (band, y, x).
         generated: Reflectance, same shape; counts where the share is above 0.
         share: See `generated_share`, shape (y, x).
     """
-    # Where one band lacks data there is nothing to feather with: it is generated wholly.
+    # A band that lacks data has nothing to be feathered with, and is generated in full.
     part = np.where(bands == 0, np.float32(1), share)
     blended = part * generated / np.float32(REFLECTANCE_SCALE) + (1 - part) * bands
     # 0 means no data, so the darkest generated value is 1.
@@ -51,13 +51,13 @@ class OverlapRange:
         self.tiles = np.zeros(shape, np.uint8)
 
     def add(self, where: tuple[slice, slice], part: NDArray[np.float32]) -> None:
-        """Take in the prediction of a tile, shape (band, y, x)."""
+        """Add the prediction of a tile, shape (band, y, x)."""
         np.minimum(self.lowest[:, *where], part, out=self.lowest[:, *where])
         np.maximum(self.highest[:, *where], part, out=self.highest[:, *where])
         self.tiles[where] += 1
 
     def uncertainty(self) -> NDArray[np.uint16]:
-        """Largest minus smallest prediction, mean over bands; `NO_UNCERTAINTY` where a tile is alone."""
+        """Largest minus smallest prediction, mean over bands; `NO_UNCERTAINTY` of a single tile."""
         several = self.tiles > 1
         uncertainty = np.full(several.shape, NO_UNCERTAINTY, np.uint16)
         uncertainty[several] = uncertainty_numbers((self.highest - self.lowest)[:, several].mean(axis=0))

@@ -1,6 +1,6 @@
-"""The core: a time series with clouds goes in, one date after the other comes out without.
+"""The core of cloud removal: a classified time series in, declouded dates out, one after the other.
 
-Works on arrays; what the batch run calls, and `remove_clouds` behind a lazy xarray cube.
+It works on arrays. The batch run calls it, and so does `remove_clouds` on an xarray cube.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cloudgan.observations import (
 )
 from cloudgan.removal.blending import OverlapRange, feather, generated_share, uncertainty_numbers
 from cloudgan.removal.inputs import assemble_inputs
-from cloudgan.removal.normalisation import RadiometricOffsets, offsets_at, similarity
+from cloudgan.removal.normalisation import RadiometricOffsets, combine_offsets, similarity
 from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, Provenance
 from cloudgan.sentinel2.classification import PixelClass
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cloudgan.model.contract import Contract
     from cloudgan.model.generator import Generator
 
-_ENOUGH_CLEAR = 0.02  # share of a tile that tells its date's radiometry
-_NEAR_DAYS = 10  # days in which the surface changes little all over an MGRS tile
+_ENOUGH_CLEAR = 0.02  # share of a tile that must be clear to show the radiometry of its date
+_NEAR_DAYS = 10  # days in which the surface of an MGRS tile changes little on the whole
 _DISSIMILAR = 0.25  # similarity to every date so near below which a date is hazy
 
 
@@ -53,9 +53,9 @@ class DecloudedDate:
     days_after: NDArray[np.uint16]
     """Days to the nearest clear date after, likewise."""
     uncertainty: NDArray[np.uint16]
-    """How far off a generated pixel is likely to be, mean over bands, x 10000; `NO_UNCERTAINTY` where observed;
-    shape (y, x). It is the error that the generator predicts; of one that predicts none, the largest minus the
-    smallest prediction of overlapping tiles, and `NO_UNCERTAINTY` where a tile is alone."""
+    """Uncertainty of a generated pixel, mean over bands, x 10000; `NO_UNCERTAINTY` where observed. Shape
+    (y, x). It is the error that the generator predicts. For one that predicts none, it is the largest minus
+    the smallest prediction of overlapping tiles, and `NO_UNCERTAINTY` of a single tile."""
 
     def clip(self, outside: NDArray[np.bool_]) -> DecloudedDate:
         """The same date without data where `outside`, shape (y, x)."""
@@ -94,7 +94,7 @@ class DecloudedDate:
 
 
 def window_to_read(target: Window, tiling: Tiling, buffer: int) -> Window:
-    """What must be read to decloud `target`: its tiles, and the buffer around what they show."""
+    """What must be read to decloud `target`: its tiles, and the buffer around them."""
     return tiling.cover(target).buffered(buffer)
 
 
@@ -118,8 +118,8 @@ def decloud_dates(
 ) -> Iterator[DecloudedDate]:
     """Decloud the dates of a window, one after the other.
 
-    The value of a pixel depends on the observations around it alone, never on `target`: where they hold all of
-    `window_to_read(target)`, a crop of the whole equals the whole of the crop, bit for bit.
+    The value of a pixel depends on the observations around it alone, never on `target`. Where they hold all
+    of `window_to_read(target)`, a crop of the whole equals the whole of the crop, bit for bit.
 
     Args:
         observations: Input, with all of `generator.contract.input_bands`. What it lacks of
@@ -132,9 +132,9 @@ def decloud_dates(
         max_age: Days beyond which a clear date does not count; the observations should extend so far around
             `dates`.
         threads: Tiles that are generated at once.
-        read_offsets: Gives what the dates show of their radiometry beyond the window. Where a tile itself shows
-            next to nothing, its clear observations are brought to it; and a date that is unlike all others
-            near it is hazy, and is not imitated. Called for generators that see time.
+        read_offsets: Returns radiometric offsets measured beyond the window. Where a tile is fully masked, or
+            nearly, they are added to its clear observations. A date that is unlike all dates near it is hazy,
+            and is masked for the generator. Called for generators that take other dates.
 
     Yields:
         The output of each wanted date, in order, over `target`.
@@ -142,7 +142,7 @@ def decloud_dates(
     observations = observations.pad(window_to_read(target, tiling, buffer))
     cover = tiling.cover(target)
     rows, cols = cover.slices_in(observations.window)
-    # Copied, so that the opacity of the buffer around is let go.
+    # A copy, so that the memory of the buffer around is released.
     opacity = observations.opacity(buffer)[:, rows, cols].copy()
     observations = observations.crop(cover)
     clear = find_clear(observations.pixel_classes, opacity)
@@ -169,10 +169,10 @@ class _Date:
     def share(self, window: Window, *, sees_time: bool) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
         rows, cols = window.slices_in(self.observations.window)
-        # Without time nothing can be said of a surface that no band of this date shows.
-        seen = self._nearest(window).any() & sees_time
+        # Without other dates nothing is known of a surface that no band of this date shows.
+        available = self._nearest(window).any() & sees_time
         classes = self.observations.pixel_classes[self.at, rows, cols]
-        return generated_share(classes, self.opacity[rows, cols], seen)
+        return generated_share(classes, self.opacity[rows, cols], available)
 
     def inputs(self, contract: Contract, tile: Window, radiometry: _Radiometry) -> NDArray[np.float32]:
         """The input channels of the generator over a tile, shape (channel, y, x), in the contract's units."""
@@ -190,9 +190,9 @@ class _Date:
         )
 
     def radiometry(self, tile: Window, contract: Contract) -> _Radiometry:
-        """What the whole of the MGRS tile tells of the dates in a tile of the generator."""
+        """Offsets and haze in one tile of the generator, from the whole of the MGRS tile."""
         days, bands = self.observations.days, contract.input_bands
-        offsets = offsets_at(self.read_offsets(), tile, self.at) if contract.sees_time else None
+        offsets = combine_offsets(self.read_offsets(), tile, self.at) if contract.sees_time else None
         if offsets is None:
             return _Radiometry(np.zeros((len(days), len(bands)), np.float32), hazy=False)
         lacking = np.float32(max(0.0, 1 - (1 - self._masked(tile).mean()) / _ENOUGH_CLEAR))
@@ -221,12 +221,12 @@ class _Date:
 
 @dataclass(frozen=True, slots=True)
 class _Radiometry:
-    """How the radiometry of dates is to be taken in one tile."""
+    """Radiometry of the dates in one tile."""
 
     offsets: NDArray[np.float32]
     """Reflectance to add to each date, shape (time, band)."""
     hazy: bool
-    """Whether the date itself is not to be imitated: its clear pixels are masked for the generator too."""
+    """Whether the date itself is hazy: its clear pixels are masked for the generator too."""
 
 
 def _decloud_date(
@@ -283,7 +283,7 @@ def _generate(
     tiles = [(tile, date.radiometry(tile, contract)) for tile, _ in needed]
     batches = [tiles[at : at + size] for at in range(0, len(needed), size)]
     predictions = (prediction for batch in pool.map(predict, batches) for prediction in batch)
-    # The order of tiles is the lattice's own and the sum is taken in it, so a pixel's bits never vary.
+    # The sum is taken in the order of the lattice, so that the bits of a pixel never vary.
     for (tile, inner), prediction in zip(needed, predictions, strict=True):
         there, here = inner.slices_in(target), inner.slices_in(tile)
         part = prediction[:, *here]

@@ -1,4 +1,4 @@
-"""The input channels of a generator, assembled from a classified time series: for serving and for training."""
+"""The input channels of a generator, assembled from a classified time series, for serving and training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def assemble_inputs(
 
     Args:
         channels: What the generator asks for.
-        bands: By common name, all dates: digital numbers (uint16) or reflectance (float32), shape (time, y, x).
+        bands: By common name, all dates, as digital numbers (uint16) or reflectance (float32), shape
+            (time, y, x).
         masked: The mask of the date, shape (y, x).
         clear: Where each date may serve as a clear observation, shape (time, y, x).
         days: Day number of each date, ascending, shape (time,).
@@ -76,11 +77,11 @@ def assemble_inputs(
             ages = days_to_clear_date(dates, days, at)
             return np.where(ages == NO_CLEAR_DATE, 0, ages).astype(np.float32)
         index = np.maximum(dates, 0).astype(np.intp)
-        seen = _reflectance(np.take_along_axis(bands[channel.band], index[None], axis=0)[0])
+        image = _reflectance(np.take_along_axis(bands[channel.band], index[None], axis=0)[0])
         added = None if offsets is None else offsets[channel.band]
         if added is not None and added.any():
-            seen = np.maximum(seen + added[index], DARKEST)
-        return np.where(dates < 0, np.float32(0), seen)
+            image = np.maximum(image + added[index], DARKEST)
+        return np.where(dates < 0, np.float32(0), image)
 
     return np.stack([values(channel) for channel in channels])
 

@@ -28,10 +28,10 @@ def remove_clouds(
 ) -> xr.Dataset:
     """Decloud an xarray cube, lazily where it is lazy.
 
-    The result is the same whatever the cube's chunks are, and that of a batch run but for tiles wholly under
-    cloud, where the run uses radiometric offsets from beyond the cube (`read_offsets` of `decloud_dates`). Near
-    the edge of the cube the generator sees no data beyond it: open the cube with a margin (`window_to_read`) and
-    crop the result where that matters.
+    The result does not depend on the cube's chunks. It is that of a batch run except in fully masked tiles,
+    where the run uses radiometric offsets from beyond the cube (`read_offsets` of `decloud_dates`). Near the
+    edge of the cube, what lies beyond counts as no data. Where that matters, open the cube with a margin
+    (`window_to_read`) and crop the result.
 
     Args:
         cube: As `open_cube` makes it: the bands that the generator asks for, uint16, and `scl`, uint8, each
@@ -40,8 +40,8 @@ def remove_clouds(
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
 
     Returns:
-        The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and `uncertainty`,
-        of the cube's dimensions, coordinates and chunks.
+        The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and
+        `uncertainty`, of the cube's dimensions, coordinates and chunks.
 
     Raises:
         InputError: The cube lacks a band, or has no regular grid in a projected CRS.
@@ -88,7 +88,7 @@ class _Task:
 
 
 def _compute_lazily(task: _Task, window: Window, bands: list[Any]) -> dict[str, Any]:
-    """One task a block of space: it depends on the blocks its tiles touch, and on no other."""
+    """One task per block of space, which depends on the blocks that its tiles touch, and on no other."""
     frame = next(band for band in bands if is_dask_collection(band))
     edges = [np.cumsum([0, *sizes]).tolist() for sizes in frame.chunks[1:]]
     delayed_task = delayed(task)
