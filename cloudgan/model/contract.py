@@ -157,7 +157,8 @@ class Contract:
         if not contract.input_channels or not contract.output_bands or not named or contract.tile <= 0:
             raise GeneratorError(
                 f"{file} asks for channels {list(map(str, contract.input_channels))} of {contract.tile} "
-                f"pixels and gives bands {list(contract.output_bands)}, which cloudgan cannot supply; {_REMEDY}"
+                f"pixels and gives bands {list(contract.output_bands)}, which cloudgan cannot supply; "
+                f"{_REMEDY}"
             )
         return contract
 
