@@ -124,16 +124,7 @@ def plan_zones(
         context_days=context_days,
     )
     draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, selection.duplicates)
-    areas = _divide_area(aoi, selection.scenes)
-    made = {
-        _name_zone(epsg): draft.plan(area, tuple(scene for scene in selection.scenes if scene.epsg == epsg))
-        for epsg, area in areas.items()
-    }
-    plans = {name: plan for name, plan in made.items() if plan is not None}
-    if not plans:
-        raise CatalogError(
-            f"the items found for {dates} lie beside the AOI, not in it; check the AOI, or widen the dates"
-        )
+    plans = draft.plan_zones(aoi, selection.scenes)
     scenes = [scene for plan in plans.values() for scene in plan.scenes]
     warnings = (*aoi.warnings, *selection.warnings, *_warn_of_gaps(aoi, scenes))
     return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
@@ -151,6 +142,20 @@ class _Draft:
     clip: bool
     memory: int | None
     duplicates: tuple[str, ...]
+
+    def plan_zones(self, aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[str, Plan]:
+        """The plan of each zone, by its name."""
+        made = {
+            _name_zone(epsg): self.plan(area, tuple(scene for scene in scenes if scene.epsg == epsg))
+            for epsg, area in _divide_area(aoi, scenes).items()
+        }
+        plans = {name: plan for name, plan in made.items() if plan is not None}
+        if not plans:
+            raise CatalogError(
+                f"the items found for {self.dates} lie beside the AOI, not in it; "
+                "check the AOI, or widen the dates"
+            )
+        return plans
 
     def plan(self, area: Aoi, scenes: tuple[Scene, ...]) -> Plan | None:
         """The plan of an area in the zone of these scenes; None where none of them shows it."""
