@@ -23,8 +23,8 @@ def train_on_folders(training: Path, validation: Path, run: Path, steps: int = 5
     recipe = TrainConfig(
         name="own",
         data=(
-            Source("clear", str(training), region="training"),
-            Source("clear", str(validation), region="validation"),
+            Source(kind="clear", path=str(training), region="training"),
+            Source(kind="clear", path=str(validation), region="validation"),
         ),
         held_out=("validation",),
         samples=Samples(jitter=0.2, observed_weight=0.25),

@@ -177,8 +177,8 @@ def test_a_seam_is_measured_and_a_smooth_surface_has_none():
 
 
 def test_the_shipped_generator_leaves_no_seam_in_a_real_scene(real_scenes):
-    from cloudgan.training.data.imagery import BANDS
     from cloudgan.training.data.paths import read_sites_of
+    from cloudgan.training.recipe import BANDS
 
     (site,) = read_sites_of(real_scenes, BANDS)
     observations, window = site.observations, site.observations.window

@@ -33,8 +33,8 @@ def evaluate(
             metavar="MODEL_OR_BASELINE... DATA",
             show_default=False,
             help="ONNX files, names of models that ship, or baselines: cloudy, nearest, linear, median, "
-            "aligned-nearest, aligned-linear (all of them where none is named); last the data: a recipe, a .nc "
-            "series, a folder of pairs, a static STAC catalogue, or a Zarr store.",
+            "aligned-nearest, aligned-linear (all of them where none is named); last the data: a recipe, a "
+            ".nc series, a folder of pairs, a static STAC catalogue, or a Zarr store.",
         ),
     ],
     data: Annotated[
@@ -132,8 +132,8 @@ def _methods(given: Sequence[str]) -> tuple[dict[str, Generator], tuple[str, ...
 
 
 def _read_sites(path: Path, data: Path | None) -> list[Site]:
-    from cloudgan.training.data.imagery import BANDS
     from cloudgan.training.data.paths import read_sites_of
+    from cloudgan.training.recipe import BANDS
 
     return read_sites_of(path, BANDS, data)
 

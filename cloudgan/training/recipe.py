@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -255,10 +254,10 @@ class TrainConfig(Settings):
 
     @field_validator("data", mode="before")
     @classmethod
-    def _read_sources(cls, given: Any) -> Any:
+    def _refuse_one_table(cls, given: Any) -> Any:
         if not isinstance(given, tuple):
             raise ValueError("is named in [[data]] tables, with double brackets")
-        return tuple(Source.of(source) if isinstance(source, dict) else source for source in given)
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -321,16 +320,4 @@ class TrainConfig(Settings):
         """
         recipe = super().load(file, overrides)
         folders = [folder for folder in (data, file and file.resolve().parent) if folder is not None]
-        return recipe.replace(data=tuple(_find_source(source, folders) for source in recipe.data))
-
-
-def _find_source(source: Source, folders: list[Path]) -> Source:
-    """The source with its paths counted from the first folder that holds them."""
-
-    def find(name: str) -> str:
-        given = str(getattr(source, name) or "")
-        found = (str(folder / given) for folder in folders if given and (folder / given).exists())
-        return next(found, given)
-
-    changed: dict[str, Any] = {name: find(name) for name in ("path", "aoi")}
-    return replace(source, **changed)
+        return recipe.replace(data=tuple(source.locate(*folders) for source in recipe.data))

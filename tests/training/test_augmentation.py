@@ -40,7 +40,9 @@ def test_the_skewed_stack_is_the_documented_one(rng):
 @given(image=images, across=st.floats(-40, 40), down=st.floats(-40, 40))
 def test_both_images_of_a_pair_share_one_transform(image, across, down):
     # A pair of an image and its shifted double stays such a pair: no image is transformed on its own.
-    for cloudy, clear in aug.make_plain_stack((image, image)) + aug.make_skewed_stack((image, image), across, down):
+    for cloudy, clear in aug.make_plain_stack((image, image)) + aug.make_skewed_stack(
+        (image, image), across, down
+    ):
         np.testing.assert_array_equal(cloudy, clear)
 
 

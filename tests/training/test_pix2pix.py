@@ -169,7 +169,7 @@ half = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
 with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
     recipe = Recipe(
-        "two", (Source("clear", "-", region="-"),), (), stack=Stack(), networks=Networks(width=1),
+        "two", (Source(kind="clear", path="-", region="-"),), (), stack=Stack(), networks=Networks(width=1),
         objective=Objective(average=0.9),
     )
     model = build(recipe)

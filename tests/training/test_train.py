@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 SMALL = Recipe(
     name="small",
-    data=(Source("clear", "nowhere", region="a"),),
+    data=(Source(kind="clear", path="nowhere", region="a"),),
     held_out=("b",),
     samples=Samples(observed_weight=0.25),
     networks=Networks(width=2, judge_normalisation="instance"),

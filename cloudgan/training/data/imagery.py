@@ -28,9 +28,6 @@ from cloudgan.sentinel2.classification import CLOUD_CLASSES, UNUSABLE_CLASSES, P
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-BANDS = ("green", "red", "nir")
-"""The study's false colour."""
-
 PairWith = Literal["nearest", "every"]
 """Which clear dates of a series a cloudy one makes pairs with."""
 

@@ -1,8 +1,9 @@
-"""Reading netCDF time series, of any of its versions, as cubes: what `sites.site_of_cube` takes."""
+"""Reading netCDF time series, of any version of the format, as cubes: what `sites.site_of_cube` takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ def read_netcdf(path: Path, bands: Sequence[str]) -> xr.Dataset:
     Raises:
         InputError: The file cannot be read, lacks a band, or its times have no unit.
     """
+    if find_spec("h5netcdf") is None:
+        raise InputError(f"{path} needs h5netcdf to be read; pip install h5netcdf")
     try:
         with path.open("rb") as file:
             engine = _ENGINES[0] if file.read(4) == _HDF5 else _ENGINES[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from cloudgan.errors import InputError
 from cloudgan.observations import Site
 from cloudgan.training.data.catalogues import read_catalogue
 from cloudgan.training.data.cubes import open_store, site_of_cube
-from cloudgan.training.data.sources import Source, parse_sources, read_sites
+from cloudgan.training.data.sources import Source, read_sites
+from cloudgan.training.recipe import TrainConfig
 
 _STAC_FILES = ("catalog.json", "collection.json")
 
@@ -19,8 +19,8 @@ def read_sites_of(path: Path, bands: Sequence[str], data: Path | None = None) ->
     """Read the time series that lie at a path.
 
     Args:
-        path: A recipe (`.toml`) with `[[data]]` tables, of which the time series of more than
-            one date are read; a netCDF series; a folder of pairs with its `index.csv`; a static STAC catalogue or its
+        path: A recipe (`.toml`) with `[[data]]` tables, of which the time series of more than one date are
+            read; a netCDF series; a folder of pairs with its `index.csv`; a static STAC catalogue or its
             folder; or a Zarr store.
         bands: Common names, in the order wanted.
         data: Folder that the paths in a recipe count from; that of the recipe where None.
@@ -33,13 +33,14 @@ def read_sites_of(path: Path, bands: Sequence[str], data: Path | None = None) ->
             f"no imagery at {path}; give a recipe, a .nc series, a folder of pairs or a STAC catalogue"
         )
     if path.suffix == ".toml":
-        sources = [source for source in _read_recipe(path, data) if source.is_series and not source.repeat]
+        recipe = TrainConfig.load(path, data=data)
+        sources = [source for source in recipe.data if source.is_series and not source.repeat]
         return [site for site in read_sites(sources, bands) if len(site.observations.days) > 1]
     if path.suffix == ".nc":
         region = path.stem.removeprefix("series-").removesuffix("-l2a-10m")
-        return read_sites([Source("netcdf", str(path), region)], bands)
+        return read_sites([Source(kind="netcdf", path=str(path), region=region)], bands)
     if (path / "index.csv").exists():
-        return read_sites([Source("pairs", str(path))], bands)
+        return read_sites([Source(kind="pairs", path=str(path))], bands)
     if path.suffix == ".json" or any((path / name).exists() for name in _STAC_FILES):
         return [read_catalogue(str(path), "", bands)]
     if (path / "zarr.json").exists() or (path / ".zgroup").exists():
@@ -49,11 +50,3 @@ def read_sites_of(path: Path, bands: Sequence[str], data: Path | None = None) ->
         f"{path} is neither a recipe, a .nc series, a folder of pairs with an index.csv, a STAC catalogue "
         "nor a Zarr store; give one of them"
     )
-
-
-def _read_recipe(path: Path, data: Path | None) -> Sequence[Source]:
-    try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {error}") from error
-    return parse_sources(recipe, *([data] if data else []), path.parent)

@@ -6,13 +6,17 @@ functions that serve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from cloudgan.errors import InputError
 from cloudgan.observations import Site
+from cloudgan.settings import Settings
 from cloudgan.training.data import catalogues, cubes, geotiffs, netcdf, textures
 from cloudgan.training.data.imagery import Imagery, PairWith, imagery_of
 from cloudgan.training.data.sites import (
@@ -27,6 +31,10 @@ from cloudgan.training.data.sites import (
 
 Kind = Literal["clear", "pairs", "catalogue", "cube", "netcdf", "texture"]
 """What a source can be, see `Source.kind`."""
+Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, dt.date) else value)]
+"""Text, or a date as TOML has it."""
+Names = tuple[Name, ...]
+"""Names of files or regions, or dates."""
 
 _DATES = ("exclude", "untrusted", "max_trusted_cloud", "split_column", "sampling_weight")
 _PAIRING = ("pair_with", "max_pair_days")
@@ -49,9 +57,11 @@ _TAKES: dict[Kind, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Settings):
     """One source of imagery: a `[[data]]` table of a recipe."""
+
+    title: ClassVar[str] = "data source"
+    remedy: ClassVar[str] = "see the recipes that ship"
 
     kind: Kind
     """`clear`: clear GeoTIFFs, see `geotiffs.read_clear`. `pairs`: cloudy and clear GeoTIFFs, see
@@ -62,152 +72,75 @@ class Source:
     """Folder, file or store; for a catalogue what `--stac` takes: a URL, a short name or a path."""
     region: str = ""
     """What to call the place: the unit of the split. An `index.csv` beside GeoTIFFs states it for each."""
-    exclude: tuple[str, ...] = ()
+    exclude: Names = ()
     """What to leave out: dates (2018-10-18) of a time series; of GeoTIFFs file names without suffix, or
     regions of the index."""
-    untrusted: tuple[str, ...] = ()
+    untrusted: Names = ()
     """Time series: dates that stay in it but never serve as the truth, such as one under haze."""
-    max_trusted_cloud: float = MAX_TRUSTED_CLOUD
+    max_trusted_cloud: Annotated[float, Field(ge=0, le=1)] = MAX_TRUSTED_CLOUD
     """Time series: share of a date under cloud or shadow from which on it never serves as the truth."""
-    split_column: int = 0
+    split_column: NonNegativeInt = 0
     """Time series: cut it here into a region REGION-west and a region REGION-east; 0 leaves it whole."""
-    sampling_weight: float = 1.0
+    sampling_weight: PositiveFloat = 1.0
     """How often samples are drawn from a time series of this source, relative to the others."""
-    days_between: int = 0
+    days_between: NonNegativeInt = 0
     """GeoTIFFs: days between the images of a time series made of them, in order of name (`clear`), or
     between the images of a pair (12 where 0)."""
-    repeat: int = 0
+    repeat: Annotated[int, Field(ge=0, le=100)] = 0
     """Clear GeoTIFFs: dates of a time series that each image makes on its own, its change to be simulated;
     0 makes one series of all images."""
     aoi: str = ""
     """Catalogue: GeoJSON file of the area; the whole of a static catalogue without."""
-    dates: str = ""
+    dates: Name = ""
     """Catalogue: when, as `--dates` takes it; all dates without."""
     collection: str | None = None
     """Catalogue: collection id."""
-    resolution: float = DEFAULT_RESOLUTION
+    resolution: PositiveFloat = DEFAULT_RESOLUTION
     """Edge of a pixel in metres: of a catalogue what to read at, of GeoTIFFs what they have."""
-    max_cloud_cover: float = 100.0
+    max_cloud_cover: Annotated[float, Field(ge=0, le=100)] = 100.0
     """Catalogue: percent of a granule, included."""
     pair_with: PairWith = "nearest"
     """Time series, for generators of single images: the clear dates that a cloudy one makes pairs with."""
-    max_pair_days: int = 10
+    max_pair_days: PositiveInt = 10
     """Time series, likewise: days at most between the cloudy and the clear date of a pair."""
-    offset: int = 0
+    offset: Annotated[int, Field(ge=0, lt=10_000)] = 0
     """GeoTIFFs: digital numbers to subtract; 1000 for L2A as ESA delivers it since baseline 04.00."""
 
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise InputError(
-                f"a data source of kind {self.kind!r} is unknown; kinds are {_join(get_args(Kind))}"
-            )
+    @model_validator(mode="after")
+    def _check_kind(self) -> Source:
+        """Refuse the keys that a source of another kind takes: they would be without effect."""
         needs = ("path", *_NEEDS[self.kind])
         if missing := [name for name in needs if not getattr(self, name)]:
-            raise InputError(
+            raise ValueError(
                 f"the {self.kind} source {self.path!r} lacks {_join(missing)}; it needs {_join(needs)}"
             )
         known = {"kind", *needs, *_TAKES[self.kind]}
-        if foreign := [
-            f.name for f in fields(self) if f.name not in known and getattr(self, f.name) != f.default
-        ]:
-            raise InputError(
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        if foreign := [name for name, value in self if name not in known and value != defaults[name]]:
+            raise ValueError(
                 f"the {self.kind} source {self.path!r} does not take {_join(foreign)}; it takes "
                 f"{_join(known)}"
             )
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(
-                    f"the {self.kind} source {self.path!r} needs {name} from {low:g} to {high:g}, got "
-                    f"{getattr(self, name):g}"
-                )
         if self.kind == "catalogue" and bool(self.aoi) != bool(self.dates):
-            raise InputError(
-                f"the catalogue source {self.path!r} needs both aoi and dates, or neither to read all of it"
+            raise ValueError(
+                f"the catalogue source {self.path!r} lacks {'dates' if self.aoi else 'aoi'}; it needs both "
+                "aoi and dates, or neither to read all of a static catalogue"
             )
-        if self.pair_with not in get_args(PairWith):
-            raise InputError(f"pair_with is one of {_join(get_args(PairWith))}, got {self.pair_with!r}")
+        return self
 
     @property
     def is_series(self) -> bool:
         """Whether it holds time series."""
         return self.kind != "texture" and (self.kind != "clear" or self.days_between > 0)
 
-    @classmethod
-    def of(cls, table: Mapping[str, Any], *folders: Path) -> Source:
-        """A source from a TOML table.
+    def locate(self, *folders: Path) -> Source:
+        """The source with each relative path counted from the first of the folders that holds it."""
 
-        Args:
-            table: Its keys are the fields of this class.
-            folders: What relative paths count from: the first of them that holds the path.
+        def find(path: str) -> str:
+            found = (folder / path for folder in folders if path and (folder / path).exists())
+            return str(next(found, path))
 
-        Raises:
-            InputError: A key is unknown or missing, or a value cannot be.
-        """
-        if unknown := set(table) - {field.name for field in fields(cls)}:
-            raise InputError(
-                f"a data source does not know {_join(unknown)}; it may have "
-                f"{_join(f.name for f in fields(cls))}"
-            )
-        if missing := {"kind", "path"} - set(table):
-            raise InputError(
-                f"a data source lacks {_join(missing)}; every [[data]] table names both kind and path"
-            )
-        given = dict(table)
-        for name, value in table.items():
-            wanted = _TYPES.get(name, str)
-            if not isinstance(value, wanted) or isinstance(value, bool):
-                raise InputError(
-                    f"{name} = {value!r} of a data source is of the wrong type; see the recipes that ship"
-                )
-        for name in ("exclude", "untrusted"):
-            given[name] = tuple(map(str, given.get(name, ())))
-        for name in ("path", "aoi"):
-            if value := given.get(name):
-                found = (folder / value for folder in folders if (folder / value).exists())
-                given[name] = str(next(found, value))
-        return cls(**given)
-
-
-_RANGES = {
-    "max_trusted_cloud": (0, 1),
-    "split_column": (0, 1e6),
-    "sampling_weight": (1e-6, 1e6),
-    "days_between": (0, 3650),
-    "repeat": (0, 100),
-    "resolution": (0.01, 1e5),
-    "max_cloud_cover": (0, 100),
-    "max_pair_days": (1, 3650),
-    "offset": (0, 9999),
-}
-_TYPES: dict[str, Any] = {
-    "exclude": list | tuple,
-    "untrusted": list | tuple,
-    "max_trusted_cloud": int | float,
-    "split_column": int,
-    "sampling_weight": int | float,
-    "days_between": int,
-    "repeat": int,
-    "resolution": int | float,
-    "max_cloud_cover": int | float,
-    "max_pair_days": int,
-    "offset": int,
-}
-
-
-def parse_sources(recipe: Mapping[str, Any], *folders: Path) -> tuple[Source, ...]:
-    """The sources that a recipe names.
-
-    Args:
-        recipe: Its TOML.
-        folders: See `Source.of`.
-
-    Raises:
-        InputError: A table names no source, see `Source.of`.
-    """
-    tables = recipe.get("data", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError("the imagery is named in [[data]] tables, with double brackets")
-    return tuple(Source.of(table, *folders) for table in tables)
+        return self.replace(path=find(self.path), aoi=find(self.aoi))
 
 
 def read_imagery(sources: Sequence[Source], bands: Sequence[str]) -> Imagery:
