@@ -45,7 +45,10 @@ def rows(samples: Path) -> Iterator[tuple[str, list[Floats]]]:
         yield (
             f"{kind}, by optical depth (simulation.cloud_fields), cover rising",
             [
-                over(fields, cloud_fields.draw_cloud_field(rng(at + 40), (256, 256), kind, cover + strong, VIEW))
+                over(
+                    fields,
+                    cloud_fields.draw_cloud_field(rng(at + 40), (256, 256), kind, cover + strong, VIEW),
+                )
                 for at, cover in enumerate(COVERS)
             ],
         )
@@ -65,10 +68,10 @@ def real_shapes(samples: Path, fields: Floats) -> Iterator[Floats]:
     catalogue = str(samples / "s2-l2a-33TWM-120m" / "catalog.json")
     observations = read_catalogue(catalogue, "33TWM", BANDS, dates="2023-08-18").observations
     assert observations.scl is not None
-    cloud, shadow = np.isin(observations.scl[0], CLOUD_CLASSES), observations.scl[0] == Scl.CLOUD_SHADOW
+    scl = observations.scl[0]
     for image, cloud, shadow, row, col in (
         (cumulus.reflectance, cumulus.cloud, cumulus.shadow, 60, 120),
-        (observations.reflectance()[0], cloud, shadow, 520, 40),
+        (observations.reflectance()[0], np.isin(scl, CLOUD_CLASSES), scl == Scl.CLOUD_SHADOW, 520, 40),
     ):
         part = slice(row, row + 256), slice(col, col + 256)
         cloud_field = cloud_fields.make_cloud_field(rng(11), cloud[part], shadow[part], VIEW)

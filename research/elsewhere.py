@@ -1,10 +1,10 @@
-"""What the rest of an MGRS tile tells of a part that lies wholly under cloud.
+"""What radiometric offsets of the rest of an MGRS tile gain in a fully masked part of it.
 
-    python benchmarks/elsewhere.py DATA [--model temporal]
+    python research/elsewhere.py DATA [--model temporal]
 
-Of the real scenes of 33TWM (120 m) one half is hidden wholly, on each clear date; the other half alone tells
-how the dates differ. PSNR on the hidden half, with and without that, and of the baselines. The shipped model
-was trained on the western half, so the rows that hide the east are those that count.
+Of the real scenes of 33TWM (120 m) one half is fully masked on each clear date, and the offsets between the
+dates are estimated on the other half alone. It prints PSNR on the masked half, with and without them, and of
+the baselines. The shipped model was trained on the western half, so only the rows that mask the east count.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from quality import read_regions
 
-from cloudgan.evaluation import baselines, cases
+from cloudgan.evaluation.baselines import fill_date
+from cloudgan.evaluation.cases import estimate_offsets, format_date, mask_fully
 from cloudgan.evaluation.metrics import score
 from cloudgan.model.generator import Generator
-from cloudgan.removal.core import declouded, default_tiling
+from cloudgan.removal.core import decloud_dates, default_tiling
 from cloudgan.removal.normalisation import RadiometricOffsets
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
-from cloudgan.training.data.places import place_of
-from cloudgan.training.data.records import read_all
+from cloudgan.sentinel2.bands import to_reflectance
 
 NAMES = ("nearest", "linear", "median")
 
@@ -35,30 +35,31 @@ def main() -> None:
     parser.add_argument("--model", default="temporal", help="name or path of the model (default temporal)")
     options = parser.parse_args()
     generator = Generator.load(options.model)
-    halves = {s.region: place_of(s) for s in read_all(options.data) if s.region.startswith("33TWM")}
-    print(f"| hidden | {' | '.join(NAMES)} | alone | with the other half |\n{'|---' * 6}|")
+    regions = ("33TWM-east", "33TWM-west")
+    halves = {site.region: site for site in read_regions(options.data, regions)}
+    print(f"| masked | {' | '.join(NAMES)} | alone | with the other half |\n{'|---' * 6}|")
     for name, other in (("east", "west"), ("west", "east")):
-        shown, beside = halves[f"33TWM-{name}"], halves[f"33TWM-{other}"].offsets()
-        for at in np.flatnonzero(shown.truths):
-            case = cases.masked(shown, int(at), name)
-            scenes, window = case.place.scenes, case.place.scenes.window
-            # As if the other half's MGRS tile reached over this one.
+        shown, beside = halves[f"33TWM-{name}"], estimate_offsets(halves[f"33TWM-{other}"])
+        for at in np.flatnonzero(shown.trusted):
+            case = mask_fully(shown, int(at), name)
+            observations, window = case.site.observations, case.site.observations.window
+            # As if the MGRS tile of the other half extended over this one.
             known = [RadiometricOffsets(window.buffered(generator.contract.tile), beside.values)]
-            free = baselines.filled(scenes, case.at, buffer=shown.buffer, names=NAMES)
-            images = list(free.images.values())
-            for elsewhere in (list, lambda known=known: known):
-                (made,) = declouded(
-                    scenes, window, generator, buffer=shown.buffer, tiling=default_tiling(generator),
-                    dates=[case.at], elsewhere=elsewhere,
+            filled = fill_date(observations, case.at, buffer=shown.buffer, names=NAMES)
+            images = list(filled.images.values())
+            for read_offsets in (list, lambda known=known: known):
+                (made,) = decloud_dates(
+                    observations, window, generator, buffer=shown.buffer, tiling=default_tiling(generator),
+                    dates=[case.at], read_offsets=read_offsets,
                 )  # fmt: skip
                 images.append(made.bands)
-            judged = case.judged & free.masked & free.seen
-            truth = case.reflectance()
+            evaluated = case.evaluated & filled.masked & filled.available
+            truth = np.moveaxis(to_reflectance(case.truth), 0, -1)
             cells = [
-                f"{score(np.moveaxis(image, 0, -1) * np.float32(REFLECTANCE_SCALE), truth, judged).psnr:.2f}"
+                f"{score(np.moveaxis(to_reflectance(image), 0, -1), truth, evaluated).psnr:.2f}"
                 for image in images
             ]
-            print(f"| {name}, {shown.day(int(at))} | {' | '.join(cells)} |")
+            print(f"| {name}, {format_date(shown, int(at))} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A picture of good and bad cases on ground never trained on, for docs/quality.md.
+"""A picture of good and bad cases on regions held out of training, for the documentation.
 
-    python benchmarks/gallery.py DATA docs/gallery.png [--model temporal]
+    python research/gallery.py DATA docs/gallery.png [--model temporal]
 
-Of each region: the part of a transplanted case (`benchmarks/quality.py`) where the generator gains most over
+Of each region: the part of a composited case (`research/quality.py`) where the generator gains most over
 the best baseline there, and the one where it loses most. False colour (near infrared, red, green). The error
-is mean over bands, black 0 to white 0.04 reflectance, blue where nothing was hidden or no truth is known.
+is mean over bands, black 0 to white 0.04 reflectance, blue where nothing was masked or no truth is known.
 """
 
 from __future__ import annotations
@@ -19,22 +19,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from quality import cases
+from quality import draw_cases, read_regions
 
 from cloudgan.evaluation import baselines
 from cloudgan.evaluation.cases import Case
-from cloudgan.evaluation.scoring import served
+from cloudgan.evaluation.scoring import decloud_case
 from cloudgan.model.generator import Generator
 from cloudgan.schema import Provenance
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
-from cloudgan.training.data.places import place_of
-from cloudgan.training.data.records import read_all
-from cloudgan.training.data.series import split
+from cloudgan.sentinel2.bands import to_reflectance
 
 REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 EDGE = 128  # pixels of a part at most
 FULL = np.array([0.25, 0.28, 0.55], np.float32)  # reflectance of green, red, nir shown at full brightness
-WORST = 0.04  # error shown white
+LARGEST = 0.04  # error shown white
 NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
 
 
@@ -52,55 +49,57 @@ class Part:
     """PSNR of the generator over it, in dB."""
     images: tuple[np.ndarray, ...]
     """Cloudy, generated, baseline, truth: reflectance, shape (y, x, band)."""
-    judged: np.ndarray
+    evaluated: np.ndarray
     """Pixels that count, shape (y, x)."""
 
 
 def parts(case: Case, generator: Generator) -> Iterator[Part]:
-    """The parts of a case with enough to judge."""
-    place, at = case.place, case.at
-    free = baselines.filled(place.scenes, at, buffer=place.buffer, names=NAMES)
-    made = served(case, generator)
-    judged = case.judged & free.seen & (made.provenance == Provenance.GENERATED)
-    images = {name: reflectance(image) for name, image in free.images.items()}
+    """The parts of a case with enough pixels to evaluate."""
+    site, at = case.site, case.at
+    filled = baselines.fill_date(site.observations, at, buffer=site.buffer, names=NAMES)
+    made = decloud_case(case, generator)
+    evaluated = case.evaluated & filled.available & (made.provenance == Provenance.GENERATED)
+    images = {name: reflectance(image) for name, image in filled.images.items()}
     images["generated"] = reflectance(made.bands)
-    cloudy = reflectance(np.stack([band[at] for band in place.scenes.bands]))
+    cloudy = reflectance(site.observations.image(at))
     truth = reflectance(case.truth)
-    height, width = judged.shape
+    height, width = evaluated.shape
     edge = min(EDGE, height, width)
     for row in range(0, height - edge + 1, edge):
         for col in range(0, width - edge + 1, edge):
             here = slice(row, row + edge), slice(col, col + edge)
-            if not 0.2 < judged[here].mean() < 0.9:
+            if not 0.2 < evaluated[here].mean() < 0.9:
                 continue
-            psnr = {name: -10 * np.log10(mse(image, truth, judged, here)) for name, image in images.items()}
+            psnr = {
+                name: -10 * np.log10(mse(image, truth, evaluated, here)) for name, image in images.items()
+            }
             best = max(NAMES, key=psnr.__getitem__)
             shown = (cloudy, images["generated"], images[best], truth)
             yield Part(
-                place.region, case.name, best, psnr["generated"] - psnr[best],
-                tuple(image[here] for image in shown), judged[here],
+                site.region, case.name, best, psnr["generated"] - psnr[best],
+                tuple(image[here] for image in shown), evaluated[here],
             )  # fmt: skip
 
 
 def reflectance(bands: np.ndarray) -> np.ndarray:
     """Digital numbers (band, y, x) as reflectance (y, x, band)."""
-    return np.moveaxis(bands, 0, -1) * np.float32(REFLECTANCE_SCALE)
+    return np.moveaxis(to_reflectance(bands), 0, -1)
 
 
-def mse(image: np.ndarray, truth: np.ndarray, judged: np.ndarray, here: tuple[slice, slice]) -> float:
-    """Mean squared error over the judged pixels of a part."""
-    return max(float(np.mean((image[here] - truth[here])[judged[here]] ** 2)), 1e-12)
+def mse(image: np.ndarray, truth: np.ndarray, evaluated: np.ndarray, here: tuple[slice, slice]) -> float:
+    """Mean squared error over the evaluated pixels of a part."""
+    return max(float(np.mean((image[here] - truth[here])[evaluated[here]] ** 2)), 1e-12)
 
 
-def in_colour(image: np.ndarray) -> np.ndarray:
+def to_colour(image: np.ndarray) -> np.ndarray:
     """False colour, shape (y, x, 3), 0 to 1."""
     return np.sqrt(np.clip(image / FULL, 0, 1))[..., ::-1]
 
 
-def in_error(image: np.ndarray, truth: np.ndarray, judged: np.ndarray) -> np.ndarray:
+def to_grey(image: np.ndarray, truth: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
     """The error as grey, shape (y, x, 3), 0 to 1."""
-    grey = np.clip(np.abs(image - truth).mean(axis=-1) / WORST, 0, 1)[..., None].repeat(3, axis=-1)
-    return np.where(judged[..., None], grey, np.array([0.35, 0.45, 0.6]))
+    grey = np.clip(np.abs(image - truth).mean(axis=-1) / LARGEST, 0, 1)[..., None].repeat(3, axis=-1)
+    return np.where(evaluated[..., None], grey, np.array([0.35, 0.45, 0.6]))
 
 
 def picture(chosen: list[Part]) -> bytes:
@@ -110,8 +109,8 @@ def picture(chosen: list[Part]) -> bytes:
     grid = figure.subplots(len(chosen), len(columns), squeeze=False)
     for line, part in zip(grid, chosen, strict=True):
         truth = part.images[3]
-        shown = [in_colour(image) for image in part.images]
-        shown += [in_error(image, truth, part.judged) for image in part.images[1:3]]
+        shown = [to_colour(image) for image in part.images]
+        shown += [to_grey(image, truth, part.evaluated) for image in part.images[1:3]]
         for axes, image in zip(line, shown, strict=True):
             axes.imshow(image, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
@@ -127,7 +126,7 @@ def picture(chosen: list[Part]) -> bytes:
 
 
 def main() -> None:
-    """Judge all cases, choose, and draw."""
+    """Evaluate all cases, choose, and draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -136,11 +135,10 @@ def main() -> None:
     parser.add_argument("--model", default="temporal", help="name or path of the model (default temporal)")
     options = parser.parse_args()
     generator = Generator.load(options.model)
-    _, held = split(read_all(options.data), REGIONS)
     found: dict[str, list[Part]] = {region: [] for region in REGIONS}
-    for case in cases([place_of(series) for series in held], quick=True):
+    for case in draw_cases(read_regions(options.data, REGIONS), quick=True):
         if case.kind == "composited":
-            found[case.place.region] += parts(case, generator)
+            found[case.site.region] += parts(case, generator)
     chosen = []
     for every in found.values():
         ranked = sorted(every, key=lambda part: part.gain)

@@ -1,11 +1,11 @@
-"""How near declouded pixels come to the truth, against what a user gets for free, on ground never trained on.
+"""How near declouded pixels come to the truth, against the baselines, on regions held out of training.
 
-    python benchmarks/quality.py DATA [--model temporal] [--json quality.json] [--publish PAGE] [--quick]
+    python research/quality.py DATA [--model temporal] [--json quality.json] [--publish PAGE] [--quick]
 
-The experiment behind `docs/quality.md`: all regions held out of training (`cloudgan.training.data.series`), every
-method through the serving path (`cloudgan.evaluation.scoring`; `cloudgan.evaluation.cases` says which kinds of cases there are).
-At 120 m every clear date goes under every cloudy one; at 10 m every clear date (of the forest every third)
-goes under two others. Nothing is tuned here.
+The experiment behind `research/quality.md`: all regions held out of training, every method as a run applies
+it (`cloudgan.evaluation.scoring`), on the kinds of cases of `cloudgan.evaluation.cases`. At 120 m every clear
+date is put under the clouds of every cloudy one. At 10 m every clear date (of the forest every third) is put
+under those of two others. Nothing is tuned here.
 """
 
 from __future__ import annotations
@@ -18,73 +18,93 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudgan.evaluation import scoring
 from cloudgan.evaluation.baselines import ALIGNED, PLAIN
-from cloudgan.evaluation.cases import Case, CloudField, composited, masked, real
+from cloudgan.evaluation.cases import (
+    Case,
+    CloudySource,
+    composite_clouds,
+    dates_around,
+    format_date,
+    known_truth,
+    mask_fully,
+    withhold_truth,
+)
+from cloudgan.evaluation.scoring import evaluate
+from cloudgan.evaluation.summary import as_json
 from cloudgan.model.generator import Generator
+from cloudgan.observations import Site
 from cloudgan.sentinel2.classification import PixelClass
-from cloudgan.training.data.places import Place, place_of
-from cloudgan.training.data.records import read_all
-from cloudgan.training.data.series import HELD_OUT, split
+from cloudgan.training.data.paths import read_sites_of
+
+BANDS = ("green", "red", "nir")
+HELD_OUT = ("33TWM-east", "flanders-b", "romania-east", "summer_102")
+RECIPE = Path(__file__).parents[1] / "pipelines" / "train-temporal.toml"
 
 
-def cases(places: Sequence[Place], quick: bool) -> Iterator[Case]:
-    """All cases of the held-out places."""
-    for place in places:
-        if place.region.startswith("33TWM"):
-            yield from _at_120_m(place)
-        elif len(place.scenes.days) < 3:
-            yield from _of_a_pair(place)
+def read_regions(data: Path, regions: Sequence[str] = HELD_OUT) -> list[Site]:
+    """The sites of some regions of the sample imagery, as the recipe of the temporal generator reads them."""
+    return [site for site in read_sites_of(RECIPE, BANDS, data) if site.region in regions]
+
+
+def draw_cases(sites: Sequence[Site], quick: bool) -> Iterator[Case]:
+    """All cases of some sites."""
+    for site in sites:
+        if site.region.startswith("33TWM"):
+            yield from _at_120_m(site)
+        elif len(site.observations.days) < 3:
+            yield from _of_a_pair(site)
         else:
-            yield from _of_a_series(place, quick)
+            yield from _of_a_series(site, quick)
 
 
-def _cloudy(place: Place) -> np.ndarray:
-    return np.mean(place.scenes.pixel_classes == PixelClass.CLOUDY, axis=(1, 2))
+def _cloudy(site: Site) -> np.ndarray:
+    return np.mean(site.observations.pixel_classes == PixelClass.CLOUDY, axis=(1, 2))
 
 
-def _of_a_series(place: Place, quick: bool) -> Iterator[Case]:
-    empty = np.mean(place.scenes.pixel_classes == PixelClass.NO_DATA, axis=(1, 2))
-    lenders = np.flatnonzero((_cloudy(place) > 0.1) & (_cloudy(place) < 0.8) & (empty < 0.3))
-    unclear = np.mean(place.scenes.pixel_classes != PixelClass.CLEAR, axis=(1, 2))
+def _of_a_series(site: Site, quick: bool) -> Iterator[Case]:
+    empty = np.mean(site.observations.pixel_classes == PixelClass.NO_DATA, axis=(1, 2))
+    lenders = np.flatnonzero((_cloudy(site) > 0.1) & (_cloudy(site) < 0.8) & (empty < 0.3))
+    unclear = np.mean(site.observations.pixel_classes != PixelClass.CLEAR, axis=(1, 2))
     clear = [
         int(at)
-        for at in np.flatnonzero(place.truths & (unclear < 0.02))
-        if place.known(int(at)).mean() > 0.95
+        for at in np.flatnonzero(site.trusted & (unclear < 0.02))
+        if known_truth(site, int(at)).mean() > 0.95
     ]
     rng = np.random.default_rng(11)
-    for number, at in enumerate(clear[:: 3 if place.region.startswith("romania") else 1]):
+    for number, at in enumerate(clear[:: 3 if site.region.startswith("romania") else 1]):
         if quick and number % 4:
             continue
-        near, here = place.around(at)
+        near, here = dates_around(site, at)
         for lender in rng.choice(len(lenders), 2, replace=False):
-            name = f"{place.day(at)} under {place.day(lenders[lender])}"
-            yield composited(near, here, place.cloud_field(lenders[lender]), name)
+            name = f"{format_date(site, at)} under {format_date(site, lenders[lender])}"
+            source = CloudySource.of_date(site.observations, lenders[lender])
+            yield composite_clouds(near, here, source, name)
         if number % 3 == 0:
-            yield masked(near, here, f"{place.day(at)} wholly hidden")
+            yield mask_fully(near, here, f"{format_date(site, at)} fully masked")
 
 
-def _at_120_m(place: Place) -> Iterator[Case]:
-    covered = _cloudy(place) > 0.3
+def _at_120_m(site: Site) -> Iterator[Case]:
+    covered = _cloudy(site) > 0.3
     cloudy, clear = np.flatnonzero(covered), np.flatnonzero(~covered)
     for at in clear:
         for lender in cloudy:
-            yield composited(
-                place, at, place.cloud_field(lender), f"{place.day(at)} under {place.day(lender)}"
-            )
-        yield masked(place, at, f"{place.day(at)} wholly hidden")
+            source = CloudySource.of_date(site.observations, lender)
+            name = f"{format_date(site, at)} under {format_date(site, lender)}"
+            yield composite_clouds(site, at, source, name)
+        yield mask_fully(site, at, f"{format_date(site, at)} fully masked")
     for at in cloudy:
-        for judge in clear:
-            if abs(int(place.scenes.days[judge] - place.scenes.days[at])) <= 3:
-                yield real(place, at, judge, f"{place.day(at)} judged by {place.day(judge)}")
+        for truth_at in clear:
+            if abs(int(site.observations.days[truth_at] - site.observations.days[at])) <= 3:
+                name = f"{format_date(site, at)} against {format_date(site, truth_at)}"
+                yield withhold_truth(site, at, truth_at, name)
 
 
-def _of_a_pair(place: Place) -> Iterator[Case]:
-    """A clear look under the clouds of its own pair, turned around; the other's clear parts are context."""
-    cloud_field = place.cloud_field(1)
-    turned = CloudField(cloud_field.bands[:, ::-1], cloud_field.pixel_classes[::-1])
-    if 0.05 < np.mean(turned.pixel_classes == PixelClass.CLOUDY) < 0.9:
-        yield composited(place, 0, turned, "under its own clouds")
+def _of_a_pair(site: Site) -> Iterator[Case]:
+    """A clear image under the flipped clouds of its own pair, with the clear parts of the other as input."""
+    source = CloudySource.of_date(site.observations, 1)
+    flipped = CloudySource(source.image[:, ::-1], source.pixel_classes[::-1])
+    if 0.05 < np.mean(flipped.pixel_classes == PixelClass.CLOUDY) < 0.9:
+        yield composite_clouds(site, 0, flipped, "under its own clouds")
 
 
 def report(result: dict) -> str:
@@ -175,18 +195,15 @@ def main() -> None:
         "--without-documented", action="store_true", help="leave out the documented generator"
     )
     options = parser.parse_args()
-    _, held = split(read_all(options.data), options.hold_out)
     generators = {} if options.without_documented else {"documented": Generator.load("documented")}
     generators["temporal"] = Generator.load(options.model)
-    found = scoring.evaluate(
-        cases([place_of(series) for series in held], options.quick),
+    found = evaluate(
+        draw_cases(read_regions(options.data, options.hold_out), options.quick),
         generators,
         (*PLAIN, *ALIGNED),
-        on_case=lambda case: print(
-            case.place.group, case.place.region, case.kind, case.name, file=sys.stderr
-        ),
+        on_case=lambda case: print(case.group, case.site.region, case.kind, case.name, file=sys.stderr),
     )
-    result = scoring.as_json(found)
+    result = as_json(found)
     text = report(result)
     print(text)
     if options.publish:

@@ -1,7 +1,7 @@
 """The study's experiment again: train its recipe, plain and skewed, and ours, and publish the tables.
 
-    python benchmarks/reproduction.py train ../shared/data runs     # five runs, resumed where they stopped
-    python benchmarks/reproduction.py publish runs                  # into docs/
+    python research/reproduction.py train ../shared/data runs     # five runs, resumed where they stopped
+    python research/reproduction.py publish runs                  # into docs/
 
 Width 32 and mixed precision, for a machine without a GPU; the rest is as the recipes say.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cloudgan.training.pictures import write
+from cloudgan.training.pictures import write_figure
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "reproduction"
@@ -105,7 +105,7 @@ def study_table(found: dict[str, list[dict[str, float]]]) -> list[str]:
         cells = [f"{row[name]:g}" if name in row else "" for name in study_columns()]
         lines.append(f"| the study | {step} | {' | '.join(cells)} |")
     for name, rows in found.items():
-        for row in told(rows, "PSNR_val"):
+        for row in choose_rows(rows, "PSNR_val"):
             cells = [
                 f"{row[column]:.2f}" if "PSNR" in column else f"{row[column]:.3f}"
                 for column in study_columns()
@@ -115,13 +115,13 @@ def study_table(found: dict[str, list[dict[str, float]]]) -> list[str]:
 
 
 def honest_table(found: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Fixed scale, hidden and observed pixels apart."""
+    """Metrics at a fixed scale, of masked and observed pixels apart."""
     columns = [f"{group} {part} {score}" for group in ("train", "validation")
                for part in ("generated", "observed") for score in ("psnr", "ssim")]  # fmt: skip
     columns += ["validation generated mae", "validation generated sam"]
     lines = [f"| run | step | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 2)}"]
     for name, rows in found.items():
-        for row in told(rows, "validation generated psnr"):
+        for row in choose_rows(rows, "validation generated psnr"):
             cells = [
                 f"{row[column]:.3f}" if column.endswith(("ssim", "mae")) else f"{row[column]:.2f}"
                 for column in columns
@@ -130,16 +130,16 @@ def honest_table(found: dict[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
-def told(rows: list[dict[str, float]], best_by: str) -> list[dict[str, float]]:
-    """The rows for a table: those that the study tells, the best and the last, in order."""
+def choose_rows(rows: list[dict[str, float]], best_by: str) -> list[dict[str, float]]:
+    """The rows for a table: those that the study publishes, the best and the last, in order."""
     best = max(rows, key=lambda row: row[best_by])
     return [row for row in rows if row["step"] in PUBLISHED or row is best or row is rows[-1]]
 
 
 def picture(found: dict[str, list[dict[str, float]]]) -> None:
-    """Curves of the study's measure and of the honest one."""
+    """Curves of the study's measure and of ours at a fixed scale."""
     panels = {"PSNR_val": "PSNR as the study computes it, dB", "SSIM_val": "SSIM as the study computes it",
-              "validation generated psnr": "PSNR of hidden pixels, held-out place, dB"}  # fmt: skip
+              "validation generated psnr": "PSNR of masked pixels, held-out region, dB"}  # fmt: skip
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name, rows in found.items():
@@ -148,7 +148,7 @@ def picture(found: dict[str, list[dict[str, float]]]) -> None:
             axes.plot(list(PUBLISHED), [row[column] for row in PUBLISHED.values()], "kx", label="the study")
         axes.set(title=title, xlabel="step")
     axes.legend(frameon=False, fontsize="small")
-    write(figure, DOCS / "curves.png", dpi=75)
+    write_figure(figure, DOCS / "curves.png", dpi=75)
 
 
 if __name__ == "__main__":
