@@ -44,7 +44,7 @@ CELL = 800  # pixels; a twelfth of such cells is cloudy, on each date others
 
 
 def made_layer(item: SourceItem, grid: Grid, names: Sequence[str], _: int | None) -> dict[str, Any]:
-    """What a reader gives of one item: bands and classes that follow from place and date."""
+    """What a reader returns of one item: bands and classes that follow from place and date."""
     row = np.arange(grid.window.row, grid.window.bottom)[:, None]
     col = np.arange(grid.window.col, grid.window.right)[None, :]
     day = item.datetime.toordinal()
@@ -99,12 +99,12 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
     )
 
 
-def work(job: execute.Job, units: range, told: Any) -> None:
-    """Do some units; tells the most memory that this process held, and its pixels, all and generated."""
+def work(job: execute.Job, units: range, results: Any) -> None:
+    """Do some units; report the most memory that this process held, and its pixels, all and generated."""
     readers.READERS["odc"] = made_layer  # it stands in for the files, and nothing else
     done = [execute.process_unit(job, index) for index in units]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    told.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))
+    results.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))
 
 
 def main() -> None:
@@ -123,17 +123,17 @@ def main() -> None:
     plan = made_plan(options.size, options.dates, int(parse_bytes(options.memory)), generator)
     units = min(options.units or plan.unit_count, plan.unit_count)
     context = multiprocessing.get_context("spawn")
-    told = context.SimpleQueue()
+    results = context.SimpleQueue()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))
         workers = [
-            context.Process(target=work, args=(job, range(first, units, options.workers), told))
+            context.Process(target=work, args=(job, range(first, units, options.workers), results))
             for first in range(options.workers)
         ]
         for worker in workers:
             worker.start()
-        peaks, pixels, generated = zip(*(told.get() for _ in workers), strict=True)
+        peaks, pixels, generated = zip(*(results.get() for _ in workers), strict=True)
         for worker in workers:
             worker.join()
     print(

@@ -95,7 +95,7 @@ def random_bands(
 def write_border(folder: Path, *, days: int = 3, edge: int = 360) -> Path:
     """A catalogue of two UTM zones around the place where they meet at 12 degrees east, 46 degrees north.
 
-    On each day both show the same ground, each on its own pixels, with clouds of its own.
+    On each day both show the same surface, each on its own pixels, with clouds of its own.
     """
     rng = np.random.default_rng(0)
     items = []

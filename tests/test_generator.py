@@ -224,7 +224,7 @@ def test_a_cpu_takes_one_tile_a_call(generator):
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
 def test_a_missing_gpu_is_refused_and_not_replaced_by_the_cpu(network, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # hides any GPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # as without any GPU
     with pytest.raises(
         GeneratorError, match=r"a GPU was asked for, but .*; install cloudgan\[gpu\] .* or run on"
     ):

@@ -90,12 +90,12 @@ def test_channels_are_in_the_order_of_the_contract(tmp_path, monkeypatch):
     path = write_network(tmp_path / "all.onnx", channels=TIME_CHANNELS, bands=["green"])
     target = Window(0, 0, 24, 24)  # of one tile alone: 8 to 24
     observations = random_observations(window_to_read(target, Tiling(TILE, 32), 2), bands=["green"], seed=5)
-    seen = []
+    received = []
     monkeypatch.setattr(
-        Generator, "__call__", lambda self, channels: seen.append(channels) or channels[:, :1]
+        Generator, "__call__", lambda self, channels: received.append(channels) or channels[:, :1]
     )
     decloud(observations, target, Generator.load(path), stride=32, buffer=2, dates=[1])
-    (channels,) = seen
+    (channels,) = received
     assert channels.shape == (1, len(TIME_CHANNELS), TILE, TILE)
     assert channels.dtype == np.float32
     top, left = -observations.window.row, -observations.window.col

@@ -51,9 +51,9 @@ def test_a_fully_masked_tile_takes_its_radiometry_from_the_mgrs_tile(tmp_path, o
 @pytest.mark.parametrize(("offset", "hazy"), [(0.01, False), (0.1, True), (np.nan, False)])
 def test_a_date_unlike_all_dates_near_it_is_masked_for_the_generator(tmp_path, monkeypatch, offset, hazy):
     path = write_network(tmp_path / "mask.onnx", channels=["mask", "nearest-before:green"], bands=["green"])
-    seen = []
+    received = []
     monkeypatch.setattr(
-        Generator, "__call__", lambda self, channels: seen.append(channels) or channels[:, :1]
+        Generator, "__call__", lambda self, channels: received.append(channels) or channels[:, :1]
     )
     target = Window(0, 0, 24, 24)
     observations = masked_date(target, visible=0.6)
@@ -65,7 +65,7 @@ def test_a_date_unlike_all_dates_near_it_is_masked_for_the_generator(tmp_path, m
         dates=[1],
         read_offsets=lambda: offsets_of(offset),
     )
-    assert (np.concatenate(seen)[:, 0] == 1).all() == hazy
+    assert (np.concatenate(received)[:, 0] == 1).all() == hazy
     observed = date.provenance == Provenance.OBSERVED
     assert observed.any()
     assert (date.bands[0][observed] == 2000).all()

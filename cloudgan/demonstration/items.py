@@ -238,7 +238,7 @@ def _properties(
 ) -> dict[str, Any]:
     """The item's properties, consistent with one another as those of a real item are."""
     start = overflight.when
-    # Scanning southwards, the instrument reaches these tiles some minutes after its start.
+    # Scanning southwards, the instrument takes these tiles some minutes after its start.
     taken = start + timedelta(minutes=7, seconds=6 if piece.square == "WP" else 2, milliseconds=417)
     processed = _processing_time(processing, start)
     return {

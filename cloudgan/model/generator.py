@@ -17,8 +17,8 @@ from cloudgan.defaults import MODEL
 from cloudgan.errors import GeneratorError
 from cloudgan.model.contract import METADATA_KEY, Contract
 
-# ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless told not to before
-# it is imported.
+# ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless that is disabled
+# before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 

@@ -18,6 +18,8 @@ from cloudgan.observations import (
 from cloudgan.schema import NO_CLEAR_DATE
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE, to_reflectance
 
+_COMMON = (Source.BEFORE, Source.AFTER)
+_NEAREST = (Source.NEAREST_BEFORE, Source.NEAREST_AFTER)
 DARKEST = np.float32(REFLECTANCE_SCALE)
 """Reflectance of the darkest value that is not yet no data."""
 
@@ -51,28 +53,18 @@ def assemble_inputs(
     Returns:
         Shape (channel, y, x).
     """
-    dated = [one.order for one in channels if one.source in (Source.BEFORE, Source.AFTER)]
-    if dated:
-        common = find_common_clear_dates(clear, at, max(dated), among)
-    if nearest is None and any(
-        one.source in (Source.NEAREST_BEFORE, Source.NEAREST_AFTER) for one in channels
-    ):
+    common = None
+    if depth := max((one.order for one in channels if one.source in _COMMON), default=0):
+        common = find_common_clear_dates(clear, at, depth, among)
+    if nearest is None and any(one.source in _NEAREST for one in channels):
         nearest = find_nearest_clear_dates(clear, at, among)
-
-    def clear_dates(channel: Channel) -> NDArray[np.int16]:
-        found = common if channel.source in (Source.BEFORE, Source.AFTER) else nearest
-        assert found is not None  # noqa: S101 - made above for every channel that needs it
-        before = channel.source in (Source.BEFORE, Source.NEAREST_BEFORE)
-        side = found.before if before else found.after
-        dates: NDArray[np.int16] = side[channel.order - 1]
-        return dates
 
     def values(channel: Channel) -> NDArray[np.float32]:
         if channel.source is Source.MASK:
             return masked.astype(np.float32)
         if channel.source is Source.TARGET:
             return _reflectance(bands[str(channel.band)][at])
-        dates = clear_dates(channel)
+        dates = _select_dates(channel, common if channel.source in _COMMON else nearest)
         if channel.band is None:
             ages = days_to_clear_date(dates, days, at)
             return np.where(ages == NO_CLEAR_DATE, 0, ages).astype(np.float32)
@@ -84,6 +76,14 @@ def assemble_inputs(
         return np.where(dates < 0, np.float32(0), image)
 
     return np.stack([values(channel) for channel in channels])
+
+
+def _select_dates(channel: Channel, found: ClearDates | None) -> NDArray[np.int16]:
+    """Indices of the clear dates of a channel, shape (y, x)."""
+    assert found is not None  # noqa: S101 - searched for every channel that needs it
+    side = found.before if channel.source in (Source.BEFORE, Source.NEAREST_BEFORE) else found.after
+    dates: NDArray[np.int16] = side[channel.order - 1]
+    return dates
 
 
 def _reflectance(values: NDArray[Any]) -> NDArray[np.float32]:
