@@ -1,4 +1,4 @@
-"""Observations made by hand: small COGs of random numbers, and the plain data that a search would make of them."""
+"""Scenes made by hand: small COGs of random numbers, and the plain data that a search would make of them."""
 
 from __future__ import annotations
 
