@@ -27,19 +27,19 @@ PAUSE = 2.0
 """Seconds before the second try of a unit, give or take half, doubled for the third."""
 NOBODY_WITHIN = 300.0
 """Seconds without a single worker after which a run is given up: pods may come back, one after the other."""
-_LOOK = 1.0  # seconds between two looks at whether the run may go on
+_POLL = 1.0  # seconds between two checks of whether the run may go on
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class Failure:
     """Why a try came to nothing; plain data, for errors of GDAL do not survive the way to the client."""
 
     reason: str
     """One sentence."""
     items: tuple[str, ...] = ()
-    """Ids of the items that are to blame, where it is known."""
+    """Ids of the items that could not be read, where it is known."""
     asset: str | None = None
-    """Address of the file that is to blame, where it is known."""
+    """Address of the file that could not be read, where it is known."""
     worker: str | None = None
     """Address of the worker."""
     heals: bool = True
@@ -48,8 +48,8 @@ class Failed:
     """How often the unit was begun."""
 
     @classmethod
-    def of(cls, error: Exception, worker: str) -> Failed:
-        """What an error on a worker tells."""
+    def of(cls, error: Exception, worker: str) -> Failure:
+        """The failure that an error on a worker stands for."""
         text = (
             str(error)
             if isinstance(error, CloudganError)
@@ -72,13 +72,13 @@ class _Try:
     """Address of the worker that failed it before."""
 
 
-def outcomes(
+def run_tasks(
     client: distributed.Client,
-    task: Callable[[int], T | Failed],
+    task: Callable[[int], T | Failure],
     indices: Iterable[int],
     name: str,
     check: Callable[[], None],
-) -> Iterator[tuple[int, T | Failed]]:
+) -> Iterator[tuple[int, T | Failure]]:
     """Have the workers do units, at most two a worker thread in flight.
 
     A unit that fails is tried again after a pause, on another worker where there is one; one whose worker
@@ -86,104 +86,114 @@ def outcomes(
 
     Args:
         client: Where the workers are.
-        task: What a worker does of a unit; it picks.
+        task: What a worker does of a unit; it can be pickled.
         indices: Numbers of the units.
         name: Begins the names of the tasks; new to the scheduler, which may hold tasks of a run before.
-        check: Called every now and then; what it raises ends it all.
+        check: Called at least every second; what it raises ends the run.
 
     Yields:
-        Unit by unit, in the order of their ends: its number, and what came of it at last.
+        Unit by unit, in the order of their ends: its number, and its result at last.
 
     Raises:
         ClusterError: The scheduler went away, or all the workers did and none came back.
     """
     fresh = (_Try(0.0, index) for index in indices)
     again: list[_Try] = []
-    in_flight: dict[str, tuple[_Try, distributed.Future[T | Failed]]] = {}
-    ended: SimpleQueue[distributed.Future[T | Failed]] = SimpleQueue()
-    crew = _Crew(client)
+    in_flight: dict[str, tuple[_Try, distributed.Future[T | Failure]]] = {}
+    ended: SimpleQueue[distributed.Future[T | Failure]] = SimpleQueue()
+    pool = WorkerPool(client)
     while True:
-        workers = crew.threads()
+        workers = pool.count_threads()
         room = 2 * max(sum(workers.values()), 1)
-        while len(in_flight) < room and (attempt := _ready(again, fresh)) is not None:
-            others = [worker for worker in workers if worker != attempt.avoid] if attempt.avoid else None
-            future = client.submit(
-                task,
-                attempt.index,
-                key=f"{name}-{attempt.index}-{attempt.number}",
-                workers=others or None,
-                allow_other_workers=bool(others),
-                pure=False,
-            )
+        while len(in_flight) < room and (attempt := _take(again, fresh)) is not None:
+            future = _submit(client, task, attempt, name, workers)
             in_flight[str(future.key)] = attempt, future
             future.add_done_callback(ended.put)
         if not in_flight and not again:
             return
         check()
         try:
-            future = ended.get(timeout=_LOOK)
+            future = ended.get(timeout=_POLL)
         except Empty:
             continue
         attempt, _ = in_flight.pop(str(future.key))
-        outcome = _outcome(future)
-        if isinstance(outcome, Failed):
-            if outcome.heals and attempt.number < TRIES:
-                heapq.heappush(again, _next(attempt, outcome))
+        result = _collect(future)
+        if isinstance(result, Failure):
+            if result.heals and attempt.number < TRIES:
+                heapq.heappush(again, _retry(attempt, result))
                 continue
-            outcome = Failed(outcome.reason, outcome.items, outcome.asset, tries=attempt.number)
-        yield attempt.index, outcome
+            result = Failure(result.reason, result.items, result.asset, tries=attempt.number)
+        yield attempt.index, result
 
 
-def _ready(again: list[_Try], fresh: Iterator[_Try]) -> _Try | None:
+def _submit(
+    client: distributed.Client,
+    task: Callable[[int], T | Failure],
+    attempt: _Try,
+    name: str,
+    workers: Iterable[str],
+) -> distributed.Future[T | Failure]:
+    others = [worker for worker in workers if worker != attempt.avoid] if attempt.avoid else None
+    return client.submit(
+        task,
+        attempt.index,
+        key=f"{name}-{attempt.index}-{attempt.number}",
+        workers=others or None,
+        allow_other_workers=bool(others),
+        pure=False,
+    )
+
+
+def _take(again: list[_Try], fresh: Iterator[_Try]) -> _Try | None:
     """A try that may begin now; None where there is none."""
     if again and again[0].due <= time.monotonic():
         return heapq.heappop(again)
     return next(fresh, None)
 
 
-def _next(attempt: _Try, failed: Failed) -> _Try:
+def _retry(attempt: _Try, failure: Failure) -> _Try:
     """The try after one that failed: units that failed together must not come back together."""
     pause = PAUSE * 2 ** (attempt.number - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-    return _Try(time.monotonic() + pause, attempt.index, attempt.number + 1, failed.worker)
+    return _Try(time.monotonic() + pause, attempt.index, attempt.number + 1, failure.worker)
 
 
-def _outcome(future: distributed.Future[T | Failed]) -> T | Failed:
+def _collect(future: distributed.Future[T | Failure]) -> T | Failure:
     try:
         return future.result()
     except distributed.scheduler.KilledWorker as error:
-        return Failed(
+        return Failure(
             f"{error.allowed_failures + 1} workers died while they worked on it, as those do that run out of "
             "memory; give workers more memory, or fewer threads",
             heals=False,
         )
     except CancelledError as error:
         if getattr(error, "reason", "") == "scheduler-connection-lost":
-            raise _gone("the connection to the Dask scheduler was lost") from error
-        return Failed(f"its task was cancelled ({explain_error(error)})")
+            raise _lost_cluster("the connection to the Dask scheduler was lost") from error
+        return Failure(f"its task was cancelled ({explain_error(error)})")
     except Exception as error:  # whatever a unit meets, the others go on, and this one is named
-        return Failed(f"{type(error).__name__}: {explain_error(error)}")
+        return Failure(f"{type(error).__name__}: {explain_error(error)}")
 
 
-class _Crew:
+class WorkerPool:
     """The workers of a client, as they come and go."""
 
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
-        self._seen = time.monotonic()
+        self._last_present = time.monotonic()
 
-    def threads(self) -> dict[str, int]:
-        """Threads of each worker."""
+    def count_threads(self) -> dict[str, int]:
+        """Threads of each worker, by its address."""
         try:
             workers: dict[str, int] = self._client.nthreads()
         except (OSError, ValueError) as error:  # a client that has given up is no longer asked
-            raise _gone("the Dask scheduler went away") from error
+            raise _lost_cluster("the Dask scheduler went away") from error
         now = time.monotonic()
         if workers:
-            self._seen = now
-        elif now - self._seen > NOBODY_WITHIN:
-            raise _gone(f"there has been no worker for {NOBODY_WITHIN:.0f} seconds")
+            self._last_present = now
+        elif now - self._last_present > NOBODY_WITHIN:
+            raise _lost_cluster(f"there has been no worker for {NOBODY_WITHIN:.0f} seconds")
         return workers
 
 
-def _gone(what: str) -> ClusterError:
+def _lost_cluster(what: str) -> ClusterError:
     return ClusterError(f"{what}; what is done is kept, run the same command again to do the rest")

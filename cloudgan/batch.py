@@ -1,0 +1,251 @@
+"""A batch run from its configuration to its report: what the command `cloudgan-batch` does.
+
+```python
+config = cloudgan.BatchConfig(aoi="field.geojson", dates="2020-04/2020-07", out="out.zarr")
+report = cloudgan.run_batch(config)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import distributed
+
+from cloudgan.config import BatchConfig
+from cloudgan.distributed import self_check
+from cloudgan.distributed.cluster import connect, count_threads, divide_machine, start_workers
+from cloudgan.distributed.execute import check_workers, execute
+from cloudgan.distributed.report import Report, ZoneReport, unwrap_zone
+from cloudgan.distributed.worker import Job
+from cloudgan.errors import InputError
+from cloudgan.geo.aoi import read_aoi
+from cloudgan.io.lease import hold_lease
+from cloudgan.io.store.identity import read_identity
+from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
+from cloudgan.io.store.zones import Zones
+from cloudgan.model.generator import Generator
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.planner import continue_plan, plan_zones
+from cloudgan.sentinel2.dates import DateRange
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What a batch run will do, before it writes or starts anything."""
+
+    config: BatchConfig
+    """What was asked for."""
+    zones: Mapping[str, Plan]
+    """A plan for each UTM zone, by the name of its group in the store; an empty name where there is one zone."""
+    generator: Generator
+    """What fills the mask."""
+    workers: int | None
+    """Workers to start on this machine at most; None where a scheduler has them."""
+    memory: int | None
+    """Bytes that a worker may use; None where nobody said."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know of the area and of the catalogue."""
+
+    @property
+    def groups(self) -> Zones:
+        """Where the zones lie in the store."""
+        return Zones.of(self.config.out, self.zones)
+
+    def summaries(self) -> dict[str, dict[str, Any]]:
+        """The plan in figures, by zone; see `Plan.summary`."""
+        return {name: plan.summary(self.memory) for name, plan in self.zones.items()}
+
+    def as_json(self) -> Any:
+        """The plan in figures, as JSON; by zone where there are several."""
+        return unwrap_zone(self.summaries())
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: given at the beginning of a zone that has work, after every unit, and at its end."""
+
+    zone: str
+    """Name of the zone's group; empty where there is one zone alone."""
+    store: str
+    """Path or URL of the zone's store."""
+    report: ZoneReport
+    """What was done so far."""
+    dashboard: str | None
+    """Address of the page on which Dask shows its work; None where no worker was needed."""
+    is_finished: bool
+    """Whether this is the end of the zone."""
+
+
+def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None) -> BatchPlan:
+    """Search the catalogue and decide everything about a run, without writing or starting anything.
+
+    Args:
+        config: What to do.
+        client: Whose workers will do it; see `run_batch`.
+
+    Raises:
+        InputError: Something cannot be done as asked, or the output is not ours.
+        CatalogError: The catalogue cannot be read, or holds nothing for the request.
+    """
+    workers, memory = (None, config.memory_bytes)
+    if config.scheduler is None and client is None:
+        workers, memory = divide_machine(config.workers, config.memory_bytes)
+    span = DateRange.parse(config.dates)
+    area = read_aoi(config.aoi)
+    generator = Generator.load(config.model, "auto")
+    read_identity(config.out)  # it raises where somebody else's files are
+    plans, warnings = plan_zones(
+        area,
+        span,
+        generator,
+        stac=config.stac,
+        collection=config.collection,
+        resolution=config.resolution,
+        max_cloud_cover=config.max_cloud_cover,
+        context_days=config.context_days,
+        clip=config.clip,
+        memory=memory,
+    )
+    plan = BatchPlan(config, plans, generator, workers, memory, tuple(warnings))
+    zones = {
+        name: continue_plan(one, read_identity(plan.groups.at(name)), memory) for name, one in plans.items()
+    }
+    return replace(plan, zones=zones)
+
+
+def run_batch(
+    config: BatchConfig | BatchPlan,
+    *,
+    client: distributed.Client | None = None,
+    retry_failed: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Remove the clouds from Sentinel-2 over an area and a span of time, into a Zarr store.
+
+    A run that was interrupted, in whatever way, is resumed by the same call: what is done stays.
+
+    Args:
+        config: What to do, or the plan that `plan_batch` made of it.
+        client: Whose workers do it, instead of those that `config` names.
+        retry_failed: Do only the units that the last run names as failed.
+        on_progress: Called as the run goes on.
+
+    Returns:
+        The report. Units that failed are named in it, and `ok` is false.
+
+    Raises:
+        InputError: Something cannot be done as asked; nothing was written.
+        StoreError: The output is another run's, or was made with other settings.
+        ClusterError: The workers or their scheduler went away.
+    """
+    plan = config if isinstance(config, BatchPlan) else plan_batch(config, client=client)
+    overwrite = plan.config.overwrite and not retry_failed  # what is replaced has no failed units
+    zones = [
+        _Zone(name, plan.groups.at(name), one, overwrite, retry_failed) for name, one in plan.zones.items()
+    ]
+    plan.groups.check(overwrite=overwrite)
+    for zone in zones:
+        zone.check()
+    reports = {}
+    with ExitStack() as stack:
+        workforce = _Workforce(plan, client, stack)
+        stack.enter_context(plan.groups.hold(overwrite=overwrite))
+        for zone in zones:
+            reports[zone.name] = _run_zone(zone, plan, workforce, on_progress or _ignore)
+    return Report(plan.config.out, plan.summaries(), reports, plan.warnings)
+
+
+def _ignore(progress: Progress) -> None:
+    """The default of `on_progress`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """A zone of a run, and how its store is treated."""
+
+    name: str
+    location: str
+    plan: Plan
+    overwrite: bool
+    retry_failed: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before anything is written."""
+        check_store(self.location, self.plan.store_spec(), overwrite=self.overwrite)
+        if self.retry_failed and self.find_store() is None:
+            raise InputError(f"{self.location} has no failed units yet: run without --retry-failed first")
+
+    def find_store(self) -> Store | None:
+        """The store of this plan, where a run has begun it."""
+        return find_store(self.location, self.plan.store_spec())
+
+    def prepare_store(self) -> Store:
+        """The store, made where there is none."""
+        return prepare_store(self.location, self.plan.store_spec(), overwrite=self.overwrite)
+
+
+@dataclass
+class _Workforce:
+    """The workers of a run, started when the first zone has something to do."""
+
+    plan: BatchPlan
+    given: distributed.Client | None
+    stack: ExitStack
+
+    @cached_property
+    def client(self) -> distributed.Client:
+        """Where the workers are."""
+        return self.given or self.stack.enter_context(self._open())
+
+    @property
+    def count(self) -> int | None:
+        """Workers to start on this machine; None where somebody else has them."""
+        if self.given is not None or self.plan.workers is None:
+            return None
+        return min(self.plan.workers, max(plan.unit_count for plan in self.plan.zones.values()))
+
+    @property
+    def threads(self) -> int:
+        """Tiles that a worker generates at once."""
+        ours = self.count is not None and self.plan.config.workers is None
+        return count_threads(self.count) if ours and self.count else 1
+
+    def _open(self) -> AbstractContextManager[distributed.Client]:
+        if self.plan.config.scheduler is not None:
+            return connect(self.plan.config.scheduler)
+        return start_workers(self.count or 1, self.plan.memory)
+
+
+def _run_zone(
+    zone: _Zone, plan: BatchPlan, workforce: _Workforce, on_progress: Callable[[Progress], None]
+) -> ZoneReport:
+    """Do what is left of a zone; where nothing is, no worker is started."""
+    begun, config = zone.find_store(), plan.config
+    only = begun.find_failed_units() if begun and zone.retry_failed else None
+    dashboard = None
+    if begun and (only == [] or begun.is_finished()) and not config.score:
+        report = ZoneReport.of_ledger(begun.read_ledger())
+    else:
+        with hold_lease(zone.location):
+            pass  # before workers are started for nothing; `execute` takes it again
+        client = workforce.client
+        dashboard = client.dashboard_link
+        check_workers(client, zone.plan)
+        store = zone.prepare_store()
+        job = Job(
+            zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads
+        )
+
+        def show(report: ZoneReport) -> None:
+            on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=False))
+
+        show(ZoneReport.of_ledger(store.read_ledger()))
+        evaluate = self_check.evaluate_generator if config.score else None
+        report = execute(job, client, show, only=only, evaluate=evaluate)
+    on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=True))
+    return report

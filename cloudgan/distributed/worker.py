@@ -1,0 +1,257 @@
+"""What a worker does: read, decloud and write one unit of a job that was sent to it once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import distributed
+import numpy as np
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from cloudgan.defaults import READER, Reader
+from cloudgan.distributed.report import UnitReport
+from cloudgan.distributed.scheduling import Failure
+from cloudgan.errors import ClusterError, ReadError
+from cloudgan.geo.grid import Window
+from cloudgan.io.cube import foreign_drivers, open_available, open_cube
+from cloudgan.io.overviews import find_frames, measure_offsets
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
+from cloudgan.io.store.store import Store
+from cloudgan.model.generator import Generator
+from cloudgan.observations import Observations
+from cloudgan.planning.plan import Plan
+from cloudgan.planning.units import Unit
+from cloudgan.removal.core import DecloudedDate, decloud_dates
+from cloudgan.removal.normalisation import RadiometricOffsets
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.classification import SCL, classify
+from cloudgan.sentinel2.dates import day_numbers
+from cloudgan.stac.signing import forget_signatures
+
+T = TypeVar("T")
+
+GDAL_OPTIONS = {
+    # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/:/vsigs/:/vsiaz/",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+}
+"""Set in every worker unless its environment says otherwise; `rasterio.Env` would reach one thread alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs to know of a run."""
+
+    plan: Plan
+    """What to do."""
+    generator: Generator
+    """What fills the mask."""
+    store: Store
+    """Where the result goes."""
+    reader: Reader = READER
+    """Which library reads."""
+    allow_missing: bool = False
+    """Whether an asset that cannot be read is recorded as missing instead of failing its unit."""
+    threads: int = 1
+    """Tiles that a worker generates at once."""
+
+
+def read_observations(job: Job, target: Window, which: range) -> tuple[Observations, tuple[str, ...]]:
+    """Read what generating a window takes: the window and its surroundings, in some of the plan's scenes.
+
+    Returns:
+        The observations, and the ids of items that could not be read where the job allows for that.
+
+    Raises:
+        ReadError: An asset could not be read, and the job does not allow for it.
+    """
+    plan = job.plan
+    grid, scenes = plan.read_grid(target), plan.scenes[which.start : which.stop]
+    missing: tuple[str, ...] = ()
+    if job.allow_missing:
+        cube, missing = open_available(scenes, grid, plan.bands, reader=job.reader)
+    else:
+        cube = open_cube(scenes, grid, plan.bands, reader=job.reader)
+    bands = {name: cube[name].values for name in plan.bands}
+    pixel_classes = classify(cube[SCL].values, list(bands.values()))
+    return Observations(grid.window, bands, pixel_classes, day_numbers(cube["time"].values)), missing
+
+
+def read_offsets(job: Job, target: Window, which: range) -> tuple[list[RadiometricOffsets], set[str]]:
+    """Find how some of the plan's scenes differ over the MGRS tiles that show a window, for its masked tiles.
+
+    Measured once in a run, from all scenes of the plan, and kept in the store: a unit that comes later, or
+    again, finds the same. Where the job allows for what cannot be read, nothing is known and nothing kept.
+
+    Returns:
+        What is known, and the ids of items that could not be read.
+
+    Raises:
+        ReadError: An image could not be read, and the job does not allow for it.
+        WriteError: The store refused them.
+    """
+    plan, lattice = job.plan, job.plan.grid.lattice
+    around = plan.read_grid(target).window
+    found, missing = [], set()
+    for number, frame in enumerate(find_frames(plan.scenes, lattice, plan.read_grid().window)):
+        if frame.intersection(around) is None:
+            continue
+        offsets = job.store.read_offsets(number)
+        if offsets is None:
+            try:
+                offsets = measure_offsets(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
+            except ReadError as error:
+                if not job.allow_missing:
+                    raise
+                missing |= {error.item} if error.item else set()
+                continue
+            job.store.write_offsets(number, offsets)
+        found.append(RadiometricOffsets(frame, offsets).only(which))
+    return found, missing
+
+
+def process_unit(job: Job, index: int) -> UnitReport:
+    """Read, decloud and write one unit, then enter it in the ledger; repeating it changes nothing.
+
+    Raises:
+        ReadError: An asset could not be read, and the job does not allow for it.
+        WriteError: The store refused the result.
+    """
+    plan, unit = job.plan, job.plan.unit(index)
+    clock = _Clock()
+    with clock.measure("read"):
+        observations, missing = read_observations(job, unit.target, unit.scenes)
+    unread: set[str] = set()
+
+    @cache
+    def read_offsets_once() -> list[RadiometricOffsets]:
+        found, lacking = read_offsets(job, unit.target, unit.scenes)
+        unread.update(lacking)
+        return found
+
+    counts = _write_dates(job, unit, _decloud(job, unit, observations, read_offsets_once), clock)
+    missing = tuple(sorted({*missing, *unread}))
+    job.store.mark(index, DONE_WITHOUT_ASSETS if missing else DONE)
+    generated, observed = (int(counts[what]) for what in (Provenance.GENERATED, Provenance.OBSERVED))
+    return UnitReport(index, int(counts.sum()), generated, observed, missing, clock.seconds)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds spent by name."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "generate": 0.0, "write": 0.0})
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
+
+
+def _decloud(
+    job: Job, unit: Unit, observations: Observations, read: Callable[[], list[RadiometricOffsets]]
+) -> Iterator[DecloudedDate]:
+    plan = job.plan
+    outside = plan.outside(unit.target)
+    dates = decloud_dates(
+        observations,
+        unit.target,
+        job.generator,
+        buffer=plan.buffer,
+        tiling=plan.tiling,
+        dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
+        max_age=plan.max_age,
+        threads=job.threads,
+        read_offsets=read,
+    )
+    return (date if outside is None else date.clip(outside) for date in dates)
+
+
+def _write_dates(
+    job: Job, unit: Unit, dates: Iterator[DecloudedDate], clock: _Clock
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Write the dates as they are generated; how many pixels have which provenance."""
+    plan = job.plan
+    counts = np.zeros(len(Provenance), np.int64)
+    write = job.store.open_writer(plan.store_spec(), unit.window)
+    for at in unit.dates:
+        with clock.measure("generate"):
+            date = next(dates)
+        with clock.measure("write"):
+            write(at, date.place(unit.target, unit.window).variables(plan.contract.output_bands))
+        counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
+    return counts
+
+
+class JobPlugin(WorkerPlugin):
+    """Brings the job to every worker once, also to one that joins or is restarted in the middle."""
+
+    def __init__(self, name: str, job: Job) -> None:
+        self.name = name
+        self.job = job
+        self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
+        self.added: list[str] = []
+
+    def setup(self, worker: Any) -> None:
+        """Set GDAL's options in the worker's process."""
+        for option, value in (self.options | _gdal_endpoint(os.environ)).items():
+            if option not in os.environ:
+                os.environ[option] = value
+                self.added.append(option)
+
+    def teardown(self, worker: Any) -> None:
+        """Leave the environment as it was: a worker may be a thread of somebody's own process."""
+        while self.added:
+            os.environ.pop(self.added.pop(), None)
+
+
+def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
+    """GDAL's own names for an S3 server other than Amazon's, which others read from `AWS_ENDPOINT_URL`."""
+    url = urlsplit(environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""))
+    if not url.netloc:
+        return {}
+    secure = "YES" if url.scheme == "https" else "NO"
+    return {"AWS_S3_ENDPOINT": url.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
+
+
+def find_device(plugin: str, dask_worker: Any) -> str:
+    """What a worker generates on, "cpu" or "gpu"; Dask gives the worker by the argument's name."""
+    sent: JobPlugin = dask_worker.plugins[plugin]
+    return sent.job.generator.runs_on
+
+
+def run_part(work: Callable[[Job, int], T], plugin: str, device: str, index: int) -> T | Failure:
+    """Do a numbered part of the job that this worker was sent; what goes wrong is returned, not raised.
+
+    Args:
+        work: What to do; a function of a module.
+        plugin: Name of the plugin that brought the job.
+        device: What all workers generate on.
+        index: Number of the part.
+    """
+    try:
+        sent = distributed.get_worker().plugins[plugin]
+        assert isinstance(sent, JobPlugin)  # noqa: S101 - `share_job` registered it
+        job = sent.job
+        if job.generator.runs_on != device:
+            raise ClusterError(
+                f"this worker generates on a {job.generator.runs_on}, the others on a {device}"
+            )
+        return work(job, index)
+    except Exception as error:  # returned as plain data: GDAL's own errors do not survive the way to the client
+        forget_signatures()  # one of them may have been refused: the next try signs anew
+        return Failure.of(error, distributed.get_worker().address)
