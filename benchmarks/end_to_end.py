@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rasterio.windows import from_bounds
 
 from cloudgan.defaults import Reader
-from cloudgan.distributed import execute
+from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io import cube
 from cloudgan.io.store.store import prepare_store
@@ -60,9 +60,9 @@ def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
 def whole_job(plan: Plan, generator: Counted) -> None:
     """All units, in this thread, into a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))  # type: ignore[arg-type]
+        job = Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))  # type: ignore[arg-type]
         for unit in plan.units():
-            execute.process_unit(job, unit.index)
+            process_unit(job, unit.index)
 
 
 def bare_session(generator: Generator, tiles: int) -> None:

@@ -25,7 +25,7 @@ from dask.utils import parse_bytes
 from shapely.geometry import box
 
 from cloudgan import observations
-from cloudgan.distributed import execute
+from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.io import readers
 from cloudgan.io.store.store import prepare_store
@@ -99,10 +99,10 @@ def made_plan(size: int, dates: int, budget: int, generator: Generator) -> Plan:
     )
 
 
-def work(job: execute.Job, units: range, results: Any) -> None:
+def work(job: Job, units: range, results: Any) -> None:
     """Do some units; report the most memory that this process held, and its pixels, all and generated."""
     readers.READERS["odc"] = made_layer  # it stands in for the files, and nothing else
-    done = [execute.process_unit(job, index) for index in units]
+    done = [process_unit(job, index) for index in units]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     results.put((peak, sum(unit.pixels for unit in done), sum(unit.generated for unit in done)))
 
@@ -126,7 +126,7 @@ def main() -> None:
     results = context.SimpleQueue()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        job = execute.Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))
+        job = Job(plan, generator, prepare_store(f"{folder}/out.zarr", plan.store_spec()))
         workers = [
             context.Process(target=work, args=(job, range(first, units, options.workers), results))
             for first in range(options.workers)

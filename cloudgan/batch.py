@@ -41,7 +41,7 @@ class BatchPlan:
     config: BatchConfig
     """What was asked for."""
     zones: Mapping[str, Plan]
-    """A plan for each UTM zone, by the name of its group in the store; an empty name where there is one zone."""
+    """A plan for each UTM zone, by the name of its group in the store; empty where there is one zone."""
     generator: Generator
     """What fills the mask."""
     workers: int | None
@@ -237,9 +237,7 @@ def _run_zone(
         dashboard = client.dashboard_link
         check_workers(client, zone.plan)
         store = zone.prepare_store()
-        job = Job(
-            zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads
-        )
+        job = Job(zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads)
 
         def show(report: ZoneReport) -> None:
             on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=False))

@@ -20,19 +20,19 @@ class BatchConfig(Settings):
     aoi: str
     """GeoJSON file with the area of interest."""
     dates: str
-    """A day, month or year, or a span: 2020-04-03, 2020-04/2020-07."""
+    """Day, month, year or span: 2020-04/2020-07."""
     out: str = "cloudgan.zarr"
-    """Zarr store to write: a directory, or the URL of an object store."""
+    """Zarr store to write: a directory, or an object store's URL."""
     stac: str = defaults.STAC
-    """STAC API (earth-search, planetary-computer or a URL), or path or URL of a static catalogue."""
+    """Where to search: earth-search, planetary-computer, the URL of a STAC API, or a static catalogue."""
     collection: str | None = None
-    """Collection id; where not given, sentinel-2-l2a in an API, and all of a static catalogue."""
+    """Collection id; by default sentinel-2-l2a of an API, all of a static catalogue."""
     resolution: float = Field(defaults.RESOLUTION, ge=0.1, le=10_000)
     """Pixel size in metres."""
     max_cloud_cover: float = Field(defaults.MAX_CLOUD_COVER, ge=0, le=100)
     """Leave out granules with more cloud, in percent."""
     context_days: int = Field(defaults.CONTEXT_DAYS, ge=0, le=3650)
-    """Days before and after the dates that are read for their clear observations, and not written."""
+    """Days around the dates that are read for their clear observations, and not written."""
     model: str = defaults.MODEL
     """Generator: an ONNX file, or the name of a model that ships."""
     reader: defaults.Reader = defaults.READER
@@ -40,9 +40,9 @@ class BatchConfig(Settings):
     scheduler: str | None = None
     """Address of a Dask scheduler, instead of workers on this machine."""
     workers: int | None = Field(None, ge=1)
-    """Workers on this machine; where not given, one a core."""
+    """Workers on this machine; by default one a core."""
     memory: str | None = None
-    """Memory of one worker, such as 4GB; where not given, an equal share of this machine's."""
+    """Memory of one worker, such as 4GB; by default an equal share of the machine's."""
     overwrite: bool = False
     """Replace a store that was made with other settings."""
     allow_missing: bool = False

@@ -107,10 +107,10 @@ class Client:
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self._forks.set_forkserver_preload(
-            ["cloudgan.cli.app", "cloudgan.distributed.execute", "cloudgan.planning.planner"]
+            ["cloudgan.cli.app", "cloudgan.batch"]
         )
-        self._told = [folder / "stdout", folder / "stderr"]
-        self.process = self._forks.Process(target=_command, args=(arguments, *self._told))
+        self._streams = [folder / "stdout", folder / "stderr"]
+        self.process = self._forks.Process(target=_command, args=(arguments, *self._streams))
         self.process.start()
 
     def is_over(self) -> bool:
@@ -123,9 +123,9 @@ class Client:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-            raise TimeoutError(f"a run did not end: {self._told[1].read_text()[-2000:]}")
-        told = [path.read_text() if path.exists() else "" for path in self._told]
-        return self.process.exitcode, told[0], told[1]
+            raise TimeoutError(f"a run did not end: {self._streams[1].read_text()[-2000:]}")
+        streams = [path.read_text() if path.exists() else "" for path in self._streams]
+        return self.process.exitcode, streams[0], streams[1]
 
 
 def _command(arguments: list[str], out: Path, err: Path) -> None:
@@ -222,7 +222,7 @@ def disturbed(stage: Stage, out: Path, seed: str, tally: Tally) -> int:
     tally.faults.update({f"HTTP: {fault}": count for fault, count in stage.server.done.items()})
     if "Traceback" in errors:
         tally.losses.append(f"{seed}: a traceback\n{errors[-2000:]}")
-    if code == 1 and not all(letter["reason"] for letter in _letters(printed)):
+    if code == 1 and not all(failed["reason"] for failed in _failed_units(printed)):
         tally.losses.append(f"{seed}: a failure without a reason")
     if code == 2 and "error: " not in errors:
         tally.losses.append(f"{seed}: refused without a word")
@@ -246,7 +246,7 @@ def _strikes(
         tally.faults[blow] += strike(stage, blow, client, dice)
 
 
-def _letters(printed: str) -> list[dict[str, str]]:
+def _failed_units(printed: str) -> list[dict[str, str]]:
     with suppress(ValueError, KeyError):
         return json.loads(printed)["report"]["failed"]
     return []

@@ -200,7 +200,7 @@ def test_both_commands_are_one(capsys):
         )
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("cloudgan 0.1")

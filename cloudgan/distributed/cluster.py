@@ -27,7 +27,8 @@ def divide_machine(workers: int | None, memory: int | None) -> tuple[int, int]:
     """
     if memory is not None and memory > MEMORY_LIMIT:
         raise InputError(
-            f"--memory {memory / 1e9:g}GB is more than this machine has, {MEMORY_LIMIT / 1e9:.1f} GB; give less"
+            f"--memory {memory / 1e9:g}GB is more than this machine has, {MEMORY_LIMIT / 1e9:.1f} GB; "
+            "give less"
         )
     fitting = CPU_COUNT if memory is None else min(CPU_COUNT, MEMORY_LIMIT // memory)
     count = workers or fitting
@@ -65,8 +66,8 @@ def connect(scheduler: str) -> Iterator[distributed.Client]:
     """A client of a scheduler that is there; its workers stay.
 
     Args:
-        scheduler: Its address, such as `tcp://host:8786`. How long it may take to answer is Dask's own setting,
-            `distributed.comm.timeouts.connect`.
+        scheduler: Its address, such as `tcp://host:8786`. How long it may take to answer is Dask's own
+            setting, `distributed.comm.timeouts.connect`.
 
     Raises:
         InputError: It does not answer.

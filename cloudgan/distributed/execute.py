@@ -141,7 +141,8 @@ def share_job(
         except OSError as error:  # a worker that dies at this moment takes the whole round with it
             if last:
                 raise ClusterError(
-                    f"the job cannot be sent to the workers ({explain_error(error)}); run the same command again"
+                    f"the job cannot be sent to the workers ({explain_error(error)}); "
+                    "run the same command again"
                 ) from error
     try:
         yield Workers(client, plugin.name, _find_common_device(client, plugin.name), check)

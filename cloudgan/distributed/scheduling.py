@@ -1,6 +1,6 @@
 """Units as Dask futures: a few in flight, those that fail tried again elsewhere.
 
-A cluster that went away is noticed, and named.
+A cluster that went away ends the run with an error that says so.
 """
 
 from __future__ import annotations

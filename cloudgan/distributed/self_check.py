@@ -1,4 +1,4 @@
-"""A run judged on its own cube: real clouds of some dates hide clear ground of others, to be generated.
+"""A generator evaluated on the cube of its own run: clouds of some dates are composited over clear others.
 
 A small sample, drawn by the plan's digest, so that a rerun gives the same numbers: few pieces, each a task.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from cloudgan.distributed.execute import Job, Workers, read_scenes
-from cloudgan.distributed.scheduling import Failed
+from cloudgan.distributed.execute import Workers
+from cloudgan.distributed.scheduling import Failure
+from cloudgan.distributed.worker import Job, read_observations
 from cloudgan.evaluation import baselines, scoring
 from cloudgan.evaluation.cases import draw_cases
 from cloudgan.evaluation.scoring import METRICS, Unit
@@ -21,29 +23,29 @@ from cloudgan.observations import Site
 from cloudgan.planning.plan import Plan
 
 PIECES = 4
-"""Pieces of ground that are looked at, at most."""
+"""Pieces of the area that are evaluated, at most."""
 EDGE = 512
 """Edge of a piece in pixels, at most."""
 DATES = 3
-"""Dates of a piece that are hidden, at most."""
+"""Dates of a piece that are masked, at most."""
 NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
 """What the generator is measured against."""
-_CLEAR = 0.3  # share of a piece that a date must show to be hidden: the clear part is judged, and no more
-_DRAWS = 100  # before a sample stays smaller: an area may have fewer pieces than are wanted
+_CLEAR = 0.3  # share of a piece that a date must show clear to be masked; only the clear part is evaluated
+_DRAWS = 100  # after which a sample stays smaller: an area may have fewer pieces than are wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a work unit; what it takes to judge it is what the unit takes, or less."""
+    """A part of a work unit; it takes as much memory to evaluate as the unit takes, or less."""
 
     window: Window
     """Pixels of the area, on the lattice."""
     scenes: range
-    """Observations of the plan."""
+    """Scenes of the plan."""
 
 
-def sample(plan: Plan) -> tuple[Piece, ...]:
-    """The pieces of a plan's units that are looked at: the same for the same plan."""
+def draw_pieces(plan: Plan) -> tuple[Piece, ...]:
+    """The pieces of a plan's units that are evaluated: the same for the same plan."""
     rng = np.random.default_rng(_seed(plan))
     pieces: dict[Piece, None] = {}
     for _ in range(_DRAWS):
@@ -64,14 +66,14 @@ def _seed(plan: Plan) -> int:
     return int(plan.digest()[:16], 16)
 
 
-def judge_piece(job: Job, index: int) -> list[Unit]:
-    """Hide clear ground of one piece under its own clouds, and judge what is put in its place.
+def evaluate_piece(job: Job, index: int) -> list[Unit]:
+    """Put clear dates of one piece under its own clouds, and score what is generated in their place.
 
     Raises:
         ReadError: An asset could not be read, and the job does not allow for it.
     """
-    plan, piece = job.plan, sample(job.plan)[index]
-    observations, _ = read_scenes(job, piece.window, piece.scenes)
+    plan, piece = job.plan, draw_pieces(job.plan)[index]
+    observations, _ = read_observations(job, piece.window, piece.scenes)
     region = f"{piece.window.row}, {piece.window.col}"
     site = Site(
         name=region,
@@ -90,26 +92,34 @@ def judge_piece(job: Job, index: int) -> list[Unit]:
     return found.units
 
 
-def score(job: Job, workers: Workers) -> dict[str, Any]:
-    """Judge a run's generator on its own cube.
+def evaluate_generator(job: Job, workers: Workers) -> dict[str, Any]:
+    """Evaluate a run's generator on its own cube.
 
     Args:
         job: The run.
-        workers: Have been told of it.
+        workers: Those to which it was sent.
 
     Returns:
         JSON: `model`, `pieces`, `cases`, `pixels`, `methods` (psnr, mae, ssim and sam of each, means over
         parts of some 300 rows), `best` (the method of the least mean absolute error), `verdict` (one
-        sentence) and `failed` (why pieces could not be judged).
+        sentence) and `failed` (why pieces could not be evaluated).
     """
-    pieces = len(sample(job.plan))
-    found = sorted(workers.outcomes(judge_piece, range(pieces)), key=lambda outcome: outcome[0])
-    failed = [outcome.reason for _, outcome in found if isinstance(outcome, Failed)]
-    units = [unit for _, outcome in found if not isinstance(outcome, Failed) for unit in outcome]
-    return _report(job.plan, units, failed, pieces)
+    pieces = len(draw_pieces(job.plan))
+    results = [result for _, result in sorted(workers.run(evaluate_piece, range(pieces)), key=itemgetter(0))]
+    failed = [result.reason for result in results if isinstance(result, Failure)]
+    units = [unit for result in results if not isinstance(result, Failure) for unit in result]
+    return summarise(job.plan, units, failed, pieces)
 
 
-def _report(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: int) -> dict[str, Any]:
+def summarise(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: int) -> dict[str, Any]:
+    """Means over the units of all pieces, and the verdict; see `evaluate_generator`.
+
+    Args:
+        plan: The plan of the run.
+        units: What was scored.
+        failed: Why pieces could not be evaluated.
+        pieces: How many pieces were drawn.
+    """
     model = plan.contract.name
     pixels = sum(unit.pixels for unit in units)
     report: dict[str, Any] = {
@@ -123,7 +133,7 @@ def _report(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: in
     }
     if not units:
         why = failed[0] if failed else (
-            "no date of the sampled pieces shows enough clear ground while another has clouds to lend; "
+            "no date of the sampled pieces is clear enough while another has clouds to composite; "
             "give a longer span of dates"
         )  # fmt: skip
         return report | {"verdict": f"{model} could not be scored: {why}"}
@@ -143,11 +153,11 @@ def _verdict(model: str, means: dict[str, dict[str, float]], best: str, pixels: 
     if best == model:
         rival = min(NAMES, key=lambda name: means[name]["mae"])
         return (
-            f"{model} came nearer the truth than every baseline: mean absolute error {error:.4f} against "
-            f"{means[rival]['mae']:.4f} of {rival}, on {pixels:,} hidden pixels"
+            f"{model} is closer to the truth than every baseline: mean absolute error {error:.4f} against "
+            f"{means[rival]['mae']:.4f} of {rival}, on {pixels:,} masked pixels"
         )
     return (
-        f"a baseline wins here: {best} came nearer the truth than {model}, mean absolute error "
-        f"{means[best]['mae']:.4f} against {error:.4f} on {pixels:,} hidden pixels; a longer span of dates "
-        "or a model trained on such ground may change that"
+        f"a baseline wins here: {best} is closer to the truth than {model}, mean absolute error "
+        f"{means[best]['mae']:.4f} against {error:.4f} on {pixels:,} masked pixels; a longer span of dates "
+        "or a model trained on such a landscape may change that"
     )

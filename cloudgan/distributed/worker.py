@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
@@ -20,7 +19,8 @@ from cloudgan.distributed.report import UnitReport
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.errors import ClusterError, ReadError
 from cloudgan.geo.grid import Window
-from cloudgan.io.cube import foreign_drivers, open_available, open_cube
+from cloudgan.io.cube import open_available, open_cube
+from cloudgan.io.gdal import list_foreign_drivers, missing_options
 from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
@@ -36,19 +36,6 @@ from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.stac.signing import forget_signatures
 
 T = TypeVar("T")
-
-GDAL_OPTIONS = {
-    # GDAL caches a failed open for the life of the process: without the third of these no retry ever asks.
-    "GDAL_HTTP_MAX_RETRY": "5",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/:/vsigs/:/vsiaz/",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-}
-"""Set in every worker unless its environment says otherwise; `rasterio.Env` would reach one thread alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +106,7 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
                 missing |= {error.item} if error.item else set()
                 continue
             job.store.write_offsets(number, offsets)
-        found.append(RadiometricOffsets(frame, offsets).only(which))
+        found.append(RadiometricOffsets(frame, offsets).select_dates(which))
     return found, missing
 
 
@@ -130,7 +117,7 @@ def process_unit(job: Job, index: int) -> UnitReport:
         ReadError: An asset could not be read, and the job does not allow for it.
         WriteError: The store refused the result.
     """
-    plan, unit = job.plan, job.plan.unit(index)
+    unit = job.plan.unit(index)
     clock = _Clock()
     with clock.measure("read"):
         observations, missing = read_observations(job, unit.target, unit.scenes)
@@ -203,12 +190,12 @@ class JobPlugin(WorkerPlugin):
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
         self.job = job
-        self.options = GDAL_OPTIONS | {"GDAL_SKIP": foreign_drivers()}
+        self.foreign_drivers = list_foreign_drivers()
         self.added: list[str] = []
 
     def setup(self, worker: Any) -> None:
         """Set GDAL's options in the worker's process."""
-        for option, value in (self.options | _gdal_endpoint(os.environ)).items():
+        for option, value in (missing_options(os.environ) | {"GDAL_SKIP": self.foreign_drivers}).items():
             if option not in os.environ:
                 os.environ[option] = value
                 self.added.append(option)
@@ -217,15 +204,6 @@ class JobPlugin(WorkerPlugin):
         """Leave the environment as it was: a worker may be a thread of somebody's own process."""
         while self.added:
             os.environ.pop(self.added.pop(), None)
-
-
-def _gdal_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
-    """GDAL's own names for an S3 server other than Amazon's, which others read from `AWS_ENDPOINT_URL`."""
-    url = urlsplit(environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""))
-    if not url.netloc:
-        return {}
-    secure = "YES" if url.scheme == "https" else "NO"
-    return {"AWS_S3_ENDPOINT": url.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def find_device(plugin: str, dask_worker: Any) -> str:
@@ -252,6 +230,8 @@ def run_part(work: Callable[[Job, int], T], plugin: str, device: str, index: int
                 f"this worker generates on a {job.generator.runs_on}, the others on a {device}"
             )
         return work(job, index)
-    except Exception as error:  # returned as plain data: GDAL's own errors do not survive the way to the client
+    except (
+        Exception
+    ) as error:  # returned as plain data: GDAL's own errors do not survive the way to the client
         forget_signatures()  # one of them may have been refused: the next try signs anew
         return Failure.of(error, distributed.get_worker().address)

@@ -22,7 +22,8 @@ import pytest
 from clusters import workers
 from misbehaving import Answer, Fault, files, serving
 
-from cloudgan.distributed.execute import Job, execute
+from cloudgan.distributed.execute import execute
+from cloudgan.distributed.worker import Job
 from cloudgan.errors import ClusterError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import hold_lease
@@ -90,7 +91,7 @@ def test_a_worker_that_stands_still_is_done_without(undisturbed, plan, generator
     """Stopped, not killed: its connections stay, its heart does not beat."""
     settings = {
         "distributed.scheduler.worker-ttl": "15s",
-        "distributed.worker.preload": ["cloudgan.distributed.execute"],
+        "distributed.worker.preload": ["cloudgan.distributed.worker"],
     }
     with dask.config.set(settings), workers(2) as client:
         victim = next(iter(client.run(os.getpid).values()))
@@ -142,8 +143,8 @@ def cluster_apart(folder: Path):
 
 def test_a_scheduler_that_dies_ends_the_run_with_one_sentence(undisturbed, plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
-    told = r"scheduler.*; what is done is kept, run the same command"
-    with cluster_apart(tmp_path) as (scheduler, far), pytest.raises(ClusterError, match=told):
+    said = r"scheduler.*; what is done is kept, run the same command"
+    with cluster_apart(tmp_path) as (scheduler, far), pytest.raises(ClusterError, match=said):
         execute(job_of(plan, generator, out), far, lambda _: scheduler.kill())
     assert not list(tmp_path.glob("*.lease"))
     report = execute(job_of(plan, generator, out), client)
@@ -219,7 +220,7 @@ def call(words: list[str]) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_a_truncated_file_becomes_a_dead_letter_that_is_retried(demo, network64, client, tmp_path):
+def test_a_truncated_file_becomes_a_failed_unit_that_is_retried(demo, network64, client, tmp_path):
     """Named in the report with place, item, file and reason; mended, `--retry-failed` does just that."""
     shutil.copytree(demo.catalog.parent, tmp_path / "demo")
     mine = replace(demo, catalog=tmp_path / "demo" / "catalog.json")
@@ -229,15 +230,15 @@ def test_a_truncated_file_becomes_a_dead_letter_that_is_retried(demo, network64,
     words = command(mine, network64, tmp_path / "out.zarr", "--scheduler", client.scheduler.address)
     failing = call(words)
     assert failing.returncode == 1, failing.stderr
-    (letter,) = json.loads(failing.stdout)["report"]["failed"]
-    assert (letter["unit"], letter["tries"]) == (0, 3)
-    assert letter["items"] == [broken.parent.name]
-    assert letter["asset"] == str(broken)
-    assert f"item {broken.parent.name} could not be read: asset red, " in letter["reason"]
-    assert "2020-05-01" <= letter["dates"][0] < letter["dates"][1] <= "2020-05-20"
-    west, south, east, north = letter["bounds"]
+    (failed,) = json.loads(failing.stdout)["report"]["failed"]
+    assert (failed["unit"], failed["tries"]) == (0, 3)
+    assert failed["items"] == [broken.parent.name]
+    assert failed["asset"] == str(broken)
+    assert f"item {broken.parent.name} could not be read: asset red, " in failed["reason"]
+    assert "2020-05-01" <= failed["dates"][0] < failed["dates"][1] <= "2020-05-20"
+    west, south, east, north = failed["bounds"]
     assert (west < east, south < north) == (True, True)
-    assert letter["reason"] in failing.stderr
+    assert failed["reason"] in failing.stderr
 
     broken.write_bytes(whole)
     healed = call([*words, "--retry-failed"])
@@ -256,7 +257,8 @@ FULL_DISK = """
 import os, sys
 sys.path[:0] = {path!r}
 import distributed
-from cloudgan.distributed.execute import Job, execute
+from cloudgan.distributed.execute import execute
+from cloudgan.distributed.worker import Job
 from cloudgan.io.store.store import prepare_store
 import pickle, pathlib
 plan, generator = pickle.loads(pathlib.Path({pickled!r}).read_bytes())
@@ -264,7 +266,7 @@ if __name__ == "__main__":
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, \
             distributed.Client(cluster) as client:
         first = execute(Job(plan, generator, prepare_store({out!r}, plan.store_spec())), client)
-        reasons = {{letter.reason for letter in first.failed.values()}}
+        reasons = {{failed.reason for failed in first.failed.values()}}
         os.system("mount -o remount,size=200m " + {disk!r})
         second = execute(Job(plan, generator, prepare_store({out!r}, plan.store_spec())), client)
     print(len(first.failed), len(second.failed), second.skipped, reasons)

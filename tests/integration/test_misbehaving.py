@@ -16,7 +16,8 @@ import pytest
 from clusters import workers
 from misbehaving import Fault, every, files, now_and_then, ranged, serving
 
-from cloudgan.distributed.execute import Job, execute
+from cloudgan.distributed.execute import execute
+from cloudgan.distributed.worker import Job
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io import readers
 from cloudgan.io.store.ledger import DONE

@@ -25,7 +25,8 @@ from networks import write_network
 from scenes import scene, write_item
 from shapely.geometry import box, mapping
 
-from cloudgan.distributed.execute import Job, execute, process_unit
+from cloudgan.distributed.execute import execute
+from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.errors import ReadError, StoreError
 from cloudgan.geo.aoi import Aoi, read_aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
@@ -46,7 +47,7 @@ from cloudgan.sentinel2.classification import classify
 from cloudgan.sentinel2.dates import DateRange, day_numbers
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
-VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "spread")
+VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "uncertainty")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_larger_units_hold_the_same_values(written, demo, generator, client, tmp
 
 @pytest.mark.parametrize("max_age", [5, 120])
 def test_units_cut_in_time_hold_the_same_values(plan, generator, client, tmp_path, max_age):
-    """One date a unit, with what it may look at around it, and two, against all four at once."""
+    """One date a unit, with the dates around it that it may use, and two, against all four at once."""
     stores = []
     for span in (None, 1, 2):
         cut = replace(plan, span=span, max_age=max_age)
@@ -248,8 +249,8 @@ def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, g
     out, _ = written
     before = shards(out)
     other = replace(plan, buffer=plan.buffer + 1, model="0" * 64)
-    told = r"other settings; .*--overwrite.*:\n  buffer: 6 -> 7\n  model: [0-9a-f]{37}... -> 0{37}"
-    with pytest.raises(StoreError, match=told):
+    said = r"other settings; .*--overwrite.*:\n  buffer: 6 -> 7\n  model: [0-9a-f]{37}... -> 0{37}"
+    with pytest.raises(StoreError, match=said):
         prepare_store(str(out), other.store_spec())
     assert shards(out) == before
     assert read_identity(str(out)) == plan.identity()
@@ -292,7 +293,7 @@ def test_clipping_leaves_no_data_outside_the_polygon(demo, generator, client, tm
     store = stored(out)
     outside = triangle.mask_outside(plan.grid)
     assert 0.3 < outside.mean() < 0.7
-    for name, nothing in [("green", 0), ("provenance", 0), ("spread", 65535), ("days_before", 65535)]:
+    for name, nothing in [("green", 0), ("provenance", 0), ("uncertainty", 65535), ("days_before", 65535)]:
         assert (store[name].values[:, outside] == nothing).all()
     assert (store["provenance"].values[:, ~outside] > 0).mean() > 0.5
 
@@ -310,7 +311,7 @@ def test_a_lost_asset_fails_its_units_by_name_and_the_rest_is_written(demo, gene
     job = Job(broken, generator, prepare_store(str(tmp_path / "out.zarr"), broken.store_spec()))
     report = execute(job, client)
     assert 0 < len(report.failed) < plan.unit_count
-    assert all(letter.items == (item.id,) for letter in report.failed.values())
+    assert all(failed.items == (item.id,) for failed in report.failed.values())
     assert report.done == plan.unit_count - len(report.failed)
 
     allowed = execute(replace(job, allow_missing=True), client)
@@ -471,13 +472,13 @@ BRIGHTER = 100  # digital numbers by which the second date is brighter
 def under_a_bank(tmp_path):
     """A unit in the corner of two images, all of it under cloud on the second date."""
     rng = np.random.default_rng(7)
-    ground = rng.integers(800, 3000, (16, 16)).repeat(32, 0).repeat(32, 1)
+    surface = rng.integers(800, 3000, (16, 16)).repeat(32, 0).repeat(32, 1)
     frame = Affine(10, 0, 500_000, 0, -10, 5_200_000)
     items = []
     for at, day in enumerate(DAYS):
         scl = np.full((256, 256), 4, np.uint8)
         scl[:100, :100] = 9 if at else 4
-        bands = {band: (ground + at * BRIGHTER).astype(np.uint16) for band in ("green", "red", "nir")}
+        bands = {band: (surface + at * BRIGHTER).astype(np.uint16) for band in ("green", "red", "nir")}
         items.append(write_item(tmp_path / "images", f"day{at}", day, bands | {"scl": scl}, frame))
     channels = [f"nearest-before:{band}" for band in ("green", "red", "nir")]
     path = write_network(tmp_path / "nearest.onnx", channels=channels, radius=0)
@@ -499,19 +500,19 @@ def generated(job: Job) -> np.ndarray:
     return xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[1]
 
 
-def test_the_rest_of_the_image_tells_how_bright_a_hidden_date_is(under_a_bank, monkeypatch):
+def test_the_rest_of_the_image_shows_how_bright_a_masked_date_is(under_a_bank, monkeypatch):
     job = under_a_bank
     assert process_unit(job, 0).generated == 64 * 64
     offsets = job.store.read_offsets(0)
     np.testing.assert_allclose(10_000 * offsets[1, 0], BRIGHTER, atol=1)
     followed = BRIGHTER * similarity(offsets[1], job.plan.bands)[0]
     assert 0.7 * BRIGHTER < followed < BRIGHTER
-    # Its one input of three is the look's green, and green's gain is a half of the mean of them.
-    looks = xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[0]
-    np.testing.assert_allclose(generated(job), (looks + followed) / 2, atol=0.6)
+    # Its one input of three is the green of the clear date, and green's gain is a half of the mean of them.
+    clear = xr.open_zarr(job.store.location, mask_and_scale=False, consolidated=False).green.values[0]
+    np.testing.assert_allclose(generated(job), (clear + followed) / 2, atol=0.6)
 
     first = generated(job)
-    monkeypatch.setattr("cloudgan.distributed.execute.measured", lambda *args: pytest.fail("it was kept"))
+    monkeypatch.setattr("cloudgan.distributed.worker.measure_offsets", lambda *args: pytest.fail("it was kept"))
     process_unit(job, 0)
     np.testing.assert_array_equal(generated(job), first)
 
@@ -522,7 +523,7 @@ def test_an_overview_that_cannot_be_read_is_no_clear_sky(under_a_bank, monkeypat
 
     job = under_a_bank
     with monkeypatch.context() as patch:
-        patch.setattr("cloudgan.distributed.execute.measured", unreadable)
+        patch.setattr("cloudgan.distributed.worker.measure_offsets", unreadable)
         with pytest.raises(ReadError, match="day1"):
             process_unit(job, 0)
         assert job.store.read_ledger()[0] == PENDING

@@ -21,7 +21,8 @@ import xarray as xr
 import zarr
 from clusters import workers
 
-from cloudgan.distributed.execute import Job, execute
+from cloudgan.distributed.execute import execute
+from cloudgan.distributed.worker import Job
 from cloudgan.errors import StoreError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import Pace, hold_lease
@@ -186,7 +187,8 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
     """Its lease is there still; here it is known that its process is not, and nobody waits."""
     code = (
         "import os, pickle, signal, sys, pathlib, distributed\n"
-        "from cloudgan.distributed.execute import Job, execute\n"
+        "from cloudgan.distributed.execute import execute\n"
+        "from cloudgan.distributed.worker import Job\n"
         "from cloudgan.io.store.store import prepare_store\n"
         "plan, generator = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "kill = lambda report: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,4 +1,4 @@
-"""A run that judges itself on its own cube: the same numbers each time, in the report and in the store."""
+"""A run that evaluates its generator on its own cube: the same numbers each time, in the report and in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import xarray as xr
 
 from cloudgan.cli.app import batch_main
 from cloudgan.distributed import self_check
-from cloudgan.distributed.execute import Job, brought
+from cloudgan.distributed.execute import share_job
+from cloudgan.distributed.worker import Job
 from cloudgan.evaluation.baselines import ALIGNED, PLAIN
 from cloudgan.evaluation.scoring import Unit
 from cloudgan.geo.aoi import read_aoi
@@ -31,10 +32,10 @@ def job(demo, network) -> Job:
     return Job(replace(plan, block=128), generator, Store("nowhere"))
 
 
-def test_a_rerun_judges_the_same_blocks_and_gets_the_same_numbers(job, client):
-    with brought(job, client) as workers:
-        found = self_check.score(job, workers)
-        assert found == self_check.score(job, workers)
+def test_a_rerun_evaluates_the_same_pieces_and_gets_the_same_numbers(job, client):
+    with share_job(job, client) as workers:
+        found = self_check.evaluate_generator(job, workers)
+        assert found == self_check.evaluate_generator(job, workers)
     assert found["pieces"] == self_check.PIECES
     assert found["failed"] == []
     assert set(found["methods"]) == {*PLAIN, *ALIGNED, "mean"}
@@ -42,10 +43,10 @@ def test_a_rerun_judges_the_same_blocks_and_gets_the_same_numbers(job, client):
 
 
 def test_the_sample_lies_in_the_store_and_follows_the_plan(job):
-    pieces = self_check.sample(job.plan)
+    pieces = self_check.draw_pieces(job.plan)
     assert 1 <= len(pieces) <= self_check.PIECES
     assert all(job.plan.grid.window.contains(piece.window) for piece in pieces)
-    others = {self_check.sample(replace(job.plan, buffer=buffer)) for buffer in range(1, 6)}
+    others = {self_check.draw_pieces(replace(job.plan, buffer=buffer)) for buffer in range(1, 6)}
     assert len(others) > 1
 
 
@@ -61,8 +62,8 @@ def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, clien
         for scene in job.plan.scenes
     )
     lost = replace(job, plan=replace(job.plan, scenes=scenes))
-    with brought(lost, client) as workers:
-        found = self_check.score(lost, workers)
+    with share_job(lost, client) as workers:
+        found = self_check.evaluate_generator(lost, workers)
     assert len(found["failed"]) == found["pieces"]
     assert "/no/such.tif" in found["failed"][0]
     assert found["verdict"].startswith("mean could not be scored: ")
@@ -77,24 +78,24 @@ def unit(**errors: float) -> Unit:
 @pytest.mark.parametrize(
     ("own", "best", "said"),
     [
-        (0.01, "mean", "mean came nearer the truth than every baseline: .* 0.0100 against 0.0150 of median"),
+        (0.01, "mean", "mean is closer to the truth than every baseline: .* 0.0100 against 0.0150 of median"),
         (
             0.02,
             "median",
-            "a baseline wins here: median came nearer the truth than mean, .* 0.0150 against 0.0200",
+            "a baseline wins here: median is closer to the truth than mean, .* 0.0150 against 0.0200",
         ),
     ],
 )
 def test_the_verdict_is_one_honest_sentence(job, own, best, said):
     errors = dict.fromkeys((*PLAIN, *ALIGNED), 0.03) | {"median": 0.015, "mean": own}
-    found = self_check._report(job.plan, [unit(**errors)], [], 1)
+    found = self_check.summarise(job.plan, [unit(**errors)], [], 1)
     assert found["best"] == best
     assert pytest.approx(0.015) == found["methods"]["median"]["mae"]
     assert re.search(said, found["verdict"])
     assert "\n" not in found["verdict"]
 
 
-def test_the_command_judges_the_shipped_generator(demo, tmp_path, capsys):
+def test_the_command_evaluates_the_shipped_generator(demo, tmp_path, capsys):
     out = tmp_path / "out.zarr"
     words = ["--aoi", demo.aoi, "--dates", "2020-05", "--stac", demo.catalog, "--out", out, "--workers", "1"]
     with pytest.raises(SystemExit) as end:

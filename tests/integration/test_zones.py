@@ -15,7 +15,7 @@ from scenes import write_border
 from shapely.geometry import box, mapping
 
 from cloudgan.cli.app import batch_main
-from cloudgan.distributed.execute import Job, process_unit
+from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.geo.aoi import Aoi
 from cloudgan.io.lease import hold_lease
 from cloudgan.io.store.store import prepare_store

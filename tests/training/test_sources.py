@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from geotiff import write
 
-from cloudgan.distributed.execute import Job, process_unit
+from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.geo.grid import Grid

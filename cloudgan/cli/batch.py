@@ -1,0 +1,235 @@
+"""The command `cloudgan batch` (and `cloudgan-batch`): its options are the fields of `BatchConfig`."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cloudgan.cli.output import INTERRUPTED, SOME_FAILED, err, make_grid, make_table, print_json
+from cloudgan.config import BatchConfig
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from cloudgan import batch as runs
+    from cloudgan.distributed.report import ZoneReport
+
+EPILOG = "Example: cloudgan-batch --aoi field.geojson --dates 2020-04/2020-07 --out declouded.zarr"
+
+
+def batch(
+    context: typer.Context,
+    *,
+    job: Path | None,
+    plan: bool,
+    retry_failed: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Remove the clouds over an area and a span of time.
+
+    The result is a Zarr store. A rerun of the same command does only what is missing.
+    """
+    config = BatchConfig.load(job, {name: options[name] for name in options if _is_given(context, name)})
+    from cloudgan import batch as runs  # here: the help does not wait for Dask, GDAL and ONNX Runtime
+
+    _quieten_dask()
+    try:
+        with _terminate_like_interrupt():
+            planned = _plan(runs, config, show=not (plan and as_json))
+            if plan:
+                if as_json:
+                    print_json(planned.as_json())
+                return
+            with _Display(planned) as display:
+                report = runs.run_batch(planned, retry_failed=retry_failed, on_progress=display.show)
+    except KeyboardInterrupt:
+        err.print("interrupted: what is done is kept; run the same command again to do the rest")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(report.as_json())
+    if not report.ok:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _describe_options() -> inspect.Signature:
+    """The signature of the command: how Typer learns of its options."""
+    own = {
+        "job": (Path | None, typer.Option(help="TOML file with the options below; flags override it."), None),
+        "plan": (bool, typer.Option("--plan", help="Print what would be done, and stop."), False),
+        "retry_failed": (
+            bool,
+            typer.Option("--retry-failed", help="Do only the units that the last run names as failed."),
+            False,
+        ),
+        "as_json": (bool, typer.Option("--json", help="Print the plan or the report as JSON."), False),
+    }
+    fields = {name: _describe_field(name, field) for name, field in BatchConfig.model_fields.items()}
+    described = {"job": own.pop("job")} | fields | own
+    parameters = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option], default=value
+        )
+        for name, (kind, option, value) in described.items()
+    ]
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    return inspect.Signature([context, *parameters])
+
+
+def _describe_field(name: str, field: FieldInfo) -> tuple[Any, Any, Any]:
+    """Type, option and default of a field; what the type does not allow, `BatchConfig` refuses."""
+    kind = str if get_origin(field.annotation) is Literal else field.annotation
+    flag = f"--{name.replace('_', '-')}"
+    flags = f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag
+    option = typer.Option(flags, help=field.description, show_default=kind is not bool)
+    return (str | None, option, None) if field.is_required() else (kind, option, field.default)
+
+
+_SIGNATURE = _describe_options()
+batch.__dict__["__signature__"] = _SIGNATURE
+batch.__annotations__ = {each.name: each.annotation for each in _SIGNATURE.parameters.values()}
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line: what is not given may stand in the job file."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _quieten_dask() -> None:
+    for name in ("distributed", "distributed.nanny", "distributed.scheduler", "distributed.worker"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """A SIGTERM in here, as clusters send it, ends the run as Ctrl-C does, and releases the store."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _plan(module: Any, config: BatchConfig, *, show: bool) -> runs.BatchPlan:
+    with err.status("searching the catalogue"):
+        planned: runs.BatchPlan = module.plan_batch(config)
+    for warning in planned.warnings:
+        err.print(f"note: {warning}", style="yellow")
+    if show:
+        for name, summary in planned.summaries().items():
+            err.print(_make_plan_table(name, summary))
+    return planned
+
+
+def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
+    times, height, width = summary["shape"]
+    budget = summary["bytes_of_memory_per_worker"]
+    rows = {
+        "area": f"{width} x {height} pixels of {summary['resolution']:g} m, {summary['crs']}",
+        "dates": f"{times}, {summary['dates'][0]} to {summary['dates'][-1]}",
+        "context dates": f"{len(summary['context_dates'])}, read around them and not written",
+        "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
+        "duplicates dropped": str(len(summary["duplicates"])),
+        "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
+        "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
+        f"{summary['unit_dates']} dates at most",
+        "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "
+        f"{summary['tiles_estimated']}, estimated from the items' cloud cover",
+        "to read": f"{summary['bytes_to_read_at_most'] / 1e6:.0f} MB at most, uncompressed",
+        "to write": f"{summary['bytes_to_write_at_most'] / 1e6:.0f} MB at most, uncompressed",
+        "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB"
+        + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
+    }
+    return make_grid([*([("group", name)] if name else []), *rows.items()])
+
+
+class _Display:
+    """Shows a run as it goes on; a bar of units, pixels, rate and time left where stderr is a terminal."""
+
+    def __init__(self, planned: runs.BatchPlan) -> None:
+        self._units = {name: plan.unit_count for name, plan in planned.zones.items()}
+        self._dashboard: str | None = None
+        columns = (
+            TextColumn("{task.completed}/{task.total} units"),
+            BarColumn(),
+            TextColumn("{task.fields[pixels]}"),
+            TimeRemainingColumn(),
+        )
+        self._bars = Progress(*columns, console=err, disable=not err.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def show(self, progress: runs.Progress) -> None:
+        """Show how far the run is."""
+        if progress.dashboard not in (None, self._dashboard):
+            self._dashboard = progress.dashboard
+            err.print(f"dashboard: {progress.dashboard}")
+        if progress.is_finished:
+            self._bars.stop()
+            _print_report(progress.report, progress.store)
+            return
+        report = progress.report
+        if progress.zone not in self._tasks:
+            self._tasks[progress.zone] = self._bars.add_task(
+                "units", total=self._units[progress.zone], pixels=""
+            )
+        self._bars.start()
+        rate = report.pixels / max(report.seconds, 1e-9) / 1e6
+        self._bars.update(
+            self._tasks[progress.zone],
+            completed=report.skipped + report.done + len(report.failed),
+            pixels=f"{report.pixels / 1e6:.1f} Mpixel, {rate:.2f} Mpixel/s",
+        )
+
+
+def _print_report(report: ZoneReport, store: str) -> None:
+    if report.skipped:
+        err.print(f"{report.skipped} of {report.units} units were done already")
+    for index, unit in sorted(report.failed.items()):
+        err.print(f"unit {index} failed: {unit.reason}", style="red")
+    if report.missing:
+        err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
+    rate = report.pixels / max(report.seconds, 1e-9) / 1e6
+    err.print(
+        f"{store}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
+        f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
+    )
+    if report.score is not None:
+        _print_score(report.score)
+    if report.failed:
+        err.print(
+            f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
+        )
+    if report.unfinished:
+        err.print(f"the store lacks this run's report: {report.unfinished}", style="red")
+
+
+def _print_score(score: Mapping[str, Any]) -> None:
+    """Print what `self_check.evaluate_generator` found."""
+    for reason in score["failed"]:
+        err.print(f"a piece could not be evaluated: {reason}", style="yellow")
+    if score["methods"]:
+        title = f"on clear pixels of this cube under its own clouds: {score['pixels']:,} pixels"
+        table = make_table(f"{title}, {score['cases']} cases", "method", "PSNR dB", "MAE", "SSIM", "SAM deg")
+        for name, row in score["methods"].items():
+            table.add_row(
+                name, f"{row['psnr']:.2f}", f"{row['mae']:.4f}", f"{row['ssim']:.3f}", f"{row['sam']:.2f}"
+            )
+        err.print(table)
+    won = score["best"] is not None and score["model"].startswith(f"{score['best']} ")
+    err.print(score["verdict"], style="green" if won else "yellow")

@@ -1,0 +1,80 @@
+"""What a store holds, in figures, from the store alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+
+from cloudgan.errors import StoreError
+from cloudgan.io.store.access import name_damage, open_zarr_store
+from cloudgan.io.store.identity import read_identity
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, read_states
+from cloudgan.schema import PROVENANCE, Provenance
+
+FEW_PIXELS = 200_000_000
+"""Pixels of all dates up to which the shares of their provenance are counted: a second or two."""
+
+
+def describe_store(location: str) -> dict[str, Any]:
+    """Describe a store, finished or not.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+
+    Returns:
+        JSON: `location`, `model`, `variables`, `crs`, `resolution`, `shape` (time, y, x), `bounds` (west,
+        south, east, north in degrees), `dates`, `units` (`total`, `done`, `without_assets`) and
+        `provenance` (the share of each kind of pixel; None for a large store). Of a store with several UTM
+        zones, `location` and `zones`, which holds these by the name of the group.
+
+    Raises:
+        StoreError: There is no store of cloudgan's, or it is damaged.
+    """
+    identity = read_identity(location)
+    if identity is None:
+        raise StoreError(f"there is no store at {location}; give the --out of a run")
+    if "zones" in identity:
+        groups = {name: describe_store(f"{location.rstrip('/')}/{name}") for name in identity["zones"]}
+        return {"location": location, "zones": groups}
+    states = read_states(location)
+    with name_damage(location):
+        group = zarr.open_group(open_zarr_store(location), mode="r", use_consolidated=False)
+        return (
+            {"location": location}
+            | _describe_group(group)
+            | {
+                "units": {
+                    "total": len(states),
+                    "done": int(np.isin(states, (DONE, DONE_WITHOUT_ASSETS)).sum()),
+                    "without_assets": int((states == DONE_WITHOUT_ASSETS).sum()),
+                },
+                "provenance": _count_provenance(group[PROVENANCE.name]),
+            }
+        )
+
+
+def _describe_group(group: zarr.Group) -> dict[str, Any]:
+    attributes: dict[str, Any] = dict(group.attrs)
+    arrays = dict(group.arrays())
+    bounds = [attributes[f"geospatial_{axis}_{end}"] for end in ("min", "max") for axis in ("lon", "lat")]
+    days = np.asarray(arrays["time"][:]).astype("datetime64[D]")
+    return {
+        "model": {name: attributes["cloudgan:model"][name] for name in ("name", "version", "sha256")},
+        "variables": sorted(name for name, array in arrays.items() if array.ndim == 3),
+        "crs": attributes["proj:code"],
+        "resolution": attributes["proj:transform"][0],
+        "shape": list(arrays[PROVENANCE.name].shape),
+        "bounds": bounds,
+        "dates": [str(day) for day in days],
+    }
+
+
+def _count_provenance(array: Any) -> dict[str, float] | None:
+    if array.size > FEW_PIXELS:
+        return None
+    counts = np.zeros(len(Provenance), np.int64)
+    for at in range(array.shape[0]):
+        counts += np.bincount(np.asarray(array[at]).ravel(), minlength=len(counts))[: len(counts)]
+    return {kind.name.lower(): round(float(counts[kind] / array.size), 4) for kind in Provenance}
