@@ -12,7 +12,7 @@ import xarray as xr
 import cloudgan
 
 
-def declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: float = 10) -> xr.Dataset:
+def open_declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: float = 10) -> xr.Dataset:
     """The declouded cube of an area, lazy: index, average or plot it, and only that is computed."""
     generator = cloudgan.Generator.load()
     area, span = cloudgan.read_aoi(aoi), cloudgan.DateRange.parse(dates)
@@ -23,11 +23,11 @@ def declouded(aoi: str, dates: str, stac: str = "earth-search", resolution: floa
     return cloudgan.remove_clouds(cube, generator).isel(time=list(plan.written), y=rows, x=cols)
 
 
-def ndvi(cube: xr.Dataset) -> xr.DataArray:
+def compute_ndvi(cube: xr.Dataset) -> xr.DataArray:
     """Normalised difference vegetation index of a cube of digital numbers."""
     red, nir = cube["red"].astype("float32"), cube["nir"].astype("float32")
     return ((nir - red) / (nir + red)).rename("ndvi")
 
 
 if __name__ == "__main__":
-    print(ndvi(declouded(*sys.argv[1:])).mean(["y", "x"]).compute().to_series().to_string())
+    print(compute_ndvi(open_declouded(*sys.argv[1:])).mean(["y", "x"]).compute().to_series().to_string())

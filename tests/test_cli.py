@@ -10,7 +10,9 @@ import pytest
 from networks import write_network
 from shapely.geometry import box, mapping
 
+import cloudgan
 from cloudgan.cli.app import batch_main, main
+from cloudgan.config import BatchConfig
 from cloudgan.geo.aoi import read_aoi
 
 
@@ -77,7 +79,7 @@ BAD_OPTIONS = {
     "dates without a beginning": ({"dates": "../2020-05-01"}, "\\.\\./2020-05-01"),
     "a month without items": ({"dates": "2021-02"}, "no items for 2021-02"),
     "too few clouds allowed": ({"max_cloud_cover": 0}, "without the limit"),
-    "no such percentage": ({"max_cloud_cover": 120}, "is no percentage; give 0 to 100"),
+    "no such percentage": ({"max_cloud_cover": 120}, "is not between 0 and 100; give 100, say"),
     "an unknown reader": ({"reader": "gdal"}, "--reader gdal is unknown; give odc or stackstac"),
     "too little memory": (
         {"memory": "300MB"},
@@ -85,7 +87,7 @@ BAD_OPTIONS = {
     ),
     "memory that is no size": ({"memory": "plenty"}, "--memory plenty is no size; give one such as 4GB"),
     "pixels without size": ({"resolution": 0}, "--resolution 0 "),
-    "nobody to work": ({"workers": 0}, "--workers 0 leaves nobody to work"),
+    "nobody to work": ({"workers": 0}, "--workers 0 is below 1; give 1 or more"),
     "another collection": ({"collection": "landsat-c2-l2"}, "landsat-c2-l2"),
     "no such model": ({"model": "nowhere.onnx"}, "no model file at nowhere.onnx"),
     "no such catalogue": ({"stac": "nowhere/catalog.json"}, "nowhere/catalog.json"),
@@ -195,12 +197,36 @@ def test_both_commands_are_one(capsys):
         with pytest.raises(SystemExit) as end:
             call(words)
         assert end.value.code == 0
-        assert "A rerun of the same command does only what is missing" in " ".join(
-            capsys.readouterr().out.split()
-        )
+        said = " ".join(capsys.readouterr().out.split())
+        assert "A rerun of the same command does only what is missing" in said
+
+
+def test_the_help_shows_every_default_on_one_screen(capsys):
+    with pytest.raises(SystemExit):
+        batch_main(["--help"])
+    said = capsys.readouterr().out
+    words = "".join(said.split())  # lines are broken at blanks and hyphens
+    for name, field in BatchConfig.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in words
+        described = field.description
+        if not (field.is_required() or field.default is None or isinstance(field.default, bool)):
+            described += f" [default: {field.default}]"
+        assert described.replace(" ", "") in words
+    assert "Example: cloudgan-batch --aoi" in said
+    assert len(said.splitlines()) <= 60
+
+
+def test_the_commands_are_listed_in_the_order_of_their_use(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    names = [line.split()[0] for line in said.partition("Commands:\n")[2].splitlines()[:5]]
+    assert names == ["demo", "batch", "evaluate", "train", "info"]
+    assert "--install-completion" in said
+    assert "..." not in said.partition("Commands:")[2]
 
 
 def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out.startswith("cloudgan 0.1")
+    assert capsys.readouterr().out == f"cloudgan {cloudgan.__version__}\n"

@@ -1,13 +1,24 @@
-"""The commands that judge, as a user meets them."""
+"""The commands that evaluate and describe, as a user meets them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import xarray as xr
 from networks import write_network
+from scenes import write_border
+from shapely.geometry import box
 
 from cloudgan.cli.app import evaluate_main, main
+from cloudgan.distributed.worker import Job, process_unit
+from cloudgan.geo.aoi import Aoi, read_aoi
+from cloudgan.io.store.store import prepare_store
+from cloudgan.io.store.zones import Zones
+from cloudgan.model.generator import Generator
+from cloudgan.planning.planner import plan_run, plan_zones
+from cloudgan.sentinel2.dates import DateRange
 
 
 @pytest.fixture
@@ -28,9 +39,9 @@ def test_info_prints_the_card_of_a_model_that_ships(ask):
     assert code == 0
     for word in (
         "temporal",
-        "cloudy:green",
-        "earlier:age",
-        "green, red, nir, its own error",
+        "target:green",
+        "before-1:days",
+        "green, red, nir, and its uncertainty",
         "256 pixels",
         "33TWM-west",
         "flanders-b",
@@ -56,7 +67,67 @@ def test_info_of_what_is_no_model_is_one_sentence(ask, model):
     assert model in err
 
 
-def test_evaluate_judges_a_static_catalogue(ask, demo, network):
+def written_store(demo, network, out):
+    """A store over the demonstration's farm, half of whose units are done."""
+    generator = Generator.load(network)
+    plan, _ = plan_run(read_aoi(demo.aoi), DateRange.parse("2020-05"), generator, stac=str(demo.catalog))
+    plan = replace(plan, block=512)
+    job = Job(plan, generator, prepare_store(str(out), plan.store_spec()))
+    process_unit(job, 0)
+    return plan
+
+
+def test_info_describes_a_store(ask, demo, network, tmp_path):
+    out = tmp_path / "out.zarr"
+    plan = written_store(demo, network, out)
+    code, printed, _ = ask(main, "info", out, "--json")
+    found = json.loads(printed)
+    assert code == 0
+    assert (found["crs"], found["resolution"], found["model"]["name"]) == ("EPSG:32633", 10, "mean")
+    assert found["dates"] == ["2020-05-05", "2020-05-10", "2020-05-15", "2020-05-20"]
+    assert found["shape"] == [4, *plan.grid.shape]
+    assert found["units"] == {"total": plan.unit_count, "done": 1, "without_assets": 0}
+    assert {"green", "red", "nir", "provenance", "uncertainty"} <= set(found["variables"])
+    west, south, east, north = found["bounds"]
+    assert 16.4 < west < east < 16.6
+    assert 48.4 < south < north < 48.6
+    shares = xr.open_zarr(out, mask_and_scale=False, consolidated=False)["provenance"].values
+    assert found["provenance"]["generated"] == pytest.approx((shares == 2).mean(), abs=1e-4)
+    code, printed, _ = ask(main, "info", out)
+    assert code == 0
+    assert f"1 of {plan.unit_count} done" in printed
+    assert "4, 2020-05-05 to 2020-05-20" in printed
+    assert "% generated" in printed
+
+
+def test_info_describes_each_zone_of_a_store(ask, network, tmp_path):
+    border = write_border(tmp_path / "border")
+    area = Aoi(box(11.998, 45.999, 12.002, 46.001))
+    generator, out = Generator.load(network), str(tmp_path / "out.zarr")
+    plans, _ = plan_zones(area, DateRange.parse("2023-08"), generator, stac=str(border))
+    zones = Zones.of(out, plans)
+    with zones.hold():
+        for name, plan in plans.items():
+            prepare_store(zones.at(name), plan.store_spec())
+    code, printed, _ = ask(main, "info", out, "--json")
+    assert code == 0
+    found = json.loads(printed)["zones"]
+    assert {name: zone["crs"] for name, zone in found.items()} == {
+        "utm32n": "EPSG:32632",
+        "utm33n": "EPSG:32633",
+    }
+    assert found["utm33n"]["units"]["done"] == 0
+    assert "utm33n" in ask(main, "info", out)[1]
+
+
+def test_info_of_a_folder_that_is_no_store_is_one_sentence(ask, tmp_path):
+    (tmp_path / "cat.jpg").write_bytes(b"meow")
+    code, out, err = ask(main, "info", tmp_path)
+    assert (code, out) == (2, "")
+    assert "is no store of cloudgan's" in err
+
+
+def test_evaluate_scores_on_a_static_catalogue(ask, demo, network):
     words = [network, "linear", "aligned-linear", demo.catalog, "--dates", "1", "--case", "composited"]
     code, out, _ = ask(evaluate_main, *words, "--json")
     found = json.loads(out)
@@ -75,7 +146,7 @@ def test_evaluate_judges_a_static_catalogue(ask, demo, network):
 
 
 def trained_on(folder, region: str):
-    """A generator whose card says that it learned from a region."""
+    """A generator whose card says that it was trained on a region."""
     contract = {
         "format": 1, "name": "mean", "version": "1", "planes": ["cloudy:green"], "tile": 32,
         "bands": ["green", "red", "nir"], "training": {"data": {"train": {region: {}}}},
@@ -83,12 +154,12 @@ def trained_on(folder, region: str):
     return write_network(folder / "trained.onnx", channels=["cloudy:green"], contract=contract)
 
 
-def test_ground_that_a_model_learned_from_is_left_out(ask, demo, tmp_path):
+def test_regions_that_a_model_was_trained_on_are_left_out(ask, demo, tmp_path):
     region = "33UXP"
     model = trained_on(tmp_path, region)
     code, _, err = ask(evaluate_main, model, demo.catalog)
     assert code == 2
-    assert f"learned from every region of the data ({region})" in err
+    assert f"trained on every region of the data ({region})" in err
 
 
 @pytest.mark.parametrize(
@@ -100,17 +171,17 @@ def test_ground_that_a_model_learned_from_is_left_out(ask, demo, tmp_path):
         (("linear", "CATALOG", "--case", "simulated"), "--case simulated is unknown"),
         (("linear", "CATALOG", "--region", "atlantis"), "no region atlantis in the data; there are 33U"),
         (("nosuch", "CATALOG"), "no model file at nosuch"),
-        (("linear", "EMPTY"), "holds neither series-*.nc"),
+        (("linear", "EMPTY"), "nor a Zarr store; give one of them"),
     ],
 )
-def test_what_cannot_be_judged_is_one_sentence(ask, demo, tmp_path, words, reason):
+def test_what_cannot_be_evaluated_is_one_sentence(ask, demo, tmp_path, words, reason):
     places = {"CATALOG": demo.catalog, "EMPTY": tmp_path}
     code, out, err = ask(evaluate_main, *(places.get(word, word) for word in words))
     assert (code, out) == (2, "")
     assert reason in err
 
 
-def test_the_real_series_is_judged_by_a_baseline(ask, real_scenes):
+def test_baselines_are_evaluated_on_the_real_series(ask, real_scenes):
     series = real_scenes.parents[1] / "series-flanders-b-l2a-10m.nc"
     code, out, _ = ask(evaluate_main, "linear", "median", series, "--dates", "2", "--json")
     found = json.loads(out)

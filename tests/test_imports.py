@@ -1,4 +1,4 @@
-"""The structure of the package, read from the sources themselves: which module may know which, and how long it is."""
+"""The structure of the package, read from its sources: which module may know which, and how long they are."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import cloudgan
 
 ROOT = Path(cloudgan.__file__).parent
 
-# A module may import what stands on the lines above its own, and nothing beside it. A new folder, or a new module
-# directly below `cloudgan`, is entered here.
+# A module may import what stands on the lines above its own, and of its own line what BESIDE allows. A new
+# folder, or a new module directly below `cloudgan`, is entered here.
 LAYERS = """
 errors defaults
-geo sentinel2 settings object_stores
-schema
+geo sentinel2 schema settings object_stores
 stac observations simulation model
 io removal
 planning evaluation demonstration
-distributed training config
-batch
+distributed training
+config batch
 cli
 """.strip()
+BESIDE = {("schema", "sentinel2"), ("io", "removal"), ("batch", "config")}
 LEVELS = LAYERS.split("\n")
 RANK = {name: rank for rank, line in enumerate(LEVELS) for name in line.split()}
-SOURCES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")  # it only names the rest
+# The package itself only names the rest.
+SOURCES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 
@@ -65,13 +66,13 @@ def imported_names(path: Path) -> set[str]:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The modules of this package that a source imports; a folder that is only on the way to one does not count."""
+    """The modules of this package that a source imports, without the folders on the way to them."""
     found = {name for name in imported_names(path) if name in MODULES}
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
 
 
-def test_there_are_at_most_nine_levels_and_every_module_has_its_place():
-    assert len(LEVELS) <= 9
+def test_every_module_has_its_place_on_few_levels():
+    assert len(LEVELS) <= 8
     assert {name_of(path) for path in SOURCES} == set(RANK), "enter the new module in LAYERS"
 
 
@@ -79,7 +80,7 @@ def test_there_are_at_most_nine_levels_and_every_module_has_its_place():
 def test_imports_point_one_way(path):
     own = name_of(path)
     known = {name.split(".")[1] for name in imported_modules(path)} - {own}
-    backward = {other for other in known if RANK[other] >= RANK[own]}
+    backward = {other for other in known if RANK[other] >= RANK[own] and (own, other) not in BESIDE}
     assert not backward, f"{own} may not know {backward}"
 
 
@@ -100,7 +101,8 @@ def test_the_walk_finds_the_imports():
 @by_source
 def test_what_trains_is_imported_in_training_alone(path):
     if name_of(path) != "training":
-        assert not {name.split(".")[0] for name in imported_names(path)} & {"tensorflow", "keras", "onnx", "tf2onnx"}
+        outer = {name.split(".")[0] for name in imported_names(path)}
+        assert not outer & {"tensorflow", "keras", "onnx", "tf2onnx"}
 
 
 @by_source
@@ -131,7 +133,7 @@ def test_no_function_is_long(path):
     assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION} == {}
 
 
-HEAVY = ["tensorflow", "keras", "distributed", "dask", "rasterio", "onnxruntime", "xarray", "zarr", "pystac", "numpy"]
+HEAVY = ["tensorflow", "keras", "distributed", "dask", "rasterio", "onnxruntime", "xarray", "zarr", "pystac"]
 
 
 @pytest.mark.parametrize("module", ["cloudgan", "cloudgan.settings", "cloudgan.config", "cloudgan.cli.app"])

@@ -140,7 +140,7 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
-        "model": f"{summary['model']} ({summary['model_sha256'][:12]})",
+        "model": f"{summary['model']} ({summary['model_digest'][:12]})",
         "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
         f"{summary['unit_dates']} dates at most",
         "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "

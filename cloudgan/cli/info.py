@@ -83,7 +83,7 @@ def _list_store(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     units = store["units"]
     west, south, east, north = store["bounds"]
     yield "store", store["location"]
-    yield "model", f"{store['model']['name']} {store['model']['version']} ({store['model']['sha256'][:12]})"
+    yield "model", f"{store['model']['name']} {store['model']['version']} ({store['model']['digest'][:12]})"
     yield "variables", ", ".join(store["variables"])
     yield "dates", f"{times}, {store['dates'][0]} to {store['dates'][-1]}"
     yield "area", f"{width} x {height} pixels of {store['resolution']:g} m, {store['crs']}"

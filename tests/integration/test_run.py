@@ -36,10 +36,10 @@ from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
 from cloudgan.io.store.store import prepare_store
 from cloudgan.model.generator import Generator
-from cloudgan.observations import Observations, opacity
+from cloudgan.observations import Observations, compute_opacity
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import plan_run
-from cloudgan.removal.core import declouded
+from cloudgan.removal.core import decloud_dates
 from cloudgan.removal.lazy import remove_clouds
 from cloudgan.removal.normalisation import similarity
 from cloudgan.schema import Provenance
@@ -122,9 +122,10 @@ def test_the_store_is_the_core_over_the_cube(written, plan, generator):
     store = stored(written[0])
     read = plan.read_grid()
     cube = open_cube(plan.scenes, read, plan.bands)
-    bands = tuple(cube[name].values for name in plan.bands)
-    scenes = Observations(read.window, bands, classify(cube["scl"].values, bands), day_numbers(cube))
-    core = declouded(scenes, plan.grid.window, generator, buffer=plan.buffer, tiling=plan.tiling)
+    bands = {name: cube[name].values for name in plan.bands}
+    pixel_classes = classify(cube["scl"].values, list(bands.values()))
+    observations = Observations(read.window, bands, pixel_classes, day_numbers(cube["time"].values))
+    core = decloud_dates(observations, plan.grid.window, generator, buffer=plan.buffer, tiling=plan.tiling)
     for at, date in enumerate(core):
         for name, values in date.variables(plan.contract.output_bands).items():
             np.testing.assert_array_equal(values, store[name].values[at], err_msg=name)
@@ -457,7 +458,7 @@ def test_the_real_scenes(real_scenes, tmp_path):
         inner = (slice(1, -1), slice(1, -1))
         with_data = np.any(bands, axis=0)
         np.testing.assert_array_equal(
-            (generated & with_data)[inner], ((opacity(pixel_classes, 1) > 0) & with_data)[inner]
+            (generated & with_data)[inner], ((compute_opacity(pixel_classes, 1) > 0) & with_data)[inner]
         )
         assert observed[inner].sum() == (with_data & ~generated)[inner].sum()
 
@@ -512,7 +513,9 @@ def test_the_rest_of_the_image_shows_how_bright_a_masked_date_is(under_a_bank, m
     np.testing.assert_allclose(generated(job), (clear + followed) / 2, atol=0.6)
 
     first = generated(job)
-    monkeypatch.setattr("cloudgan.distributed.worker.measure_offsets", lambda *args: pytest.fail("it was kept"))
+    monkeypatch.setattr(
+        "cloudgan.distributed.worker.measure_offsets", lambda *args: pytest.fail("it was kept")
+    )
     process_unit(job, 0)
     np.testing.assert_array_equal(generated(job), first)
 

@@ -57,11 +57,15 @@ def describe_store(location: str) -> dict[str, Any]:
 
 def _describe_group(group: zarr.Group) -> dict[str, Any]:
     attributes: dict[str, Any] = dict(group.attrs)
-    arrays = dict(group.arrays())
+    arrays, model = dict(group.arrays()), attributes["cloudgan:model"]
     bounds = [attributes[f"geospatial_{axis}_{end}"] for end in ("min", "max") for axis in ("lon", "lat")]
     days = np.asarray(arrays["time"][:]).astype("datetime64[D]")
     return {
-        "model": {name: attributes["cloudgan:model"][name] for name in ("name", "version", "sha256")},
+        "model": {
+            "name": model["name"],
+            "version": model["version"],
+            "digest": model.get("digest", model.get("sha256")),  # the latter in format 1
+        },
         "variables": sorted(name for name, array in arrays.items() if array.ndim == 3),
         "crs": attributes["proj:code"],
         "resolution": attributes["proj:transform"][0],
