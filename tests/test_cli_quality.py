@@ -101,7 +101,7 @@ def test_info_describes_a_store(ask, demo, network, tmp_path):
 
 
 def test_info_describes_each_zone_of_a_store(ask, network, tmp_path):
-    border = write_border(tmp_path / "border")
+    border = write_border(tmp_path)
     area = Aoi(box(11.998, 45.999, 12.002, 46.001))
     generator, out = Generator.load(network), str(tmp_path / "out.zarr")
     plans, _ = plan_zones(area, DateRange.parse("2023-08"), generator, stac=str(border))
