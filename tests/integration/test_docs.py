@@ -78,7 +78,8 @@ def test_the_mosaic_of_the_how_to_has_each_zone_in_its_place(home):
 
 def test_the_options_are_all_in_the_readme_and_no_others():
     command = typer.main.get_command(batch_app)
-    real = {name for option in command.params for name in option.opts if name.startswith("--")} - {"--help"}
+    real = {name for option in command.params for name in option.opts if name.startswith("--")}
+    real -= {"--help", "--install-completion", "--show-completion"}
     table = re.findall(r"^\| (`--.*?) \|", (ROOT / "README.md").read_text(), re.M)
     listed = {word for row in table for word in re.findall(r"--[a-z-]+", row)}
     assert listed == real
@@ -121,3 +122,16 @@ def test_no_page_leads_off_the_site_for_its_assets():
     assert "font: false" in (ROOT / "mkdocs.yml").read_text()
     for page in LINKED:
         assert not re.findall(r"!\[[^\]]*\]\(https?:", page.read_text()), page
+
+
+def test_the_architecture_lists_the_import_levels():
+    layers = re.search(r'LAYERS = """\n(.*?)\n"""', (ROOT / "tests" / "test_imports.py").read_text(), re.S)
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    folders = page.partition("## Folders")[2].partition("\n## ")[0]
+    listed = [
+        (int(level), name)
+        for level, names in re.findall(r"^\| (\d) \| (.*?) \|", folders, re.M)
+        for name in re.findall(r"`(\w+)`", names)
+    ]
+    real = [(level, name) for level, line in enumerate(layers[1].split("\n"), 1) for name in line.split()]
+    assert sorted(listed) == sorted(real)
