@@ -111,7 +111,7 @@ def test_area_and_dates_must_be_given(flags, named):
 
 def test_an_unknown_option_is_named_with_those_there_are(job_file):
     file = job_file('aoi = "a"\ndates = "2020"\ncloud_cover = 20\nmax-cloud-cover = 20\nbuffer = 3')
-    match = r"job file .*job\.toml: there is no key buffer, cloud_cover; there are allow_missing, aoi, .*, workers"
+    match = r"job file .*job\.toml: there is no key buffer, cloud_cover; there are allow_missing, .*, workers"
     with pytest.raises(InputError, match=match):
         BatchConfig.load(file, {})
 

@@ -1,4 +1,4 @@
-"""A run that evaluates its generator on its own cube: the same numbers each time, in the report and in the store."""
+"""A run that evaluates its generator on its own cube: the same numbers each time, in report and store."""
 
 from __future__ import annotations
 
