@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import distributed
@@ -25,6 +26,7 @@ from cloudgan.distributed.worker import Job
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import hold_lease
+from cloudgan.io.readers import check_reader
 from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
 from cloudgan.io.store.zones import Zones
@@ -76,7 +78,8 @@ class Progress:
     report: ZoneReport
     """What was done so far."""
     dashboard: str | None
-    """Address of the page on which Dask shows its work; None where no worker was needed."""
+    """Address of the page on which Dask shows its work; None where no worker was needed, or where the extra
+    `dashboard` is not installed."""
     is_finished: bool
     """Whether this is the end of the zone."""
 
@@ -95,6 +98,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
     workers, memory = (None, config.memory_bytes)
     if config.scheduler is None and client is None:
         workers, memory = divide_machine(config.workers, config.memory_bytes)
+        check_reader(config.reader)
     span = DateRange.parse(config.dates)
     area = read_aoi(config.aoi)
     generator = Generator.load(config.model, "auto")
@@ -234,7 +238,8 @@ def _run_zone(
         with hold_lease(zone.location):
             pass  # before workers are started for nothing; `execute` takes it again
         client = workforce.client
-        dashboard = client.dashboard_link
+        own = workforce.given is None and config.scheduler is None
+        dashboard = client.dashboard_link if not own or find_spec("bokeh") else None  # bokeh draws the page
         check_workers(client, zone.plan)
         store = zone.prepare_store()
         job = Job(zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads)

@@ -23,7 +23,7 @@ from cloudgan.errors import InputError, ReadError
 from cloudgan.geo.grid import Grid, Lattice, Window, lattice_window
 from cloudgan.io.cube import open_available, open_cube
 from cloudgan.io.placement import item_window, source_lattice
-from cloudgan.io.readers import READERS, stac_item
+from cloudgan.io.readers import READERS, check_reader, stac_item
 from cloudgan.sentinel2.classification import SCL_MISSING
 
 BANDS = ("green", "red", "nir")
@@ -299,3 +299,10 @@ def test_a_cube_without_a_regular_grid_has_no_place(x, y):
 def test_one_pixel_has_no_known_size():
     with pytest.raises(InputError, match="one pixel"):
         lattice_window(np.array([0.0]), np.array([0.0]))
+
+
+def test_a_reader_that_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"stackstac is not installed; pip install 'cloudgan\[stackstac\]'"):
+        check_reader("stackstac")
+    check_reader("odc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -85,7 +86,8 @@ def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | 
 
 
 def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> Layer:
-    stackstac = _import_stackstac()
+    check_reader("stackstac")
+    import stackstac  # a second of import that the other reader does without
 
     body = stac_item(item, names)
     for asset in body["assets"].values():
@@ -115,15 +117,16 @@ def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: 
     return {name: values[at].astype(band_dtype(name)) for at, name in enumerate(names)}
 
 
-def _import_stackstac() -> Any:
-    """Imported where it is used: an extra, and a second of import."""
-    try:
-        import stackstac
-    except ImportError as error:
+def check_reader(reader: Reader) -> None:
+    """Make sure, before anything is planned, that a reader is installed.
+
+    Raises:
+        InputError: It is an extra that is not.
+    """
+    if reader == "stackstac" and importlib.util.find_spec("stackstac") is None:
         raise InputError(
             "the reader stackstac is not installed; pip install 'cloudgan[stackstac]', or give --reader odc"
-        ) from error
-    return stackstac
+        )
 
 
 READERS: dict[str, ReadLayer] = {"odc": _read_odc, "stackstac": _read_stackstac}
