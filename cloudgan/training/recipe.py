@@ -256,15 +256,21 @@ class TrainConfig(Settings):
     @classmethod
     def _refuse_one_table(cls, given: Any) -> Any:
         if not isinstance(given, tuple):
-            raise ValueError("is named in [[data]] tables, with double brackets")
+            raise ValueError("the imagery is named in [[data]] tables, with double brackets")
         return given
 
     @model_validator(mode="before")
     @classmethod
     def _choose_defaults(cls, given: Any) -> Any:
         """The temporal generator is trained by other losses and batches than the study's."""
-        generator = given.get("generator", {})
-        kind = generator.get("kind") if isinstance(generator, dict) else getattr(generator, "kind", None)
+        generator = given.get("generator", UNet())
+        if isinstance(generator, dict):
+            generator = {"kind": "unet"} | generator
+            given = given | {"generator": generator}
+        kind = generator["kind"] if isinstance(generator, dict) else getattr(generator, "kind", None)
+        loss = given.get("loss")
+        if isinstance(loss, dict):
+            given = given | {"loss": {"kind": "log_error" if kind == "temporal" else "mae"} | loss}
         return _TEMPORAL_DEFAULTS | given if kind == "temporal" else given
 
     @model_validator(mode="after")

@@ -8,16 +8,25 @@ import pytest
 from onnx import TensorProto
 
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.model.contract import Contract
+from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.model.generator import Generator
-from cloudgan.training.export import contract, export_onnx
+from cloudgan.training.export import export_onnx
 from cloudgan.training.models import networks
-from cloudgan.training.models.scaling import Scaling, giving_reflectance, seeing_reflectance
+from cloudgan.training.models.scaling import give_reflectance, take_reflectance
+from cloudgan.training.recipe import Scaling
 
 # tf2onnx 1.17 and Keras's exporter use names that NumPy and TensorFlow have deprecated.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
+
+
+BANDS = ("green", "red", "nir")
+
+
+def contract(training, version, bands=BANDS):
+    channels = tuple(Channel(Source.TARGET, band) for band in bands)
+    return Contract("documented", version, channels, BANDS, 256, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +37,7 @@ def model():
     # Statistics as after some training: those of a fresh network would hide a batch norm in training mode.
     generator.set_weights([w + 0.1 * rng.random(w.shape, dtype=np.float32) for w in generator.get_weights()])
     scaling = Scaling(gamma=0.5)
-    return giving_reflectance(seeing_reflectance(generator, scaling), scaling)
+    return give_reflectance(take_reflectance(generator, scaling), scaling)
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +54,22 @@ def exported(model, tiles, tmp_path_factory):
 
 def test_the_file_agrees_with_keras_for_any_batch(exported, model, tiles):
     session = ort.InferenceSession(exported)
-    assert [value.name for value in session.get_inputs()] == ["planes"]
+    assert [value.name for value in session.get_inputs()] == ["channels"]
     assert [value.name for value in session.get_outputs()] == ["declouded"]
     assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == ["batch", 3, 256, 256]
     wanted = np.moveaxis(np.asarray(model(tiles, training=False)), -1, 1)
     for count in (1, 2):
         channels = np.ascontiguousarray(np.moveaxis(tiles[:count], -1, 1))
-        (found,) = session.run(None, {"planes": channels})
+        (found,) = session.run(None, {"channels": channels})
         np.testing.assert_allclose(found, wanted[:count], atol=1e-3)
 
 
 def test_the_contract_is_what_serving_reads(exported):
     properties = {item.key: item.value for item in onnx.load(exported).metadata_props}
     read = Contract.parse(properties["cloudgan"], "model")
-    assert read.channels == ("cloudy:green", "cloudy:red", "cloudy:nir")
-    assert (read.bands, read.tile, read.name) == (("green", "red", "nir"), 256, "documented")
+    assert [str(channel) for channel in read.input_channels] == ["target:green", "target:red", "target:nir"]
+    assert (read.output_bands, read.tile, read.name) == (BANDS, 256, "documented")
+    assert json.loads(properties["cloudgan"])["format"] == 2
     assert json.loads(properties["cloudgan"])["training"] == {"steps": 3}
     assert Generator.load(exported)(np.full((1, 3, 256, 256), 0.2, np.float32)).shape == (1, 3, 256, 256)
 
@@ -72,16 +82,16 @@ def test_large_weights_are_stored_in_half_the_bytes(exported, model, tiles, tmp_
     assert kinds == {TensorProto.FLOAT16}
 
 
-def test_a_model_that_strays_is_not_written(model, tiles, tmp_path, monkeypatch):
+def test_a_model_that_deviates_is_not_written(model, tiles, tmp_path, monkeypatch):
     from cloudgan.training import export
 
-    def spoilt(graph):
+    def change(graph):
         for weights in graph.initializer:
             values = onnx.numpy_helper.to_array(weights)
             if values.size >= 1024:
                 weights.CopyFrom(onnx.numpy_helper.from_array(values * 1.5, weights.name))
 
-    monkeypatch.setattr(export, "_store_half", spoilt)
+    monkeypatch.setattr(export, "_store_half", change)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the one before")
     with pytest.raises(GeneratorError, match=r"strays from Keras .* nothing was written"):
@@ -91,7 +101,7 @@ def test_a_model_that_strays_is_not_written(model, tiles, tmp_path, monkeypatch)
 
 
 def test_bad_arguments_are_named(model, tiles, tmp_path):
-    wrong = {**contract({}, "0.0.1"), "planes": ["cloudy:green"]}
+    wrong = contract({}, "0.0.1", BANDS[:1])
     with pytest.raises(InputError, match="the contract names"):
         export_onnx(model, tmp_path / "a.onnx", wrong, tiles)
     with pytest.raises(InputError, match="real tiles"):

@@ -7,7 +7,8 @@ import pytest
 
 from cloudgan.errors import InputError
 from cloudgan.training.models import networks
-from cloudgan.training.models.scaling import Scaling, ToReflectance, ToScaled
+from cloudgan.training.models.scaling import ToReflectance, ToScaled
+from cloudgan.training.recipe import Scaling
 
 
 def filters(model, *kinds):
@@ -68,9 +69,9 @@ def test_the_weights_serve_any_size(rng):
 
 def test_the_summary_counts_what_keras_counts():
     lines = networks.summary(width=2)
-    model, judge = networks.generator(width=2), networks.discriminator(width=2)
+    model, discriminator = networks.generator(width=2), networks.discriminator(width=2)
     totals = [int(line.split("|")[4].replace(",", "")) for line in lines if "**" in line]
-    assert totals == [model.count_params(), judge.count_params()]
+    assert totals == [model.count_params(), discriminator.count_params()]
 
 
 def test_the_tables_of_the_documentation_are_these():

@@ -1,22 +1,28 @@
 import csv
 import json
-from dataclasses import replace
+import threading
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import rasterio
+import typer
+from sites import make_site
+from typer.testing import CliRunner
 
+from cloudgan.cli import train as command
 from cloudgan.errors import InputError
 from cloudgan.model.generator import Generator
-from cloudgan.training import cli, scores, study, validation
+from cloudgan.training import study, validation
 from cloudgan.training import trainer as training
-from cloudgan.training.augmentation import plain_stack, skewed_stack
-from cloudgan.training.data.samples_folder import Imagery, Pair, Scene
+from cloudgan.training.augmentation import make_plain_stack, make_skewed_stack
+from cloudgan.training.data.imagery import Image, Imagery, Pair
 from cloudgan.training.data.sources import Source
-from cloudgan.training.recipe import Networks, Objective, Recipe, Samples, Stack
-from cloudgan.training.samples import Batches, Sampler, drawn, glinting, stack_sample, validation_tiles
+from cloudgan.training.recipe import Discriminator, Samples, Scaling, Stack, Stage, TrainConfig, UNet
+from cloudgan.training.samples import Sample, draw_ahead
+from cloudgan.training.single_image import Sampler, add_glints, make_draw, sample_stack, sample_validation
+from cloudgan.training.tasks import make_task
 from cloudgan.training.trainer import train
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -25,18 +31,43 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
 
-SMALL = Recipe(
+SMALL = TrainConfig(
     name="small",
     data=(Source(kind="clear", path="nowhere", region="a"),),
     held_out=("b",),
     samples=Samples(observed_weight=0.25),
-    networks=Networks(width=2, judge_normalisation="instance"),
-    objective=Objective(generator_rate=1e-3, adversarial_after=0.5, average=0.9),
+    generator=UNet(width=2),
+    discriminator=Discriminator(normalisation="instance", adversarial_after=0.5),
+    stages=(Stage(steps=4, learning_rate=1e-3),),
+    ema_decay=0.9,
     batch=2,
-    steps=4,
-    rows_every=2,
+    eval_every=2,
 )
-DOCUMENTED = replace(SMALL, samples=None, stack=Stack(), objective=Objective(), batch=1, study=True)
+DOCUMENTED = TrainConfig(
+    name="small",
+    data=SMALL.data,
+    held_out=("b",),
+    stack=Stack(),
+    generator=UNet(width=2),
+    discriminator=Discriminator(),
+    stages=(Stage(steps=4),),
+    eval_every=2,
+    study=True,
+)
+TEMPORAL = TrainConfig(
+    name="small",
+    data=SMALL.data,
+    held_out=("there",),
+    generator={"kind": "temporal", "width": 4, "surface_classes": 2},
+    series={"pixels": 2 * 64 * 64},
+    stages=(
+        Stage(steps=4, learning_rate=1e-3, unaugmented_fraction=0.5),
+        Stage(steps=2, learning_rate=1e-3, trainable="uncertainty"),
+    ),
+    ema_decay=0.9,
+    eval_every=2,
+    keep="last",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +77,22 @@ def imagery(fields):
     cloud, shadow = np.zeros_like(valid), np.zeros_like(valid)
     cloud[50:120, 60:160], shadow[130:160, 60:160] = True, True
     cloudy = np.where(cloud[..., None], np.float32(0.7), fields)
-    ground = tuple(Scene(region, region, fields, valid) for region in "ab")
+    clear = tuple(Image(region, region, fields, valid) for region in "ab")
     pairs = tuple(Pair(f"{r} pair", r, cloudy, fields, cloud, valid) for r in "ab")
-    cloud_fields = tuple(Scene(f"{r} sky", r, cloudy, valid & ~cloud, cloud, shadow) for r in "ab")
-    return Imagery(ground, pairs, cloud_fields)
+    clouds = tuple(Image(f"{r} clouds", r, cloudy, valid & ~cloud, cloud, shadow) for r in "ab")
+    return Imagery(clear, pairs, clouds)
+
+
+@pytest.fixture(scope="module")
+def sites():
+    rng = np.random.default_rng(3)
+    return [make_site(rng), make_site(rng, region="there")]
+
+
+@pytest.fixture
+def data(request, imagery, sites):
+    """What a recipe trains on."""
+    return sites if request.getfixturevalue("recipe") is TEMPORAL else imagery
 
 
 @pytest.fixture
@@ -63,29 +106,52 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
-def test_batches_repeat_by_seed_and_step(imagery):
-    recipe = replace(SMALL, batch=3)
-    one, same, other = (Batches(drawn(replace(recipe, seed=seed), imagery), range(10)) for seed in (1, 1, 2))
-    later = Batches(drawn(replace(recipe, seed=1), imagery), range(4, 10))
-    assert (len(one), len(later)) == (10, 6)
-    for a, b, c in zip(one[4], same[4], later[0], strict=True):
+@pytest.mark.parametrize("recipe", [SMALL, DOCUMENTED, TEMPORAL], ids=["samples", "stack", "series"])
+def test_batches_repeat_by_seed_and_step(recipe, data):
+    one, same = (make_task(recipe, data) for _ in range(2))
+    other = make_task(recipe.replace(seed=2), data)
+    for a, b in zip(one.draw(3), same.draw(3), strict=True):
         np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(a, c)
-    assert not np.array_equal(one[4][0], other[4][0])
-    assert not np.array_equal(one[4][0], one[5][0])
-    cloudy, clear, weight = one[4]
-    assert cloudy.shape == clear.shape == (3, 256, 256, 3)
-    assert weight.shape == (3, 256, 256, 1)
-    assert {x.dtype for x in one[4]} == {np.dtype(np.float32)}
+        assert a.dtype == np.float32
+    if recipe is not DOCUMENTED:
+        assert not np.array_equal(one.draw(3)[0], other.draw(3)[0])
+    assert not np.array_equal(one.draw(3)[0], one.draw(2)[0])
+    channels, truth, weight = one.draw(3)
+    assert channels.shape[:-1] == truth.shape[:-1] == weight.shape[:-1]
+    assert (truth.shape[-1], weight.shape[-1]) == (3, 1)
+    assert channels.shape[-1] == len(one.input_channels)
+
+
+def test_batches_are_drawn_ahead_in_order():
+    drawn = list(draw_ahead(lambda step: (step,), range(3, 30)))
+    assert drawn == [(step,) for step in range(3, 30)]
+
+
+def test_an_error_while_drawing_ahead_is_raised_where_the_batches_are_taken():
+    def draw(step):
+        if step == 2:
+            raise InputError("no such date")
+        return (step,)
+
+    taken = []
+    with pytest.raises(InputError, match="no such date"):
+        taken.extend(draw_ahead(draw, range(5)))
+
+
+def test_a_thread_that_draws_ahead_ends_with_the_training():
+    batches = draw_ahead(lambda step: (step,), range(1000))
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "draw-ahead"]
 
 
 @pytest.mark.parametrize("skewed", [False, True])
 def test_a_stack_is_drawn_in_the_documented_order_again_and_again(imagery, skewed):
-    recipe = replace(DOCUMENTED, stack=Stack(skewed, crop=(20, 10)))
-    draw, sample = drawn(recipe, imagery), stack_sample(recipe, recipe.stack, imagery)
-    pair = sample.cloudy, sample.clear
+    recipe = DOCUMENTED.replace(stack=Stack(skewed=skewed, crop=(20, 10)))
+    draw, sample = make_draw(recipe, imagery), sample_stack(recipe, recipe.stack, imagery)
+    pair = sample.cloudy, sample.truth
     np.testing.assert_array_equal(pair[1], imagery.pairs[0].clear[20:276, 10:266])
-    stack = skewed_stack(pair, 15.0) if skewed else plain_stack(pair)
+    stack = make_skewed_stack(pair, 15.0) if skewed else make_plain_stack(pair)
     for step in (0, 4, 9, 10, 25):
         cloudy, clear, weight = draw(step)
         np.testing.assert_array_equal(cloudy[0], stack[step % 10][0])
@@ -95,7 +161,7 @@ def test_a_stack_is_drawn_in_the_documented_order_again_and_again(imagery, skewe
 
 def test_a_crop_outside_is_refused(imagery):
     with pytest.raises(InputError, match="row 100, column 10 leaves a pair"):
-        drawn(replace(DOCUMENTED, stack=Stack(crop=(100, 10))), imagery)
+        make_draw(DOCUMENTED.replace(stack=Stack(crop=(100, 10))), imagery)
 
 
 def test_samples_teach_the_truth_and_only_it(imagery, rng):
@@ -103,7 +169,7 @@ def test_samples_teach_the_truth_and_only_it(imagery, rng):
     for _ in range(12):
         sample = sampler.draw(rng, real=0.5)
         assert not (sample.masked & sample.observed).any()
-        np.testing.assert_array_equal(sample.cloudy[sample.observed], sample.clear[sample.observed])
+        np.testing.assert_array_equal(sample.cloudy[sample.observed], sample.truth[sample.observed])
         weights = sample.weight(0.1)[..., 0]
         assert set(np.unique(weights)) <= {np.float32(0), np.float32(0.1), np.float32(1)}
         assert (weights[~sample.masked & ~sample.observed] == 0).all()
@@ -112,20 +178,20 @@ def test_samples_teach_the_truth_and_only_it(imagery, rng):
 
 
 def test_glints_lie_on_what_is_observed_and_in_both_images(imagery, rng):
-    plain = Sampler(imagery).of_pair(imagery.pairs[0], np.random.default_rng(1))
-    made = glinting(plain, rng, 40)
-    changed = np.any(made.clear != plain.clear, axis=-1)
+    plain = Sampler(imagery).sample_pair(imagery.pairs[0], np.random.default_rng(1))
+    made = add_glints(plain, rng, 40)
+    changed = np.any(made.truth != plain.truth, axis=-1)
     assert 20 < changed.sum() <= 160
     assert plain.observed[changed].all()
-    assert (made.clear[changed] > 0.3).all()
-    np.testing.assert_array_equal(made.cloudy[changed], made.clear[changed])
+    assert (made.truth[changed] > 0.3).all()
+    np.testing.assert_array_equal(made.cloudy[changed], made.truth[changed])
     np.testing.assert_array_equal(made.cloudy[~changed], plain.cloudy[~changed])
 
 
 def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
-    told = []
-    run = train(SMALL, tmp_path / "run", imagery=imagery, listener=lambda step, losses: told.append(step))
-    assert told == [1, 2, 3, 4]
+    steps = []
+    run = train(SMALL, tmp_path / "run", data=imagery, listener=lambda step, losses: steps.append(step))
+    assert steps == [1, 2, 3, 4]
     rows = rows_of(tmp_path / "run")
     assert [row["step"] for row in rows] == ["2", "4"]
     parts = [f"{group} {part}" for group in ("train", "validation") for part in ("generated", "observed")]
@@ -135,7 +201,7 @@ def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
     assert list(summary["data"]["train"]) == ["a"]
     assert list(summary["data"]["validation"]) == ["b"]
     assert set(summary["baselines"]) == {"cloudy itself", "mean of the visible pixels"}
-    assert Recipe.load(tmp_path / "run" / "recipe.toml") == SMALL
+    assert TrainConfig.load(tmp_path / "run" / "recipe.toml") == SMALL
     for picture in ("curves.png", "samples/000002.png", "samples/000004.png"):
         with rasterio.open(tmp_path / "run" / picture) as image:
             assert image.read(1).std() > 1
@@ -144,73 +210,129 @@ def test_a_run_from_imagery_to_a_model_that_serves(imagery, tmp_path):
     best = min(rows, key=lambda row: float(row["validation generated mae"]))
     assert card["steps"] == int(best["step"])
     # The file, not only the network in memory, reaches the scores that its card claims.
-    tiles = validation_tiles(imagery.split(["b"])[1])["b simulated"]
+    tiles = sample_validation(imagery.split(["b"])[1])["b simulated"]
 
-    def served(cloudy, masked):
-        made = generator(np.ascontiguousarray(np.moveaxis(cloudy, -1, 0))[None])[0]
-        return np.where(masked[..., None], np.moveaxis(made, 0, -1), cloudy)
+    def serve(sample):
+        made = generator(np.ascontiguousarray(np.moveaxis(sample.channels, -1, 0))[None])[0]
+        return np.where(sample.masked[..., None], np.moveaxis(made, 0, -1), sample.cloudy)
 
-    assert scores.mean_scores(tiles, served).mae == pytest.approx(
+    assert validation.mean_scores(tiles, serve).mae == pytest.approx(
         card["scores"]["b simulated"]["mae"], abs=1e-3
     )
     with pytest.raises(InputError, match=r"holds a run already; go on with it \(--resume\)"):
-        train(SMALL, tmp_path / "run", imagery=imagery)
+        train(SMALL, tmp_path / "run", data=imagery)
 
 
-@pytest.mark.parametrize("recipe", [SMALL, DOCUMENTED], ids=["samples", "stack"])
-def test_a_resumed_run_ends_as_one_that_never_stopped(recipe, imagery, tmp_path, no_export):
-    eight = replace(recipe, steps=8, rows_every=4, objective=replace(recipe.objective, adversarial_after=0.0))
-    train(eight, tmp_path / "whole", imagery=imagery)
-    train(replace(eight, steps=4), tmp_path / "parts", imagery=imagery)
-    train(eight, tmp_path / "parts", resume=True, imagery=imagery)
+def test_a_temporal_run_makes_a_model_that_serves(sites, tmp_path):
+    run = train(TEMPORAL, tmp_path / "run", data=sites)
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["2", "4", "6"]
+    generator = Generator.load(run.model)
+    contract = generator.contract
+    assert (contract.name, contract.predicts_uncertainty, contract.dates_each_side) == ("small", True, 4)
+    assert generator(np.full((1, 36, 256, 256), 0.2, np.float32)).shape == (1, 4, 256, 256)
+    card = contract.training
+    assert card["steps"] == 6
+    assert [stage["trainable"] for stage in card["recipe"]["stages"]] == ["all", "uncertainty"]
+    assert set(card["data"]["train"]["here"]) == {"sites", "dates", "sha256"}
+    assert {"python", "backend", "keras", "numpy"} <= set(card["versions"])
+    assert set(card["scores"]) == {"there"}
+    assert (tmp_path / "run" / "samples" / "000006.png").exists()
+    with pytest.raises(InputError, match=r"holds a run already; go on with it \(--resume\)"):
+        train(TEMPORAL, tmp_path / "run", data=sites)
+    again = train(
+        TEMPORAL, tmp_path / "again", data=sites, start=tmp_path / "run" / "averaged.weights.h5"
+    ).summary
+    assert again["start"]["path"] == "averaged.weights.h5"
+    assert len(again["start"]["sha256"]) == 64
+    with pytest.raises(InputError, match="do not fit the recipe's generator"):
+        wider = TEMPORAL.replace(generator={"kind": "temporal", "width": 6})
+        train(wider, tmp_path / "wider", data=sites, start=tmp_path / "run" / "averaged.weights.h5")
+
+
+class Killed(Exception):
+    """The end of a process."""
+
+
+def kill_at(last):
+    def listener(step, losses):
+        if step == last:
+            raise Killed
+
+    return listener
+
+
+@pytest.mark.parametrize("recipe", [SMALL, DOCUMENTED, TEMPORAL], ids=["samples", "stack", "series"])
+def test_a_resumed_run_ends_as_one_that_never_stopped(recipe, data, tmp_path, no_export):
+    """It is killed between two rows, one stage on: both of its runs end in the same bits."""
+    train(recipe, tmp_path / "whole", data=data)
+    with pytest.raises(Killed):
+        train(recipe, tmp_path / "parts", data=data, listener=kill_at(3))
+    train(recipe, tmp_path / "parts", data=data, resume=True)
     whole, parts = (np.load(tmp_path / name / "checkpoint.npz") for name in ("whole", "parts"))
-    assert int(whole["step"]) == int(parts["step"]) == 8
+    assert int(whole["step"]) == int(parts["step"]) == recipe.steps
     for name in whole.files:
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
     for a, b in zip(rows_of(tmp_path / "whole"), rows_of(tmp_path / "parts"), strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(sites, tmp_path, no_export):
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        train(TEMPORAL.replace(seed=seed), tmp_path / name, data=sites)
+    one, same, other = (np.load(tmp_path / n / "checkpoint.npz") for n in ("one", "same", "other"))
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], same[name], err_msg=name)
+    assert any(not np.array_equal(one[name], other[name]) for name in one.files)
+
+
+def test_a_temporal_generator_trains_against_a_discriminator(sites, tmp_path, no_export):
+    recipe = TEMPORAL.replace(
+        discriminator=Discriminator(width=2, normalisation="none", adversarial_weight=0.01),
+        stages=(Stage(steps=2, learning_rate=1e-3),),
+    )
+    train(recipe, tmp_path / "run", data=sites)
+    (row,) = rows_of(tmp_path / "run")
+    assert float(row["discriminator"]) > 0
+    assert float(row["adversarial"]) > 0
+
+
 def test_what_cannot_be_resumed_is_left_as_it_is(imagery, tmp_path, no_export):
-    quick = replace(SMALL, steps=1, objective=Objective())
+    quick = SMALL.replace(stages=(Stage(steps=1),), ema_decay=0.0)
     with pytest.raises(InputError, match="holds no run to resume"):
-        train(quick, tmp_path / "none", resume=True, imagery=imagery)
-    train(quick, tmp_path / "run", imagery=imagery)
+        train(quick, tmp_path / "none", resume=True, data=imagery)
+    train(quick, tmp_path / "run", data=imagery)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
-    wider = replace(quick, networks=replace(quick.networks, width=3))
-    with pytest.raises(InputError, match="another networks"):
-        train(wider, tmp_path / "run", resume=True, imagery=imagery)
+    wider = quick.replace(generator=UNet(width=3))
+    with pytest.raises(InputError, match="another generator"):
+        train(wider, tmp_path / "run", resume=True, data=imagery)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
-    train(wider, tmp_path / "other", imagery=imagery)
+    train(wider, tmp_path / "other", data=imagery)
     (tmp_path / "run" / "checkpoint.npz").write_bytes((tmp_path / "other" / "checkpoint.npz").read_bytes())
     with pytest.raises(InputError, match="checkpoint of another network"):
-        train(quick, tmp_path / "run", resume=True, imagery=imagery)
+        train(quick, tmp_path / "run", resume=True, data=imagery)
     (tmp_path / "run" / "checkpoint.npz").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="cannot be read"):
-        train(quick, tmp_path / "run", resume=True, imagery=imagery)
+        train(quick, tmp_path / "run", resume=True, data=imagery)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(imagery, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        train(SMALL, tmp_path / "file" / "run", imagery=imagery)
+        train(SMALL, tmp_path / "file" / "run", data=imagery)
 
 
 def test_a_collapse_stops_the_run_and_keeps_the_best(imagery, tmp_path, no_export, monkeypatch, caplog):
     falling = iter([30.0, 29.0, 20.0, 19.0, 18.0])
 
-    def row(group, samples, product, bands):
-        psnr = next(falling) if group == "validation" else 30.0
-        return {f"{group} generated {name}": psnr for name in ("psnr", "ssim")} | {
-            f"{group} generated mae": 1 / psnr
-        }
+    def compute_row(task, product):
+        psnr = next(falling)
+        return {"validation generated psnr": psnr, validation.CHOSEN_BY: 1 / psnr}
 
-    monkeypatch.setattr(validation, "row", row)
-    monkeypatch.setattr(training.pictures, "curves", lambda rows, path: None)
-    recipe = replace(
-        SMALL, steps=5, rows_every=1, collapse_rows=2, objective=Objective(adversarial_weight=0.0)
+    monkeypatch.setattr(validation, "compute_row", compute_row)
+    recipe = SMALL.replace(
+        stages=(Stage(steps=5),), eval_every=1, collapse_rows=2, discriminator=None, keep="last"
     )
-    run = train(recipe, tmp_path / "run", imagery=imagery)
+    run = train(recipe, tmp_path / "run", data=imagery)
     assert [row["step"] for row in rows_of(tmp_path / "run")] == ["1", "2", "3", "4"]
     assert (run.summary["steps"], run.summary["last"]["step"]) == (1, 4)
     assert "collapse" in caplog.text
@@ -218,11 +340,13 @@ def test_a_collapse_stops_the_run_and_keeps_the_best(imagery, tmp_path, no_expor
 
 def test_losses_that_are_no_numbers_stop_the_run(imagery, tmp_path, no_export):
     with pytest.raises(InputError, match="no longer finite at step 1"):
-        train(replace(SMALL, scaling=replace(SMALL.scaling, full=1e-45)), tmp_path / "run", imagery=imagery)
+        recipe = SMALL.replace(generator=UNet(width=2, scaling=Scaling(full=1e-45)))
+        train(recipe, tmp_path / "run", data=imagery)
 
 
 def test_mixed_precision_keeps_weights_and_outputs_in_full(imagery):
-    model = training.build(replace(SMALL, networks=Networks(width=1, precision="mixed_bfloat16")))
+    recipe = SMALL.replace(generator=UNet(width=1, precision="mixed_bfloat16"))
+    model = training.build(make_task(recipe, imagery))
     assert keras.config.dtype_policy().name == "float32"
     assert model.generator.output.dtype == model.discriminator.output.dtype == "float32"
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
@@ -230,34 +354,38 @@ def test_mixed_precision_keeps_weights_and_outputs_in_full(imagery):
     assert "bfloat16" in inside
 
 
-def test_the_command_names_what_is_wrong(tmp_path, capsys):
-    assert cli.main([str(tmp_path / "nowhere.toml"), "--run", str(tmp_path / "run")]) == 2
-    error = capsys.readouterr().err.strip().split("\n")
-    assert len(error) == 1
-    assert "nowhere.toml cannot be read" in error[0]
+def run_command(*words):
+    app = typer.Typer()
+    app.command()(command.train)
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def test_the_command_names_what_is_wrong(tmp_path):
+    done = run_command(tmp_path / "nowhere.toml", "--run", tmp_path / "run")
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().split("\n")) == 1
+    assert "nowhere.toml cannot be read" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["documented", "documented-skew", "right", "single"])
-def test_every_recipe_trains_from_end_to_end(name, fields, tmp_path, capsys):
+def test_every_recipe_trains_from_end_to_end(name, fields, tmp_path):
     """As in `pipelines/`, but for the imagery, the width and the steps."""
-    text = (PIPELINES / f"train-{name}.toml").read_text()
-    recipe = Recipe.load(PIPELINES / f"train-{name}.toml")
+    recipe = TrainConfig.load(PIPELINES / f"train-{name}.toml")
     regions = {"here": 520, recipe.held_out[0]: 300}
     for region, size in regions.items():
         image = np.tile(fields, (2, 2, 1))[:size, :size]
         write_geotiff(tmp_path / region / "clear.tif", image)
-    text = text[: text.index("[[data]]")].replace(
-        str(list(recipe.held_out)).replace("'", '"'), f'["{recipe.held_out[0]}"]'
+    small = recipe.replace(
+        held_out=recipe.held_out[:1],
+        data=tuple(Source(kind="clear", path=str(tmp_path / region), region=region) for region in regions),
+        generator=recipe.generator.replace(width=1),
+        stages=(recipe.stages[0].replace(steps=2),),
     )
-    text += "".join(
-        f'[[data]]\nkind = "clear"\npath = "{region}"\nregion = "{region}"\n' for region in regions
-    )
-    (tmp_path / "recipe.toml").write_text(text)
-    words = [tmp_path / "recipe.toml", "--run", tmp_path / "run", "--width", 1, "--steps", 2]
-    assert cli.main(list(map(str, words))) == 0
-    model = Path(capsys.readouterr().out.strip())
-    assert Generator.load(model).contract.name == name
+    (tmp_path / "recipe.toml").write_text(small.as_toml())
+    done = run_command(tmp_path / "recipe.toml", "--run", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    assert Generator.load(Path(done.stdout.strip())).contract.name == name
     assert len(rows_of(tmp_path / "run")) == 1
 
 
@@ -272,32 +400,32 @@ def write_geotiff(path, image):
 
 def test_the_studys_measure_by_hand(fields):
     image, bands, valid = fields[:64, :64], ("green", "red", "nir"), np.ones((64, 64), bool)
-    same = study.row("val", image, image, valid, bands)
+    same = study.compute_row("val", image, image, valid, bands)
     assert same["SSIM_val"] == pytest.approx(1)
     assert same["PC_val_NIR"] == pytest.approx(1)
     # Twice as bright is the same to it, since each image is divided by its own maximum.
-    assert study.row("val", 2 * image, image, valid, bands)["PSNR_val"] == pytest.approx(120)
+    assert study.compute_row("val", 2 * image, image, valid, bands)["PSNR_val"] == pytest.approx(120)
     # An error of a tenth of the maximum counts half: 26 dB instead of 20.
     flat = np.ones((64, 64, 3), np.float32)
     off = 0.9 * flat
     off[0, 0] = 1.0
-    assert study.row("val", off, flat, valid, bands)["PSNR_val"] == pytest.approx(26.02, abs=0.01)
+    assert study.compute_row("val", off, flat, valid, bands)["PSNR_val"] == pytest.approx(26.02, abs=0.01)
 
 
 def test_a_cloud_in_the_studys_target_is_not_measured(fields, rng):
     target, image = fields[:64, :64].copy(), rng.uniform(0, 0.5, (64, 64, 3)).astype(np.float32)
     valid, bands = np.ones((64, 64), bool), ("green", "red", "nir")
     valid[10:20, 30:40] = False
-    wanted = study.row("val", np.where(valid[..., None], image, 0), target, valid, bands)
+    wanted = study.compute_row("val", np.where(valid[..., None], image, 0), target, valid, bands)
     target[~valid] = 1.8
-    assert study.row("val", image, target, valid, bands) == wanted
+    assert study.compute_row("val", image, target, valid, bands) == wanted
 
 
 def test_the_studys_validation_is_its_target_under_noise(fields):
-    noisy = study.validation_image(fields, ("green", "red", "nir"), seed=0)
+    noisy = study.make_validation_image(fields, ("green", "red", "nir"), seed=0)
     changed = np.any(noisy != fields, axis=-1)
     assert 0.4 < changed.mean() < 0.6
-    np.testing.assert_array_equal(noisy, study.validation_image(fields, ("green", "red", "nir"), seed=0))
+    np.testing.assert_array_equal(noisy, study.make_validation_image(fields, ("green", "red", "nir"), seed=0))
 
 
 def test_the_trivial_baselines(rng):
@@ -305,9 +433,9 @@ def test_the_trivial_baselines(rng):
     masked = np.zeros((32, 32), bool)
     masked[8:16, 8:16] = True
     cloudy[masked] = 0.9
-    painted = scores.mean_colour(cloudy, masked)
-    np.testing.assert_allclose(
-        painted[masked], np.broadcast_to(cloudy[~masked].mean(axis=0), (64, 3)), rtol=1e-5
-    )
+    sample = Sample(cloudy, cloudy, masked, ~masked)
+    painted = validation.fill_with_mean(sample)
+    mean = cloudy[~masked].mean(axis=0)
+    np.testing.assert_allclose(painted[masked], np.broadcast_to(mean, (64, 3)), rtol=1e-5)
     np.testing.assert_array_equal(painted[~masked], cloudy[~masked])
-    np.testing.assert_array_equal(scores.as_it_is(cloudy, masked), cloudy)
+    np.testing.assert_array_equal(validation.keep_cloudy(sample), cloudy)

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 
 from cloudgan.training.models import networks
-from cloudgan.training.models.pix2pix import Pix2Pix
-from cloudgan.training.models.scaling import Scaling, seeing_reflectance
-from cloudgan.training.recipe import Objective
+from cloudgan.training.models.gan import ConditionalGan
+from cloudgan.training.models.losses import MeanAbsoluteError
+from cloudgan.training.models.scaling import take_reflectance
+from cloudgan.training.recipe import Discriminator, Scaling
 
 # Keras's PyTorch backend lags behind NumPy 2; JAX warns of what Keras asks of it.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-def build(objective=None, channels=3, width=2):
+def build(channels=3, width=2, ema_decay=0.0, adversary=True):
     keras.utils.set_random_seed(0)
     scaling = Scaling()
-    generator = networks.generator(channels, 3, width)
-    discriminator = networks.discriminator(channels, 3, width)
-    model = Pix2Pix(
-        seeing_reflectance(generator, scaling),
-        seeing_reflectance(discriminator, scaling),
-        objective or Objective(),
-        scaling,
-        steps=10,
+    generator = take_reflectance(networks.generator(channels, 3, width), scaling)
+    discriminator = take_reflectance(networks.discriminator(channels, 3, width), scaling)
+    model = ConditionalGan(
+        generator,
+        MeanAbsoluteError(100.0, scaling),
+        discriminator=(discriminator, Discriminator()) if adversary else None,
+        ema_decay=ema_decay,
     )
     model.compile(jit_compile=False) if keras.backend.backend() == "tensorflow" else model.compile()
     return model
@@ -34,7 +34,7 @@ def build(objective=None, channels=3, width=2):
 
 @pytest.fixture(scope="module")
 def model():
-    return build(Objective(average=0.9))
+    return build(ema_decay=0.9)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_whole_step_trains_both_and_drags_the_average_behind(model, images):
     before = snapshot(model.averaged)
     cloudy, clear, _ = images
     losses = step(model, cloudy, clear)
-    assert set(losses) == {"discriminator", "adversarial", "mae"}
+    assert set(losses) == {"discriminator", "adversarial", "loss", "mae"}
     assert all(np.isfinite(float(value)) for value in losses.values())
     for slow, fast, old in zip(
         model.averaged.get_weights(), model.generator.get_weights(), before, strict=True
@@ -100,15 +100,40 @@ def test_a_whole_step_trains_both_and_drags_the_average_behind(model, images):
 
 
 def test_without_average_or_adversary(images):
-    model = build(Objective(adversarial_weight=0.0))
+    model = build(adversary=False)
     assert model.averaged is model.generator
+    cloudy, clear, _ = images
+    losses = step(model, cloudy, clear)
+    assert set(losses) == {"loss", "mae"}
+    assert float(losses["loss"]) == pytest.approx(100 * float(losses["mae"]), rel=1e-5)
+
+
+def test_a_discriminator_that_has_not_joined_does_not_move(images):
+    model = build()
+    model.prepare(adversarial=False)
     before = snapshot(model.discriminator)
     cloudy, clear, _ = images
-    step(model, cloudy, clear)
+    assert float(step(model, cloudy, clear)["adversarial"]) == 0
     assert not any(moved(model.discriminator, before))
+    model.prepare(adversarial=True)
+    assert float(step(model, cloudy, clear)["adversarial"]) > 0
+    assert all(moved(model.discriminator, before))
 
 
-def test_any_number_of_planes_trains(rng):
+def test_a_new_stage_starts_at_the_average_with_a_fresh_optimiser(images):
+    model = build(ema_decay=0.9)
+    cloudy, clear, _ = images
+    step(model, cloudy, clear)
+    model.restart()
+    for fast, slow in zip(model.generator.get_weights(), model.averaged.get_weights(), strict=True):
+        np.testing.assert_array_equal(fast, slow)
+    rate, *state = model.generator_optimizer.variables[1], *model.generator_optimizer.variables[2:]
+    assert float(rate) == pytest.approx(2e-5)
+    assert int(model.generator_optimizer.iterations) == int(model.steps) == 0
+    assert not any(np.any(keras.ops.convert_to_numpy(variable)) for variable in state)
+
+
+def test_any_number_of_input_channels_trains(rng):
     model = build(channels=12, width=1)
     channels = rng.uniform(0, 1, (2, 256, 256, 12)).astype(np.float32)
     losses = step(model, channels, channels[..., :3])
@@ -120,12 +145,9 @@ def test_the_documented_numbers():
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(2e-5)
     assert float(model.discriminator_optimizer.learning_rate) == pytest.approx(2e-4)
     assert model.generator_optimizer.beta_1 == model.discriminator_optimizer.beta_1 == 0.5
-    objective = model.objective
-    assert (objective.mae_weight, objective.discriminator_weight, objective.adversarial_weight) == (
-        100,
-        0.5,
-        1,
-    )
+    assert model.generator_optimizer.global_clipnorm is None
+    weights = model.pixel_loss.weight, model.adversary.weight, model.adversary.adversarial_weight
+    assert weights == (100, 0.5, 1)
 
 
 class Repeated(keras.utils.PyDataset):
@@ -152,7 +174,7 @@ def test_callbacks_of_keras_work(rng, tmp_path):
     ]
     batches = Repeated(image, image[:, ::-1].copy(), np.ones_like(image[..., :1]))
     model.fit(batches, verbose=0, shuffle=False, callbacks=callbacks)
-    assert (tmp_path / "log.csv").read_text().startswith("epoch,adversarial,discriminator,mae")
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,adversarial,discriminator,loss,mae")
     assert list((tmp_path / "board").rglob("events.*"))
     again = build(width=1)
     again.load_weights(tmp_path / "last.weights.h5")
@@ -161,18 +183,22 @@ def test_callbacks_of_keras_work(rng, tmp_path):
 
 TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
-from cloudgan.training.recipe import Networks, Objective, Recipe, Stack
-from cloudgan.training.data.sources import Source
-from cloudgan.training.trainer import build
+from cloudgan.training.models import networks
+from cloudgan.training.models.gan import ConditionalGan
+from cloudgan.training.models.losses import MeanAbsoluteError
+from cloudgan.training.models.scaling import take_reflectance
+from cloudgan.training.recipe import Discriminator, Scaling
 
 half = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
 with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
-    recipe = Recipe(
-        "two", (Source(kind="clear", path="-", region="-"),), (), stack=Stack(), networks=Networks(width=1),
-        objective=Objective(average=0.9),
+    generator, discriminator = (
+        take_reflectance(network(width=1), Scaling())
+        for network in (networks.generator, networks.discriminator)
     )
-    model = build(recipe)
+    pair = discriminator, Discriminator()
+    model = ConditionalGan(generator, MeanAbsoluteError(), discriminator=pair, ema_decay=0.9)
+    model.compile(jit_compile=False)
 images = np.random.default_rng(0).uniform(0, 1, (4, 256, 256, 3)).astype(np.float32)
 batches = tf.data.Dataset.from_tensor_slices((images, images[::-1].copy(), np.ones_like(images[..., :1])))
 losses = model.fit(batches.batch(4), verbose=0, shuffle=False).history
