@@ -71,6 +71,13 @@ def export_onnx(
     _write(content, path)
 
 
+def write_contract(path: Path, contract: Contract) -> None:
+    """Give an exported model another contract, whole or not at all."""
+    model = onnx.load(path)
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(contract.as_json())})
+    _write(model.SerializeToString(), path)
+
+
 def _converted(model: keras.Model) -> onnx.ModelProto:
     """The model as ONNX, NCHW outside, its input and output named."""
     channels = model.input_shape[-1]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cloudgan.training.run_folder import Row
 from cloudgan.training.samples import Floats, Sample
-from cloudgan.training.validation import Product
+from cloudgan.training.scores import Product
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from cloudgan.errors import InputError
 from cloudgan.model.contract import Channel, Contract, Source
+from cloudgan.model.generator import Generator
 from cloudgan.observations import Site
-from cloudgan.training import single_image, time_series
+from cloudgan.training import scores, single_image, time_series
 from cloudgan.training.card import describe_imagery, describe_sites
 from cloudgan.training.data import sources
 from cloudgan.training.data.imagery import Imagery
@@ -70,6 +71,10 @@ class Task(ABC):
     @abstractmethod
     def describe_data(self) -> dict[str, Any]:
         """The data of both sides of the split by region, for the model card."""
+
+    @abstractmethod
+    def score(self, generator: Generator) -> dict[str, dict[str, float]]:
+        """Scores of the exported file on what is held out, by region or group, for the model card."""
 
     def contract(self, card: Mapping[str, Any]) -> Contract:
         """The contract of the exported file."""
@@ -134,6 +139,10 @@ class SingleImageTask(Task):
         training, held_out = self._sides
         return {"train": describe_imagery(training), "validation": describe_imagery(held_out)}
 
+    def score(self, generator: Generator) -> dict[str, dict[str, float]]:
+        """See `Task`; on the fixed samples."""
+        return scores.score_groups(self.held_out, scores.serve_with(generator))
+
     def _generator(self) -> UNet:
         assert isinstance(self.recipe.generator, UNet)  # noqa: S101 - the recipe is validated
         return self.recipe.generator
@@ -173,11 +182,6 @@ class TimeSeriesTask(Task):
             for region in sorted({site.region for site in held_out})
         }
 
-    @property
-    def held_out_sites(self) -> list[Site]:
-        """The sites of the regions held out."""
-        return self._sides[1]
-
     def draw(self, step: int) -> Batch:
         """See `Task`."""
         rng, how = np.random.default_rng((self.recipe.seed, step)), self._series
@@ -206,6 +210,10 @@ class TimeSeriesTask(Task):
         """See `Task`."""
         training, held_out = self._sides
         return {"train": describe_sites(training), "validation": describe_sites(held_out)}
+
+    def score(self, generator: Generator) -> dict[str, dict[str, float]]:
+        """See `Task`; on composited cases, as `cloudgan evaluate` measures."""
+        return scores.score_cases(generator, self._sides[1])
 
     def _generator(self) -> Temporal:
         assert isinstance(self.recipe.generator, Temporal)  # noqa: S101 - the recipe is validated

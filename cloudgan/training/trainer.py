@@ -15,11 +15,12 @@ import numpy as np
 
 from cloudgan.errors import InputError
 from cloudgan.evaluation.metrics import DATA_RANGE
+from cloudgan.model.generator import Generator
 from cloudgan.observations import Site
-from cloudgan.training import pictures, validation
+from cloudgan.training import pictures, scores, validation
 from cloudgan.training.card import describe_file, describe_software
 from cloudgan.training.data.imagery import Imagery
-from cloudgan.training.export import export_onnx
+from cloudgan.training.export import export_onnx, write_contract
 from cloudgan.training.models.gan import ConditionalGan
 from cloudgan.training.models.temporal import UNCERTAINTY_LAYERS
 from cloudgan.training.recipe import TILE, TrainConfig
@@ -233,7 +234,7 @@ class _Course:
         return False
 
     def finish(self) -> Run:
-        """Export what the recipe keeps, and write the summary, with the baselines on the same samples.
+        """Export what the recipe keeps, and write the summary, with baselines on the same samples.
 
         Raises:
             InputError: The run ended before its first row.
@@ -244,21 +245,24 @@ class _Course:
         best = min(self._rows, key=lambda row: row[validation.CHOSEN_BY])
         last = self._recipe.keep == "last" and "stopped" not in self.card
         self._product.load_weights(folder.averaged if last else folder.best)
-        scores = validation.score_groups(held_out, validation.generate_with(self._generate))
-        steps = (self._rows[-1] if last else best)["step"]
-        self.card |= {"steps": steps, "scores": scores, "scores_data_range": DATA_RANGE}
+        self.card |= {"steps": (self._rows[-1] if last else best)["step"], "scores_data_range": DATA_RANGE}
         exported = self._task.build_product(TILE)
         exported.set_weights(self._product.get_weights())
         tiles = np.stack([_fit(samples[0].channels, TILE) for samples in held_out.values()])
         export_onnx(exported, folder.model, self._task.contract(self.card), tiles)
+        # The scores are those of the file itself.
+        self.card["scores"] = self._task.score(Generator.load(folder.model))
+        write_contract(folder.model, self._task.contract(self.card))
+        methods = {
+            "model": scores.generate_with(self._generate),
+            "cloudy itself": scores.keep_cloudy,
+            "mean of the visible pixels": scores.fill_with_mean,
+        }
         summary = {
             **self.card,
             "best": best,
             "last": self._rows[-1],
-            "baselines": {
-                "cloudy itself": validation.score_groups(held_out, validation.keep_cloudy),
-                "mean of the visible pixels": validation.score_groups(held_out, validation.fill_with_mean),
-            },
+            "samples": {name: scores.score_groups(held_out, method) for name, method in methods.items()},
         }
         folder.write_json("summary.json", summary)
         return Run(folder.model, summary)

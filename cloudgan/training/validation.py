@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from cloudgan.errors import InputError
-from cloudgan.evaluation.metrics import Scores, correlations, score
+from cloudgan.evaluation.metrics import correlations, score
 from cloudgan.training import study
 from cloudgan.training.run_folder import Row
 from cloudgan.training.samples import Floats, Mask, Sample
+from cloudgan.training.scores import Product
 from cloudgan.training.tasks import Task
-
-Product = Callable[[Floats], Floats]
-"""From a batch of input channels to a batch of bands in reflectance, NHWC."""
-Method = Callable[[Sample], Floats]
-"""From a sample to its declouded image, (height, width, band)."""
 
 CHOSEN_BY = "validation generated mae"
 """The column whose least value makes the best checkpoint."""
@@ -63,49 +58,6 @@ def _average(rows: Sequence[Row], group: str) -> Row:
     """Means over samples, under names such as "train generated psnr"."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {f"{group} {name}": float(np.mean([row[name] for row in rows if name in row])) for name in names}
-
-
-def score_groups(groups: Mapping[str, Sequence[Sample]], method: Method) -> dict[str, dict[str, float]]:
-    """Scores on masked pixels by group of samples."""
-    return {group: mean_scores(samples, method).as_dict() for group, samples in groups.items()}
-
-
-def mean_scores(samples: Sequence[Sample], method: Method) -> Scores:
-    """Mean over samples of the scores on masked pixels.
-
-    Raises:
-        InputError: No sample has masked pixels.
-    """
-    rows = [score(method(s), s.truth, s.masked) for s in samples if s.masked.any()]
-    if not rows:
-        raise InputError("no sample to score: none has masked pixels")
-    return Scores(*(float(np.mean([getattr(row, name) for row in rows])) for name in Scores.__slots__))
-
-
-def generate_with(product: Product) -> Method:
-    """The whole product on one sample: what is masked is generated, what is observed stays."""
-
-    def decloud(sample: Sample) -> Floats:
-        return _fill(sample, product(sample.channels[None])[0])
-
-    return decloud
-
-
-def keep_cloudy(sample: Sample) -> Floats:
-    """The baseline that does nothing."""
-    return sample.cloudy
-
-
-def fill_with_mean(sample: Sample) -> Floats:
-    """The baseline that paints masked pixels in the mean colour of the sample's visible ones."""
-    cloudy = sample.cloudy
-    visible = ~sample.masked & np.all(cloudy > 0, axis=-1)
-    pixels = cloudy[visible] if visible.any() else cloudy.reshape(-1, cloudy.shape[-1])
-    return _fill(sample, np.broadcast_to(pixels.mean(axis=0), cloudy.shape))
-
-
-def _fill(sample: Sample, image: Floats) -> Floats:
-    return np.where(sample.masked[..., None], image, sample.cloudy).astype(np.float32)
 
 
 def _score(image: Floats, truth: Floats, mask: Mask, bands: Sequence[str]) -> dict[str, float]:

@@ -146,10 +146,10 @@ class LocalRadiometricAlignment(keras.layers.Layer):  # type: ignore[misc]
         weight = weight / (ops.sum(weight, axis=1, keepdims=True) + 1e-6)
         known = split_dates(near[0], dates)[:, :, BANDS:]
         features = self._tile_features(near, wide, whole, (place, around, zero), weight, known)
-        mixed = self.second(self.first(channels_last(ops.concatenate(features, axis=1))))
-        follow = channels_first(self.follow(mixed)) * self._plausibility(around, weight)
+        encoded = self.second(self.first(channels_last(ops.concatenate(features, axis=1))))
+        follow = channels_first(self.follow(encoded)) * self._plausibility(around, weight)
         # Noisy surface is shrunk further, which the residuals show.
-        more = ops.split(ops.exp(2 * ops.tanh(channels_first(self.shrink(mixed)))), 3, axis=1)
+        more = ops.split(ops.exp(2 * ops.tanh(channels_first(self.shrink(encoded)))), 3, axis=1)
         fine, coarse, every = (
             strength * factor[:, None] for strength, factor in zip((fine, coarse, every), more, strict=True)
         )
