@@ -11,10 +11,10 @@ import typer
 from cloudgan import __version__
 from cloudgan.cli import batch as batch_command
 from cloudgan.cli import evaluate as evaluate_command
+from cloudgan.cli import train as train_command
 from cloudgan.cli.demo import demo
 from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
-from cloudgan.cli.train import train
 from cloudgan.errors import CloudganError, InputError
 
 _SETTINGS: dict[str, Any] = {
@@ -61,7 +61,7 @@ def _make_command(name: str, command: Callable[..., None], epilog: str | None = 
 app.command("demo")(demo)
 batch_app = _make_command("batch", batch_command.batch, batch_command.EPILOG)
 evaluate_app = _make_command("evaluate", evaluate_command.evaluate, evaluate_command.EPILOG)
-train_app = _make_command("train", train)
+train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("info")(info)
 
 

@@ -1,4 +1,4 @@
-"""The command `cloudgan train` (and `cloudgan-train`): a recipe in, a folder with a trained generator out."""
+"""The command `cloudgan train`: a recipe in, a folder with a trained generator out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cloudgan.errors import CloudganError
+from cloudgan.cli.output import err
 
-BAD_INPUT = 2
+EPILOG = "Example: cloudgan train pipelines/train-demo.toml --data demo --run runs/demo"
 
 
 def train(
@@ -31,41 +30,29 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
-    """Train a generator of your own by a recipe.
+    """Train a generator by a recipe.
 
-    Example: cloudgan train pipelines/train-demo.toml --run runs/demo
+    The path of the exported model goes to standard output. Needs the extra cloudgan[train].
     """
-    # Before TensorFlow is imported; the help and a wrong recipe do not wait for it.
+    # The help and a wrong recipe do not wait for TensorFlow.
+    from cloudgan.training.recipe import TrainConfig
+
+    config = TrainConfig.load(recipe, {"seed": seed}, data)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        from cloudgan.training.recipe import TrainConfig
+    from cloudgan.training.trainer import train as train_generator
 
-        config = TrainConfig.load(recipe, {"seed": seed}, data)
-        from cloudgan.training.trainer import train as train_generator
-
-        _log_to_stderr()
-        with _show_progress(config.steps) as listener:
-            done = train_generator(config, run, resume=resume, start=start, listener=listener)
-    except CloudganError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(BAD_INPUT) from error
+    _log_to_stderr()
+    with _show_progress(config.steps) as listener:
+        done = train_generator(config, run, resume=resume, start=start, listener=listener)
     typer.echo(str(done.model))
-
-
-def main() -> None:
-    """The command `cloudgan-train`."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name="cloudgan-train")(train)
-    app()
 
 
 @contextmanager
 def _show_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A bar with losses on standard error, where that is a terminal."""
-    console = Console(stderr=True)
     columns = TextColumn("step {task.completed} of {task.total}"), BarColumn(), TimeRemainingColumn()
     losses = TextColumn("{task.fields[losses]}")
-    with Progress(*columns, losses, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, losses, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=steps, losses="")
 
         def show(step: int, values: dict[str, float]) -> None:

@@ -7,11 +7,9 @@ import keras
 import numpy as np
 import pytest
 import rasterio
-import typer
 from sites import make_site
-from typer.testing import CliRunner
 
-from cloudgan.cli import train as command
+from cloudgan.cli.app import train_main
 from cloudgan.errors import InputError
 from cloudgan.model.generator import Generator
 from cloudgan.training import scores, study, validation
@@ -372,22 +370,23 @@ def test_mixed_precision_keeps_weights_and_outputs_in_full(imagery):
     assert "bfloat16" in inside
 
 
-def run_command(*words):
-    app = typer.Typer()
-    app.command()(command.train)
-    return CliRunner().invoke(app, list(map(str, words)))
+def run_command(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        train_main(list(map(str, words)))
+    said = capsys.readouterr()
+    return int(end.value.code or 0), said.out, said.err
 
 
-def test_the_command_names_what_is_wrong(tmp_path):
-    done = run_command(tmp_path / "nowhere.toml", "--run", tmp_path / "run")
-    assert done.exit_code == 2
-    assert len(done.stderr.strip().split("\n")) == 1
-    assert "nowhere.toml cannot be read" in done.stderr
+def test_the_command_names_what_is_wrong(tmp_path, capsys):
+    code, _, error = run_command(capsys, tmp_path / "nowhere.toml", "--run", tmp_path / "run")
+    assert code == 2
+    assert len(error.strip().split("\n")) == 1
+    assert "nowhere.toml cannot be read" in error
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["documented", "documented-skew", "right", "single"])
-def test_every_recipe_trains_from_end_to_end(name, fields, tmp_path):
+def test_every_recipe_trains_from_end_to_end(name, fields, tmp_path, capsys):
     """As in `pipelines/`, but for the imagery, the width and the steps."""
     recipe = TrainConfig.load(PIPELINES / f"train-{name}.toml")
     regions = {"here": 520, recipe.held_out[0]: 300}
@@ -401,9 +400,9 @@ def test_every_recipe_trains_from_end_to_end(name, fields, tmp_path):
         stages=(recipe.stages[0].replace(steps=2),),
     )
     (tmp_path / "recipe.toml").write_text(small.as_toml())
-    done = run_command(tmp_path / "recipe.toml", "--run", tmp_path / "run")
-    assert done.exit_code == 0, done.stderr
-    assert Generator.load(Path(done.stdout.strip())).contract.name == name
+    code, out, error = run_command(capsys, tmp_path / "recipe.toml", "--run", tmp_path / "run")
+    assert code == 0, error
+    assert Generator.load(Path(out.strip())).contract.name == name
     assert len(rows_of(tmp_path / "run")) == 1
 
 
