@@ -106,9 +106,7 @@ class Client:
     _forks = multiprocessing.get_context("forkserver")
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
-        self._forks.set_forkserver_preload(
-            ["cloudgan.cli.app", "cloudgan.batch"]
-        )
+        self._forks.set_forkserver_preload(["cloudgan.cli.app", "cloudgan.batch"])
         self._streams = [folder / "stdout", folder / "stderr"]
         self.process = self._forks.Process(target=_command, args=(arguments, *self._streams))
         self.process.start()

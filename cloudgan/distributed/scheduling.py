@@ -6,13 +6,14 @@ A cluster that went away ends the run with an error that says so.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import distributed
 
@@ -99,16 +100,18 @@ def run_tasks(
     """
     fresh = (_Try(0.0, index) for index in indices)
     again: list[_Try] = []
-    in_flight: dict[str, tuple[_Try, distributed.Future[T | Failure]]] = {}
+    in_flight: dict[str, _Flight[T]] = {}
     ended: SimpleQueue[distributed.Future[T | Failure]] = SimpleQueue()
-    pool = WorkerPool(client)
+    pool, serial = WorkerPool(client), itertools.count()
     while True:
         workers = pool.count_threads()
+        for recalled in _recall(in_flight, workers):
+            heapq.heappush(again, recalled)
         room = 2 * max(sum(workers.values()), 1)
         while len(in_flight) < room and (attempt := _take(again, fresh)) is not None:
-            future = _submit(client, task, attempt, name, workers)
-            in_flight[str(future.key)] = attempt, future
-            future.add_done_callback(ended.put)
+            flight = _submit(client, task, attempt, f"{name}-{next(serial)}", workers)
+            in_flight[str(flight.future.key)] = flight
+            flight.future.add_done_callback(ended.put)
         if not in_flight and not again:
             return
         check()
@@ -116,8 +119,10 @@ def run_tasks(
             future = ended.get(timeout=_POLL)
         except Empty:
             continue
-        attempt, _ = in_flight.pop(str(future.key))
-        result = _collect(future)
+        landed = in_flight.pop(str(future.key), None)
+        if landed is None:  # it was recalled
+            continue
+        attempt, result = landed.attempt, _collect(future)
         if isinstance(result, Failure):
             if result.heals and attempt.number < TRIES:
                 heapq.heappush(again, _retry(attempt, result))
@@ -126,22 +131,42 @@ def run_tasks(
         yield attempt.index, result
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[T]):
+    """A try that a worker has or waits for."""
+
+    attempt: _Try
+    future: distributed.Future[T | Failure]
+    workers: frozenset[str]
+    """Addresses of the only workers that may do it; empty where all may."""
+
+
 def _submit(
     client: distributed.Client,
     task: Callable[[int], T | Failure],
     attempt: _Try,
     name: str,
     workers: Iterable[str],
-) -> distributed.Future[T | Failure]:
-    others = [worker for worker in workers if worker != attempt.avoid] if attempt.avoid else None
-    return client.submit(
+) -> _Flight[T]:
+    # Not a preference: a worker that fails at once is idle, and would steal the unit back.
+    others = [worker for worker in workers if worker != attempt.avoid] if attempt.avoid else []
+    future = client.submit(
         task,
         attempt.index,
         key=f"{name}-{attempt.index}-{attempt.number}",
         workers=others or None,
-        allow_other_workers=bool(others),
         pure=False,
     )
+    return _Flight(attempt, future, frozenset(others))
+
+
+def _recall(in_flight: dict[str, _Flight[T]], workers: Collection[str]) -> list[_Try]:
+    """Take back the tries whose only workers are gone; any worker may do them then."""
+    stranded = [key for key, one in in_flight.items() if one.workers and one.workers.isdisjoint(workers)]
+    recalled = [in_flight.pop(key) for key in stranded]
+    for one in recalled:
+        one.future.cancel()
+    return [replace(one.attempt, due=0.0, avoid=None) for one in recalled]
 
 
 def _take(again: list[_Try], fresh: Iterator[_Try]) -> _Try | None:
