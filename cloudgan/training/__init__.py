@@ -1,4 +1,4 @@
-"""Train a generator of your own: data, simulated clouds, augmentation, networks, pix2pix and export.
+"""Train a generator: data, augmentation, models, one trainer for all of them, and export.
 
 Needs the extra `cloudgan[train]`; TensorFlow and Keras are imported nowhere else in cloudgan.
 """

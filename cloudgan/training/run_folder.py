@@ -113,6 +113,14 @@ class RunFolder:
         """Write a JSON file."""
         self.write(self.path / name, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
+    def read_start(self) -> dict[str, Any]:
+        """The start weights that `run.json` names, under the key `start`; nothing where it names none."""
+        try:
+            card = json.loads((self.path / "run.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return {"start": card["start"]} if "start" in card else {}
+
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Write all rows of metrics."""
         text = io.StringIO(newline="")

@@ -61,7 +61,7 @@ def train(
     Args:
         recipe: What to do.
         run_dir: Is made, and must not hold a run yet; or is that of the run to resume.
-        resume: Go on with the run in the folder.
+        resume: Go on with the run in the folder; `start` is then that of the run.
         start: Weights of a generator of the same recipe to start from, such as another run's
             `averaged.weights.h5`.
         data: Imagery (for a U-Net) or sites instead of what the recipe's sources name.
@@ -73,17 +73,20 @@ def train(
     task = make_task(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = build(task)
-    if start is not None:
-        _load_start(model, start)
+    started: dict[str, Any] = {}
     done = 0
     if resume:
         folder = RunFolder.reopen(run_dir, recipe)
         done = folder.restore(_state(model))
+        started = folder.read_start()
     else:
+        if start is not None:
+            _load_start(model, start)
+            started = {"start": describe_file(start)}
         folder = RunFolder.create(run_dir, recipe)
+        folder.save(_state(model), done)
     course = _Course(task, model, folder, done, listener)
-    if start is not None:
-        course.card["start"] = describe_file(start)
+    course.card |= started
     folder.write_json("run.json", course.card)
     course.run()
     return course.finish()
