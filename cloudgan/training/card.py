@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan import __version__
 from cloudgan.observations import Site
 from cloudgan.training.data.imagery import Imagery
 
@@ -20,8 +21,8 @@ from cloudgan.training.data.imagery import Imagery
 def describe_software() -> dict[str, str]:
     """Versions of what decides the arithmetic."""
     backend = keras.backend.backend()
-    found = {"python": platform.python_version(), "backend": backend}
-    for name in ("cloudgan", "keras", backend, "numpy", "scipy"):
+    found = {"python": platform.python_version(), "backend": backend, "cloudgan": __version__}
+    for name in ("keras", backend, "numpy", "scipy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
