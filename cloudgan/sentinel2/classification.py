@@ -67,8 +67,8 @@ def classify(scl: NDArray[np.uint8], bands: Sequence[NDArray[np.uint16]]) -> NDA
         bands: Digital numbers of each band, of the same shape; 0 is no data.
 
     Returns:
-        Pixel classes of shape (..., y, x). Whether there is data is decided by the bands alone: at the edge of
-        the swath the classification says otherwise here and there.
+        Pixel classes of shape (..., y, x). Whether there is data is decided by the bands alone: at the edge
+        of the swath the classification says otherwise here and there.
     """
     classes = _CLASS_OF_SCL[scl]
     empty, lacking = np.ones(scl.shape, np.bool_), np.zeros(scl.shape, np.bool_)
