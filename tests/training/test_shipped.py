@@ -24,7 +24,7 @@ def tiles(samples_dir, shipped):
     card = shipped.contract.training
     recipe = TrainConfig.load(RECIPE, data=samples_dir)
     _, held_out = read_imagery(recipe.data, recipe.bands).split(card["data"]["validation"])
-    return sample_validation(held_out, card["seed"])
+    return sample_validation(held_out, recipe.seed)
 
 
 def test_the_card_names_what_it_was_trained_on(shipped):
