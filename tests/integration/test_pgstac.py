@@ -11,16 +11,22 @@ from pathlib import Path
 
 import pytest
 import stac_api
+import xarray as xr
 from misbehaving import Fault, every, files, proxy, serving
 from networks import write_network
 
 from cloudgan.errors import CatalogError
 from cloudgan.geo.aoi import read_aoi
+from cloudgan.model.generator import Generator
+from cloudgan.schema import Provenance
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac import api as stac_client
 from cloudgan.stac.http import HttpLimits
 from cloudgan.stac.search import find_scenes
+from cloudgan.training.recipe import TrainConfig
+from cloudgan.training.trainer import train
 
+RECIPE = Path(__file__).parents[2] / "pipelines" / "train-demo.toml"
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
 BANDS = ("green", "red", "nir")
 HURRY = HttpLimits(connect=2.0, read=1.0, retries=3, backoff=0.01, max_wait=1, total=20.0)
@@ -71,17 +77,22 @@ def outlines(selection):
     return [replace(item, assets=()) for item in selection.items], selection.duplicates
 
 
+def decloud(demo, stac, model, out):
+    """Run the command over the demonstration's field; it must end well."""
+    options = {"--aoi": demo.aoi, "--dates": SPAN, "--stac": stac, "--model": model, "--out": out}
+    words = [str(word) for pair in options.items() for word in pair]
+    call = [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--workers", "1", "--json"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.timeout(600)
 def test_the_command_writes_what_it_writes_from_the_static_catalogue(api, demo, tmp_path):
     network = write_network(tmp_path / "mean64.onnx", tile=64)
     stores = []
     for name, where in {"api": api, "static": demo.catalog}.items():
         out = tmp_path / f"{name}.zarr"
-        options = {"--aoi": demo.aoi, "--dates": SPAN, "--stac": where, "--model": network, "--out": out}
-        words = [str(word) for pair in options.items() for word in pair]
-        call = [sys.executable, "-m", "cloudgan.cli.app", "batch", *words, "--workers", "1", "--json"]
-        done = subprocess.run(call, capture_output=True, text=True, timeout=250, check=False)
-        assert done.returncode == 0, done.stderr
+        decloud(demo, where, network, out)
         found = (path for path in sorted(out.rglob("*")) if path.is_file() and path != out / "zarr.json")
         stores.append({str(path.relative_to(out)): path.read_bytes() for path in found})
     assert len(stores[0]) > 10
@@ -177,3 +188,29 @@ def test_the_environment_is_pinned():
     packages = [line for line in lines if line and not line.lstrip().startswith("#")]
     assert len(packages) > 20
     assert all("==" in line for line in packages)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_generator_trained_through_the_api_declouds_through_it(api, demo, tmp_path):
+    """Training searches the user's own area and dates, as the batch command does."""
+    recipe = TrainConfig.load(RECIPE, data=demo.catalog.parent)
+    source = recipe.data[0].replace(
+        path=api, region="field", aoi=str(demo.aoi), dates="2020-04-20/2020-06-10", split_column=250
+    )
+    small = recipe.replace(
+        data=(source,),
+        held_out=("field-east",),
+        generator=recipe.generator.replace(width=2),
+        stages=(recipe.stages[0].replace(steps=3),),
+    )
+    trained = train(small, tmp_path / "run")
+
+    card = Generator.load(trained.model).contract.training
+    assert set(card["data"]["train"]) == {"field-west"}
+    out = tmp_path / "out.zarr"
+    decloud(demo, api, trained.model, out)
+    with xr.open_zarr(out) as cube:
+        generated = cube.provenance.values == Provenance.GENERATED
+        assert generated.any()
+        assert (cube.green.values[generated] > 0).all()
