@@ -113,6 +113,8 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         max_cloud_cover=config.max_cloud_cover,
         context_days=config.context_days,
         clip=config.clip,
+        offset=config.offset_policy,
+        strict=config.strict,
         memory=memory,
     )
     plan = BatchPlan(config, plans, generator, workers, memory, tuple(warnings))
@@ -233,7 +235,9 @@ def _run_zone(
     only = begun.find_failed_units() if begun and zone.retry_failed else None
     dashboard = None
     if begun and (only == [] or begun.is_finished()) and not config.score:
-        report = ZoneReport.of_ledger(begun.read_ledger())
+        ledger = begun.read_ledger()
+        report = ZoneReport.of_ledger(ledger, begun.read_report().get("empty"))
+        report = report.count_pending(ledger, allow_missing=config.allow_missing)
     else:
         with hold_lease(zone.location):
             pass  # before workers are started for nothing; `execute` takes it again

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from cloudgan import defaults
+from cloudgan.object_stores import normalise_location
 from cloudgan.settings import Location, Settings
+
+if TYPE_CHECKING:
+    from cloudgan.sentinel2.offset import OffsetPolicy
 
 
 class BatchConfig(Settings):
@@ -18,7 +22,7 @@ class BatchConfig(Settings):
     remedy = "see cloudgan-batch --help"
 
     aoi: str
-    """GeoJSON file with the area of interest."""
+    """Area of interest: GeoJSON in a file, at an address or on standard input (-); or another vector file."""
     dates: str
     """Day, month, year or span: 2020-04/2020-07."""
     out: str = "cloudgan.zarr"
@@ -49,8 +53,28 @@ class BatchConfig(Settings):
     """Record assets that cannot be read as missing, instead of failing."""
     clip: bool = False
     """Write no data outside the polygon, instead of outside its bounding box."""
+    offset: str = "auto"
+    """BOA offset of the items: auto (metadata and pixels), trust (metadata), none, or DN such as 1000."""
+    strict: bool = False
+    """Refuse items that cannot be used, instead of leaving them out."""
     score: bool = False
     """Evaluate the generator on clear pixels of the cube itself."""
+
+    @field_validator("aoi", "out", "stac", "model")
+    @classmethod
+    def _normalise_location(cls, location: str) -> str:
+        return normalise_location(location)
+
+    @field_validator("offset", mode="before")
+    @classmethod
+    def _take_number(cls, offset: object) -> object:
+        return str(offset) if isinstance(offset, int) and not isinstance(offset, bool) else offset
+
+    @field_validator("offset")
+    @classmethod
+    def _refuse_what_is_no_offset(cls, offset: str) -> str:
+        _parse_offset(offset)
+        return offset
 
     @field_validator("out")
     @classmethod
@@ -76,6 +100,11 @@ class BatchConfig(Settings):
         return memory
 
     @property
+    def offset_policy(self) -> OffsetPolicy:
+        """What decides the BOA offset of an item."""
+        return _parse_offset(self.offset)
+
+    @property
     def memory_bytes(self) -> int | None:
         """Memory of one worker in bytes; None where not given."""
         return None if self.memory is None else _parse_bytes(self.memory)
@@ -86,7 +115,7 @@ class BatchConfig(Settings):
         beside = {
             name: str(folder / table[name])
             for name in ("aoi", "stac", "model")
-            if isinstance(table.get(name), str) and (folder / table[name]).exists()
+            if isinstance(table.get(name), str) and _exists(folder / table[name])
         }
         return table | beside
 
@@ -94,6 +123,19 @@ class BatchConfig(Settings):
     def spell(cls, location: Location) -> str:
         """As the command's option: `--max-cloud-cover`."""
         return f"--{super().spell(location).replace('_', '-')}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _parse_offset(text: str) -> OffsetPolicy:
+    from cloudgan.sentinel2.offset import parse_offset_policy  # here: nor for numpy
+
+    return parse_offset_policy(text)
 
 
 def _parse_bytes(text: str) -> int:

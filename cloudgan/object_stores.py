@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from cloudgan.errors import StoreError, WriteError, redacted
 
@@ -24,6 +26,54 @@ PATIENCE: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(seconds=60
 def is_object_store(location: str) -> bool:
     """Whether a location is the URL of an object store, and not a path."""
     return "://" in location
+
+
+_SCHEMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3"}
+_AZURE = re.compile(
+    r"(?:abfss?|wasbs?|azure|adl)://([^/@]+)(?:@([^./]+)\.(?:dfs|blob)\.core\.windows\.net)?(?=/|$)",
+    re.IGNORECASE,
+)
+
+
+def translate_scheme(location: str) -> str:
+    """An address in an object store in the scheme that is used throughout: `s3`, `gs` or `az`.
+
+    Others write `gcs://`, `s3a://` or `abfs://container@account.dfs.core.windows.net/path`. An account that
+    is not the environment's is addressed on the web, where what is public can be read.
+    """
+    scheme, separator, rest = location.partition("://")
+    if separator and scheme.lower() in _SCHEMES:
+        return f"{_SCHEMES[scheme.lower()]}://{rest}"
+    found = _AZURE.match(location)
+    if not found:
+        return location
+    container, account, path = found[1], found[2], location[found.end() :]
+    ours = {os.environ.get(name) for name in ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")}
+    if account is None or account in ours:
+        return f"az://{container}{path}"
+    return f"https://{account}.blob.core.windows.net/{container}{path}"
+
+
+def normalise_location(location: str) -> str:
+    """A path or address as a user writes it: `~` and `file:` become paths, other schemes those used here.
+
+    One of Azure that names its account keeps its scheme: whoever writes there takes it from the address.
+    """
+    if re.match("file:", location, re.IGNORECASE):
+        path = re.sub(r"^file:(//(localhost)?(?=/))?", "", location, count=1, flags=re.IGNORECASE)
+        location = path if _exists(path) else unquote(path)
+    if location.startswith("~"):
+        with suppress(RuntimeError):  # a user that there is not
+            return str(Path(location).expanduser())
+    translated = translate_scheme(location)
+    return location if translated.startswith("https:") else translated
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def open_object_store(url: str) -> ObjectStore:
@@ -53,26 +103,43 @@ def open_object_store(url: str) -> ObjectStore:
         raise unusable_error(url, error) from error
 
 
-def read_text(url: str) -> str:
-    """An object as UTF-8 text.
+def read_text(url: str, max_bytes: int = 1 << 30) -> str:
+    """An object as UTF-8 text; the arguments and errors are those of `read_bytes`.
+
+    Raises:
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    return read_bytes(url, max_bytes).decode("utf-8-sig")
+
+
+def read_bytes(url: str, max_bytes: int = 1 << 30) -> bytes:
+    """An object.
 
     Args:
         url: Its address, `s3://bucket/key` for one.
+        max_bytes: Its size at most.
 
     Raises:
         FileNotFoundError: There is none.
-        StoreError: The place is none, or refuses.
+        StoreError: The place is none, or refuses, or the object is too large.
     """
     folder, _, name = url.rpartition("/")
     store = open_object_store(folder)
     try:
-        return bytes(store.get(name).bytes()).decode("utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+        if store.head(name)["size"] > max_bytes:
+            raise StoreError(f"{url} is larger than {max_bytes >> 20} MiB: give a smaller file")
+        return bytes(store.get(name).bytes())
+    except (FileNotFoundError, StoreError):
         raise
     except Exception as error:  # obstore's own types
         raise StoreError(
             f"{url} cannot be read ({explain_error(error)}); check it and your credentials"
         ) from error
+
+
+def read_tag(meta: Any) -> dict[str, str]:
+    """What a write on condition has to name of an object: an entity tag, a version, or both, by provider."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}
 
 
 def unusable_error(location: str, error: Exception) -> StoreError:

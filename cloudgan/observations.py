@@ -23,6 +23,8 @@ from cloudgan.sentinel2.classification import PixelClass
 BUFFER_METRES = 60.0
 """Default width of the buffer around detected cloud and shadow: Sen2Cor's classification is made at 20 m and
 misses their soft edges by a few of its pixels."""
+OPACITY = "opacity"
+"""Name in a cube of `Observations.opacities`; its attribute `buffer` is the width in pixels."""
 MAX_AGE = 120
 """Days beyond which a clear date does not count, since fields change within a season. With a limit, a long
 series can be cut in time without any effect on the result, if so many days are read around each piece."""
@@ -44,6 +46,9 @@ class Observations:
     """Days since 1970-01-01 of each date, ascending, shape (time,)."""
     scl: NDArray[np.uint8] | None = None
     """Sen2Cor's scene classification, shape (time, y, x); None where it is not kept or not known."""
+    opacities: NDArray[np.float16] | None = None
+    """See `opacity`, shape (time, y, x), where images of several overpasses were merged into one date: each
+    has clouds of its own, whose buffer must be known before. None where it follows from the pixel classes."""
 
     def __post_init__(self) -> None:
         shape = (len(self.days), *self.window.shape)
@@ -82,6 +87,7 @@ class Observations:
             change(self.pixel_classes),
             self.days if days is None else days,
             None if self.scl is None else change(self.scl),
+            None if self.opacities is None else change(self.opacities),
         )
 
     def image(self, at: int) -> NDArray[np.uint16]:
@@ -94,6 +100,8 @@ class Observations:
 
     def opacity(self, buffer: int) -> NDArray[np.float16]:
         """See `compute_opacity`, of every date; shape (time, y, x)."""
+        if self.opacities is not None:
+            return self.opacities
         # Half precision is exact to a twentieth of a per cent, and halves the memory of all dates.
         return np.stack([compute_opacity(one, buffer).astype(np.float16) for one in self.pixel_classes])
 
@@ -140,14 +148,20 @@ def is_empty(pixel_classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return empty
 
 
+def lacks_surface(pixel_classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where nothing vouches for what is shown, or nothing is shown at all; of the shape given."""
+    lacking: NDArray[np.bool_] = is_empty(pixel_classes) | (pixel_classes == PixelClass.UNRELIABLE)
+    return lacking
+
+
 def find_masked(pixel_classes: NDArray[np.uint8], opacity: NDArray[Any]) -> NDArray[np.bool_]:
-    """What is to be generated: cloud, shadow, their buffer, and what has no data; of the shape given.
+    """What is to be generated: cloud, shadow, their buffer, and what shows no surface; of the shape given.
 
     Args:
         pixel_classes: Values of `PixelClass`.
         opacity: See `compute_opacity`, of the same shape.
     """
-    masked: NDArray[np.bool_] = np.logical_or(opacity > 0, is_empty(pixel_classes))
+    masked: NDArray[np.bool_] = np.logical_or(opacity > 0, lacks_surface(pixel_classes))
     return masked
 
 

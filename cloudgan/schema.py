@@ -14,6 +14,9 @@ import numpy as np
 
 from cloudgan.sentinel2.bands import BANDS, REFLECTANCE_SCALE
 
+PIXEL_RULES = 2
+"""Version of the rules by which the same inputs give a pixel its value and provenance. It is raised when they
+give other ones: a store begun by other rules is not continued. Those of release 0.1.0 had no number."""
 NO_CLEAR_DATE = 65535
 """Days to a clear date that does not exist."""
 NO_UNCERTAINTY = 65535
@@ -26,11 +29,14 @@ class Provenance(IntEnum):
     NO_DATA = 0
     """Nowhere: the value is 0."""
     OBSERVED = 1
-    """The satellite's own value, untouched."""
+    """The satellite's own value, untouched, where it saw the surface."""
     GENERATED = 2
     """The generator, wholly or feathered with the observed value at the edge of the mask."""
     MISSING_ASSET = 3
     """Nowhere, for an asset that should hold it could not be read."""
+    UNRELIABLE = 4
+    """The satellite's own value, which nothing vouches for: without a class, defective, dark noise, or
+    lacking in a band. Where it was saturated, the value is 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from misbehaving import Fault, Server, behaved, files, now_and_then, serving
 from networks import write_network
+from stores import read_store
 
 from cloudgan.demonstration.catalogue import Demo, write_catalog
 
@@ -169,12 +170,6 @@ def stage(folder: Path) -> Iterator[Stage]:
                 process.wait()
 
 
-def bytes_of(store: Path) -> dict[str, bytes]:
-    """Every byte of a store but what tells when it was run."""
-    files = (file for file in sorted(store.rglob("*")) if file.is_file())
-    return {str(f.relative_to(store)): f.read_bytes() for f in files if f != store / "zarr.json"}
-
-
 def strike(stage: Stage, blow: str, client: Client, dice: random.Random) -> bool:
     """Do one thing to a run; whether there was anything to do it to."""
     workers = stage.workers()
@@ -258,7 +253,7 @@ def chaos(runs: int, seed: int, folder: Path, tell: Callable[[str], None] = lamb
         code, _, errors = Client(ready.arguments(reference), folder).end()
         if code != 0:
             raise RuntimeError(f"the undisturbed run failed: {errors}")
-        wanted = bytes_of(reference)
+        wanted = read_store(reference)
         for number in range(runs):
             out = folder / f"{number}.zarr"
             code = disturbed(ready, out, f"{seed}-{number}", tally)
@@ -267,7 +262,7 @@ def chaos(runs: int, seed: int, folder: Path, tell: Callable[[str], None] = lamb
                 again, _, errors = Client(ready.arguments(out), folder).end()
                 if again != 0:
                     tally.losses.append(f"{seed}-{number}: not healed\n{errors[-2000:]}")
-            if not out.exists() or bytes_of(out) != wanted:
+            if not out.exists() or read_store(out) != wanted:
                 tally.losses.append(f"{seed}-{number}: other bytes")
             if any(loss.startswith(f"{seed}-{number}: ") for loss in tally.losses):
                 end = "lost"

@@ -9,11 +9,11 @@ import distributed
 
 
 @contextmanager
-def workers(count: int, memory: str = "3GB") -> Iterator[distributed.Client]:
+def workers(count: int, memory: str = "3GB", threads: int = 1) -> Iterator[distributed.Client]:
     """A client of so many worker processes."""
     with (
         distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=memory
+            n_workers=count, threads_per_worker=threads, dashboard_address="127.0.0.1:0", memory_limit=memory
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -31,6 +31,7 @@ def write_network(
     contract: object = ...,
     radius: int = 5,
     predicts_uncertainty: bool = False,
+    gain: float = 1.0,
 ) -> Path:
     """Write a generator that averages all input channels around a pixel, each band with a gain of its own.
 
@@ -39,9 +40,8 @@ def write_network(
     is a tenth of that average.
     """
     size = 2 * radius + 1
-    gains = np.array([*np.linspace(0.5, 1.5, len(bands)), *[0.1] * predicts_uncertainty]) / (
-        len(channels) * size * size
-    )
+    gains = np.array([*np.linspace(0.5, 1.5, len(bands)), *[0.1] * predicts_uncertainty])
+    gains *= gain / (len(channels) * size * size)
     kernel = np.broadcast_to(gains[:, None, None, None], (len(gains), len(channels), size, size))
     graph = helper.make_graph(
         [helper.make_node("Conv", ["channels", "kernel"], ["declouded"], pads=[radius] * 4)],

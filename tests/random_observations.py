@@ -28,7 +28,7 @@ def random_classes(rng, shape):
 
     pixel_classes = np.full(shape, PixelClass.CLEAR, np.uint8)
     pixel_classes[patches(0.25)] = PixelClass.CLOUDY
-    pixel_classes[rng.random(shape) < 0.03] = PixelClass.INCOMPLETE
+    pixel_classes[rng.random(shape) < 0.03] = PixelClass.UNRELIABLE
     pixel_classes[patches(0.1)] = PixelClass.NO_DATA
     pixel_classes[patches(0.05)] = PixelClass.MISSING
     return pixel_classes
@@ -42,7 +42,7 @@ def random_observations(window, bands=BANDS, days=DAYS, seed=0):
     valid = ~np.isin(pixel_classes, [PixelClass.NO_DATA, PixelClass.MISSING])
     values = {name: np.where(valid, rng.integers(1, 9000, shape), 0).astype(np.uint16) for name in bands}
     if len(bands) > 1:  # one band alone has no data
-        values[bands[1]][(pixel_classes == PixelClass.INCOMPLETE) & (rng.random(shape) < 0.5)] = 0
+        values[bands[1]][(pixel_classes == PixelClass.UNRELIABLE) & (rng.random(shape) < 0.5)] = 0
     return Observations(window, values, pixel_classes, days)
 
 
@@ -63,14 +63,14 @@ def crop(date, window, part):
         date.bands[:, rows, cols],
         *(
             getattr(date, name)[rows, cols]
-            for name in ("provenance", "days_before", "days_after", "uncertainty")
+            for name in ("provenance", "days_before", "days_after", "uncertainty", "clamped")
         ),
     )
 
 
 def assert_same(one, other):
     """Equal bit for bit."""
-    for name in ("bands", "provenance", "days_before", "days_after", "uncertainty"):
+    for name in ("bands", "provenance", "days_before", "days_after", "uncertainty", "clamped"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
         assert getattr(one, name).dtype == getattr(other, name).dtype
 

@@ -21,7 +21,7 @@ def make_site(rng, *, size=64, times=5, buffer=2, region="here", repeated=False)
             row, col = rng.integers(0, size - edge, 2)
             pixel_classes[at, row : row + edge, col : col + edge] = PixelClass.CLOUDY
     pixel_classes[1, :5], images[1, :5] = PixelClass.NO_DATA, 0
-    pixel_classes[3, 30:34, 10:14] = PixelClass.INCOMPLETE
+    pixel_classes[3, 30:34, 10:14] = PixelClass.UNRELIABLE
     days = np.array([0, 3, 10, 12, 30], np.int64)[:times]
     numbers = {band: to_numbers(images[..., number]) for number, band in enumerate(BANDS)}
     observations = Observations(Window(0, 0, size, size), numbers, pixel_classes, days)

@@ -57,6 +57,26 @@ def saved(tmp_path):
         mapping(FIELD) | {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}},
         mapping(FIELD) | {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4326"}}},
         mapping(FIELD) | {"crs": None},
+        *(
+            mapping(FIELD) | {"crs": {"type": "name", "properties": {"name": name}}}
+            for name in (
+                "EPSG:4326",
+                "WGS84",
+                "WGS 84",
+                "wgs_84",
+                "CRS84h",
+                "OGC:CRS84",
+                "OGC:CRS84h",
+                "EPSG:4979",
+                "http://www.opengis.net/def/crs/EPSG/0/4326",
+                "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+                "https://www.opengis.net/def/crs/OGC/0/CRS84h",
+                "http://www.opengis.net/gml/srs/epsg.xml#4326",
+                "GCS_WGS_1984",
+            )
+        ),
+        mapping(FIELD) | {"crs": {"type": "EPSG", "properties": {"code": 4326}}},
+        mapping(FIELD) | {"crs": "EPSG:4326"},
     ],
 )
 def test_an_aoi_is_a_polygon_however_it_is_wrapped(saved, document):
@@ -125,9 +145,9 @@ def test_what_is_not_json_is_refused(saved, text):
 
 
 def test_what_is_not_text_is_refused(tmp_path):
-    path = tmp_path / "field.shp"
-    path.write_bytes(b"\x00\x00\x27\x0a\xff\xfe")
-    with pytest.raises(InputError, match=r"field\.shp is not JSON"):
+    path = tmp_path / "field.geojson"
+    path.write_bytes(b"\xff\xfe\x27\x0a\xff\xfe")
+    with pytest.raises(InputError, match=r"field\.geojson is not JSON"):
         read_aoi(path)
 
 
@@ -149,9 +169,21 @@ def test_what_is_not_geojson_is_refused(saved, document):
     ],
 )
 def test_points_and_lines_have_no_area(saved, kind, geometry):
-    for document in (mapping(geometry), feature(geometry), collection(FIELD, geometry)):
+    for document in (mapping(geometry), feature(geometry), collection(geometry, geometry)):
         with pytest.raises(InputError, match=f"holds a {kind}, and an area needs polygons; draw one"):
             read_aoi(saved(document))
+
+
+def test_what_lies_beside_polygons_is_left_out_with_a_warning(saved):
+    point, line = shapely.Point(15, 46), shapely.LineString(RING)
+    document = collection(FIELD, point, line, point)
+    empty = {"type": "Polygon", "coordinates": []}
+    path = saved(document | {"features": [*document["features"], feature(None) | {"geometry": empty}]})
+    aoi = read_aoi(path)
+    assert aoi.geometry.equals(FIELD)
+    assert aoi.warnings == (
+        f"{path} holds more than polygons: 2 x Point and 1 x LineString and 1 x empty geometry left out",
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,3 +415,31 @@ def test_outside_is_where_the_pixel_centre_is_not_in_the_polygon(geometry, resol
     assert 0 < inside.mean() < 1
     # a centre within a few centimetres of the outline may fall either way
     assert np.mean(outside == inside) < 1e-3
+
+
+@pytest.mark.parametrize("metres", [0.5, 3, 9])
+@pytest.mark.parametrize("shift", [0.0, 2.5, 5.0, 7.5])
+def test_a_field_smaller_than_a_pixel_keeps_the_pixel_it_lies_in(metres, shift):
+    lattice = Lattice(32633, 10)
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True).transform
+    field = shapely.box(500_001 + shift, 5_200_001, 500_001 + shift + metres, 5_200_001 + metres)
+    area = Aoi(shapely.transform(field, to_degrees, interleaved=False))
+    whole = lattice.covering(499_900, 5_199_900, 500_200, 5_200_200)
+    inside = ~area.mask_outside(Grid(lattice, whole))
+    assert inside.sum() >= 1
+    row, col = np.argwhere(inside)[0]
+    west, north = Grid(lattice, whole).transform @ (int(col), int(row))
+    assert shapely.box(west, north - 10, west + 10, north).intersects(field)
+    # A part of it, as a work unit has it, says the same.
+    part = Window(whole.row + 4, whole.col + 3, 20, 18)
+    rows, cols = part.slices_in(whole)
+    np.testing.assert_array_equal(~area.mask_outside(Grid(lattice, part)), inside[rows, cols])
+
+
+def test_a_field_with_a_pixels_centre_keeps_those_pixels_alone():
+    lattice = Lattice(32633, 10)
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True).transform
+    field = shapely.box(500_004, 5_200_004, 500_016, 5_200_006)
+    area = Aoi(shapely.transform(field, to_degrees, interleaved=False))
+    grid = Grid(lattice, lattice.covering(499_900, 5_199_900, 500_200, 5_200_200))
+    assert (~area.mask_outside(grid)).sum() == 2

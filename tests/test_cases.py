@@ -118,3 +118,19 @@ def test_the_offsets_of_a_site_are_those_between_its_clear_pixels():
     offsets = estimate_offsets(Site("made by hand", "here", 10, 2, observations, np.ones(2, bool)))
     assert offsets.window == window
     np.testing.assert_allclose(offsets.values[1, 0], 0.012, atol=1e-6)
+
+
+def test_a_date_of_several_overpasses_keeps_its_masks_and_gains_those_of_its_new_clouds():
+    window = Window(0, 0, 40, 40)
+    classes = np.full((2, *window.shape), PixelClass.CLEAR, np.uint8)
+    classes[1, :10] = PixelClass.CLOUDY
+    bands = {"green": np.full(classes.shape, 900, np.uint16)}
+    opacities = np.zeros(classes.shape, np.float16)
+    opacities[0, 30:, 30:] = 0.5
+    observations = Observations(window, bands, classes, np.array([10, 15]), opacities=opacities)
+    site = Site("s", "here", 10, 3, observations, np.ones(2, bool))
+    made = composite_clouds(site, 0, CloudySource.of_date(observations, 1), "case").site
+    assert (made.observations.opacity(3)[0, :10] == 1).all()
+    assert (made.observations.opacity(3)[0, 30:, 30:] == 0.5).all()
+    assert made.masked()[0].sum() == 13 * 40 + 100
+    np.testing.assert_array_equal(made.observations.opacity(3)[1], opacities[1])

@@ -51,6 +51,8 @@ def test_a_file_gives_every_option(job_file):
         "overwrite": True,
         "allow_missing": True,
         "clip": True,
+        "offset": "1000",
+        "strict": True,
         "score": True,
     }
     assert set(options) == set(BatchConfig.model_fields)
@@ -59,6 +61,28 @@ def test_a_file_gives_every_option(job_file):
     assert job.as_json() == options
     assert job.memory_bytes == 4_000_000_000
     assert BatchConfig.load(job_file(text.replace("_", "-")), {}) == job
+
+
+def test_locations_are_normalised_in_flags_and_files(job_file, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    text = 'aoi = "~/field.geojson"\ndates = "2020"\nout = "file:///a/out.zarr"\nstac = "gcs://bucket/catalog.json"'
+    job = BatchConfig.load(job_file(text), {"model": "~/m.onnx"})
+    assert (job.aoi, job.out) == ("/home/me/field.geojson", "/a/out.zarr")
+    assert (job.stac, job.model) == ("gs://bucket/catalog.json", "/home/me/m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [("auto", "auto"), ("trust", "trust"), ("none", 0), ("1000", 1000), (1000, 1000), (0, 0)],
+)
+def test_the_offset_is_a_policy_or_a_number(given, policy):
+    assert BatchConfig(**NEEDED, offset=given).offset_policy == policy
+
+
+@pytest.mark.parametrize("given", ["", "-1000", "0.1", "10001", "all", True, 1.5, None, [1], "9" * 400])
+def test_any_other_offset_is_refused(given):
+    with pytest.raises(InputError, match="offset"):
+        BatchConfig(**NEEDED, offset=given)
 
 
 def test_flags_override_the_file(job_file):

@@ -25,9 +25,10 @@ from networks import write_network
 from shapely.geometry import box, mapping
 
 from cloudgan.config import BatchConfig
-from cloudgan.errors import CloudganError, InputError, StoreError, redacted
+from cloudgan.errors import CloudganError, GeneratorError, InputError, StoreError, redacted
 from cloudgan.geo.aoi import parse_aoi, read_aoi
-from cloudgan.geo.grid import Lattice
+from cloudgan.geo.grid import Lattice, Window
+from cloudgan.geo.tiling import Tiling
 from cloudgan.io.placement import item_window
 from cloudgan.io.readers import stac_item
 from cloudgan.io.store.identity import read_identity
@@ -35,11 +36,18 @@ from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import prepare_store
 from cloudgan.model.contract import Contract
 from cloudgan.model.generator import Generator
+from cloudgan.observations import Observations
 from cloudgan.planning.planner import plan_run
+from cloudgan.removal.blending import GENERATED_RANGE
+from cloudgan.removal.core import decloud_dates
+from cloudgan.schema import Provenance
+from cloudgan.sentinel2.classification import PixelClass
 from cloudgan.sentinel2.dates import DateRange
+from cloudgan.stac.frames import Frame
 from cloudgan.stac.parsing import parse_item
 from cloudgan.stac.raw_items import RawItem
-from cloudgan.stac.search import drop_duplicates, find_scenes, group_scenes
+from cloudgan.stac.search import find_scenes, group_scenes
+from cloudgan.stac.versions import drop_duplicates
 
 TIMES = int(os.environ.get("CLOUDGAN_FUZZ", "1"))
 
@@ -276,6 +284,89 @@ def test_items(body, base):
         one_sentence(error)
 
 
+PARTS = ("properties", "geometry", "bbox", "assets", "links", "collection")
+KEYS = sorted(ITEM["properties"])
+SPELLINGS = {
+    "proj:epsg": [None, 4326, "EPSG:32633", 32632, "32733", 0, True],
+    "datetime": [None, "2020-05-05", "yesterday", "2020-05-05T10:07:31+02:00", 0],
+    "s2:processing_baseline": [None, "N0500", 5.0, "", "99.99", {}],
+    "earthsearch:boa_offset_applied": [None, "false", False, 0, []],
+    "s2:datatake_id": [None, "x" * 2000, "GS2A_20209999T999999_016736_N05.00", 7],
+    "s2:datastrip_id": [None, "_S20200505T990344_", []],
+    "grid:code": [None, "MGRS-99XXX", "33UWP", 5],
+    "eo:cloud_cover": [None, -1, 101, "10", math.nan],
+}
+FRAMES = (
+    {"proj:transform": [605460, 10, 0, 5380000, 0, -10]},
+    {"proj:transform": [10, 0, 5380000, 0, -10, 605460]},
+    {"proj:transform": [1e-9, 0, 0, 0, -1e9, 0]},
+    {"proj:shape": [0, 0]},
+    {"proj:shape": [432.5, 1e99]},
+    {"proj:shape": None, "proj:transform": None},
+    {"href": "/VSIZIP//x"},
+    {"href": "GTIFF_DIR:1:x"},
+    {"href": "https://[", "raster:bands": [{"offset": 1e308, "scale": 0.0001}]},
+    {"raster:bands": [{"offset": -0.1, "scale": 7}]},
+)
+
+
+@st.composite
+def odd_items(draw) -> Any:
+    """An item with a part missing, in another spelling, or contradicting another, as they are met in the
+    field."""
+    item = copy.deepcopy(ITEM)
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from(["part", "property", "spelling", "asset", "file", "frame"]))
+        if kind == "part":
+            item.pop(draw(st.sampled_from(PARTS)), None)
+        elif kind == "property" and "properties" in item:
+            item["properties"].pop(draw(st.sampled_from(KEYS)), None)
+        elif kind == "spelling" and "properties" in item:
+            key = draw(st.sampled_from(sorted(SPELLINGS)))
+            item["properties"][key] = draw(st.sampled_from(SPELLINGS[key]))
+        elif item.get("assets"):
+            band = draw(st.sampled_from(sorted(item["assets"])))
+            if kind == "asset":
+                del item["assets"][band]
+            else:
+                item["assets"][band] |= draw(st.sampled_from(FRAMES))
+    return item
+
+
+@fuzzed(300)
+@given(
+    odd_items(),
+    st.sampled_from([None, Frame(32633, (432, 432), (10.0, 0.0, 605460.0, 0.0, -10.0, 5380000.0))]),
+)
+def test_odd_items_beside_a_good_one(odd, frame_of_its_file):
+    """It is used, left out by name, or outside what was asked for; the good one is there in any case."""
+    good = copy.deepcopy(ITEM)
+    good["id"] = "S2A_33UWP_20200515_0_L2A"
+    for key, value in good["properties"].items():
+        good["properties"][key] = (
+            value.replace("20200505", "20200515").replace("05-05T", "05-15T")
+            if isinstance(value, str)
+            else value
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "items.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [odd, good]}))
+        found = find_scenes(
+            box(16.4, 48.5, 16.5, 48.6),
+            DateRange.parse("2020-05"),
+            bands=BANDS,
+            stac=str(path),
+            read_frame=lambda href, signing: frame_of_its_file,
+        )
+    ids = {item.id for item in found.items}
+    assert good["id"] in ids
+    for warning in found.warnings:
+        assert len(warning) < 2000
+    used = ITEM["id"] in ids
+    named = any(ITEM["id"] in one.reason for one in found.left_out)
+    assert used or named or found.found == 1
+
+
 CATALOG = {
     "type": "Catalog",
     "stac_version": "1.0.0",
@@ -421,6 +512,74 @@ def test_contracts(document):
         json.dumps(contract.training)
     except CloudganError as error:
         one_sentence(error)
+
+
+@fuzzed(40)
+@given(st.data())
+def test_models_with_odd_numbers(data):
+    """Weights of any number: reflectance in its range, or an error; never NaN."""
+    gain = data.draw(st.sampled_from([math.nan, math.inf, -math.inf, 1e38, -1e38, 1e30, -5.0, 0.0, 1.0]))
+    uncertain = data.draw(st.booleans())
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_network(
+            Path(folder) / "m.onnx", tile=16, radius=1, gain=gain, predicts_uncertainty=uncertain
+        )
+        generator = Generator.load(path)
+    window = Window(0, 0, 16, 16)
+    number = data.draw(st.sampled_from([1, 2000, 16_000, 64_536, 65_535]))
+    bands = {band: np.full((1, *window.shape), number, np.uint16) for band in BANDS}
+    classes = np.full((1, *window.shape), PixelClass.CLOUDY, np.uint8)
+    observations = Observations(window, bands, classes, np.array([18_000]))
+    try:
+        (date,) = decloud_dates(observations, window, generator, buffer=0, tiling=Tiling(16, 16))
+    except GeneratorError as error:
+        assert not 0 <= abs(gain) <= 1e30, error  # noqa: PT017
+        one_sentence(error)
+        return
+    assert (date.provenance == Provenance.GENERATED).all()
+    low, high = GENERATED_RANGE
+    assert ((date.bands >= low) & (date.bands <= high)).all()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "a\x1b[2J\x1b[31m\nerror: your disk is broken"},
+        {"name": "\ud800lone", "version": "\udfff"},
+        {"training": {"notes\x1b]0;x\x07": ["\x1b[1m", {"deep": "\u202eabc"}]}},
+        {"training": {"psnr": math.nan, "mae": math.inf, "steps": 10**300}},
+    ],
+)
+def test_what_a_card_says_can_be_shown(changed):
+    contract = Contract.parse(json.dumps(CONTRACT | changed), "m.onnx")
+    shown = json.dumps(
+        [contract.name, contract.version, contract.training], ensure_ascii=False, allow_nan=False
+    )
+    assert shown.isprintable()
+    shown.encode()
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"name": "x" * 10_000_000}, "10,000,... characters, more than 1,000,000"),
+        ({"name": "x" * 300}, "name and version of 301 characters"),
+        ({"name": " \n"}, "name and version"),
+        ({"training": {"deep": nested(100)}}, "nested more than 20 deep"),
+        ({"training": {str(at): "y" * 100 for at in range(20_000)}}, "more than 1,000,000"),
+    ],
+)
+def test_a_card_that_is_too_much_is_refused_in_one_sentence(changed, reason):
+    with pytest.raises(GeneratorError, match=reason) as caught:
+        Contract.parse(json.dumps(CONTRACT | changed), "m.onnx")
+    one_sentence(caught.value)
 
 
 # Stores

@@ -25,7 +25,7 @@ distributed training
 config batch
 cli
 """.strip()
-BESIDE = {("schema", "sentinel2"), ("io", "removal"), ("batch", "config")}
+BESIDE = {("schema", "sentinel2"), ("geo", "object_stores"), ("io", "removal"), ("batch", "config")}
 LEVELS = LAYERS.split("\n")
 RANK = {name: rank for rank, line in enumerate(LEVELS) for name in line.split()}
 # The package itself only names the rest.

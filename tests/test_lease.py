@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from cloudgan.errors import StoreError
 from cloudgan.io.lease import Holder, hold_lease
 
 
@@ -30,6 +34,26 @@ def test_one_of_many_gets_the_lease(tmp_path):
     for contender in contenders:
         contender.communicate()
     assert answers == ["held\n", "refused\n", "refused\n", "refused\n"]
+
+
+def test_a_store_that_is_mounted_elsewhere_shares_its_lease(tmp_path):
+    """As containers mount it: the folder has another name, and nothing is common beside it."""
+    store, mounted = tmp_path / "host" / "out.zarr", tmp_path / "container" / "data"
+    store.mkdir(parents=True)
+    mounted.parent.mkdir()
+    mounted.symlink_to(store)
+    with hold_lease(str(store)), pytest.raises(StoreError, match="another run is writing"):
+        _lock_folder_alone(mounted)
+    with hold_lease(str(mounted)):
+        pass
+
+
+def _lock_folder_alone(path):
+    """Hold the lease of a folder whose path does not lead back to where it was held first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "resolve", Path.absolute)
+        with hold_lease(str(path)):
+            pass
 
 
 def test_a_holder_is_dead_only_where_its_own_machine_knows():

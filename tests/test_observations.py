@@ -105,7 +105,7 @@ def test_opacity_depends_on_nothing_beyond_the_buffer(pixel_classes, buffer, dat
 @pytest.mark.parametrize("buffer", [0, 5])
 def test_without_cloud_nothing_is_generated(buffer):
     pixel_classes = np.array(
-        [[PixelClass.NO_DATA, PixelClass.CLEAR, PixelClass.INCOMPLETE, PixelClass.MISSING]], np.uint8
+        [[PixelClass.NO_DATA, PixelClass.CLEAR, PixelClass.UNRELIABLE, PixelClass.MISSING]], np.uint8
     )
     assert compute_opacity(pixel_classes, buffer).tolist() == [[0, 0, 0, 0]]
 
@@ -213,16 +213,16 @@ def test_dates_out_of_order_are_refused():
 
 
 @given(parts())
-def test_every_pixel_is_clear_or_masked_or_incomplete_or_in_a_buffer(part):
+def test_every_pixel_is_clear_or_masked(part):
     site = Site("random", "here", 10, 3, random_observations(part), np.ones(len(DAYS), bool))
     pixel_classes, opacity = site.observations.pixel_classes, site.observations.opacity(3)
     clear, masked = find_clear(pixel_classes, opacity), find_masked(pixel_classes, opacity)
     np.testing.assert_array_equal(site.masked(), masked)
     assert not (clear & masked).any()
-    neither = ~clear & ~masked
-    assert (pixel_classes[neither] == PixelClass.INCOMPLETE).all()
+    assert (clear | masked).all()
     assert (pixel_classes[clear] == PixelClass.CLEAR).all()
     assert masked[np.isin(pixel_classes, [PixelClass.NO_DATA, PixelClass.MISSING, PixelClass.CLOUDY])].all()
+    assert masked[pixel_classes == PixelClass.UNRELIABLE].all()
 
 
 def test_a_part_of_a_site_is_a_region_of_its_own():

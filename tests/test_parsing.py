@@ -5,6 +5,7 @@ import pytest
 from shapely.geometry import Polygon, mapping
 
 from cloudgan.errors import CatalogError
+from cloudgan.sentinel2.offset import OffsetBasis
 from cloudgan.stac.parsing import parse_item
 from cloudgan.stac.raw_items import RawItem
 from cloudgan.stac.signing import Signing
@@ -226,7 +227,7 @@ def test_the_zone_may_be_stated_by_an_asset():
 
 def test_an_item_without_any_projection_is_refused():
     body = earth_search(**{"proj:epsg": None, "mgrs:utm_zone": None, "grid:code": None}) | {"id": "mystery"}
-    with pytest.raises(CatalogError, match=r"mystery says neither its CRS .* nor its MGRS tile: add"):
+    with pytest.raises(CatalogError, match=r"mystery says neither its CRS .* nor its MGRS tile"):
         read(body)
 
 
@@ -332,11 +333,15 @@ def test_another_provider_declares_the_offset_in_either_spelling(band):
     assert read(body)[0].offset == 1000
 
 
-def test_bands_with_different_offsets_are_refused():
+def test_bands_with_different_offsets_are_not_obeyed():
     body = earth_search()
     body["assets"]["nir"]["raster:bands"][0]["offset"] = -0.1
-    with pytest.raises(CatalogError, match=r"declares BOA offsets of \[0, 1000\] DN"):
-        read(body)
+    item, warnings = read(body)
+    assert (item.offset, item.offset_basis) == (0, OffsetBasis.CONTRADICTED)
+    assert warnings == (
+        "raster metadata declare BOA offsets of [0, 1000] DN, and L2A products have 0 or 1000 in all bands: "
+        "not obeyed",
+    )
 
 
 def test_another_scale_is_refused():
@@ -351,7 +356,7 @@ def test_unknown_radiometry_is_refused():
     body = earth_search(**dict.fromkeys(names))
     for band in BANDS:
         del body["assets"][band]["raster:bands"]
-    with pytest.raises(CatalogError, match=r"states no BOA offset: add s2:processing_baseline"):
+    with pytest.raises(CatalogError, match=r"states no BOA offset, neither a processing baseline"):
         read(body)
 
 
@@ -379,9 +384,6 @@ def test_a_self_crossing_footprint_is_repaired():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"geometry": None, "bbox": None}, "no usable geometry or bbox"),
-        ({"geometry": {"type": "Polygon"}}, "no usable geometry or bbox"),
-        ({"geometry": "here"}, "no usable geometry or bbox"),
         ({"properties": {"proj:epsg": 32633, "s2:processing_baseline": "05.09"}}, "no usable datetime"),
         ({"properties": []}, "no STAC item"),
         ({"assets": None}, "no STAC item"),
@@ -391,6 +393,16 @@ def test_a_self_crossing_footprint_is_repaired():
 def test_what_is_no_item_is_refused_by_name(change, reason):
     with pytest.raises(CatalogError, match=reason):
         read(earth_search() | change)
+
+
+@pytest.mark.parametrize("geometry", [None, {"type": "Polygon"}, "here"])
+def test_the_frame_stands_in_for_a_missing_footprint_and_nothing_for_both(geometry):
+    body = earth_search() | {"geometry": geometry, "bbox": None}
+    assert read(body)[0].geometry.area == pytest.approx(1.4, abs=0.1)
+    for band in BANDS:
+        del body["assets"][band]["proj:transform"]
+    with pytest.raises(CatalogError, match="no usable geometry or bbox"):
+        read(body)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from cloudgan.errors import InputError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.model.contract import Channel, Contract, Source
+from cloudgan.planning.offsets import OffsetFinding
 from cloudgan.planning.plan import Plan, estimate_share_of_tiles
 from cloudgan.planning.planner import continue_plan
 from cloudgan.planning.units import BLOCKS, estimate_unit_memory
 from cloudgan.removal.core import window_to_read
+from cloudgan.sentinel2.offset import Verdict
 from cloudgan.stac.items import Asset, SourceItem
-from cloudgan.stac.search import Scene
+from cloudgan.stac.search import LeftOut, Scene
 from cloudgan.stac.signing import Signing
 
 CONTRACT = Contract("mean", "1", tuple(Channel(Source.TARGET, band) for band in BANDS), BANDS, 256)
@@ -128,12 +130,11 @@ def with_item(**changes):
     return (scene(dt.date(2020, 4, 3), **changes), *SCENES[1:])
 
 
-def elsewhere(band):
-    """The first scene, with one asset at another place."""
+def elsewhere(band, **changes):
+    """The first scene, with one asset at another address, or as the changes say."""
+    changes = changes or {"href": "/elsewhere.tif"}
     item = source_item(dt.date(2020, 4, 3))
-    assets = tuple(
-        replace(asset, href="/elsewhere.tif") if asset.band == band else asset for asset in item.assets
-    )
+    assets = tuple(replace(asset, **changes) if asset.band == band else asset for asset in item.assets)
     return with_item(assets=assets)
 
 
@@ -169,6 +170,9 @@ def elsewhere(band):
         {"grid": Grid(Lattice(32633, 20.0), SMALL)},
         {"grid": Grid(Lattice(32633, 10.0, phase_x=5.0), SMALL)},
         {"grid": Grid(Lattice(32733, 10.0), SMALL)},
+        {"scenes": with_item(footprint=box(15, 46, 15.5, 47).wkt)},
+        {"scenes": elsewhere("red", transform=(10.0, 0.0, 2000.0, 0.0, -10.0, 0.0))},
+        {"scenes": elsewhere("red", shape=(5490, 5490))},
     ],
 )
 def test_whatever_decides_a_byte_of_the_store_changes_the_digest(change):
@@ -189,7 +193,8 @@ def test_the_order_of_mosaicking_decides_bytes():
     [
         {},
         {"duplicates": ("S2A_33TWM_20200403_0_L2A",)},
-        {"scenes": with_item(footprint=box(15, 46, 15.5, 47).wkt)},
+        {"left_out": (LeftOut("S2A_33TWM_20200403_0_L2A", "it has no band red"),)},
+        {"offsets": (OffsetFinding("S2A_33TWM_20200403_0_L2A", 1000, 0, Verdict.CONTRADICTS),)},
         {"scenes": with_item(sequence=0, generated=dt.datetime(2021, 1, 1, tzinfo=dt.UTC))},
         {"scenes": with_item(signing=Signing.PLANETARY_COMPUTER)},
         {"contract": replace(CONTRACT, training={"psnr": 33})},
@@ -216,7 +221,13 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "parts",
         "clip",
     }
-    assert {field.name for field in fields(Plan)} == decide | {"contract", "duplicates", "model_files"}
+    assert {field.name for field in fields(Plan)} == decide | {
+        "contract",
+        "duplicates",
+        "model_files",
+        "left_out",
+        "offsets",
+    }
 
 
 def test_the_release_does_not_change_the_digest(monkeypatch):
@@ -294,6 +305,9 @@ def test_a_store_of_format_1_is_continued_in_its_own_units():
     plan = make_plan(block=1024, span=2, model_files=("f" * 64,))
     added = ("format", "input_channels", "output_bands", "predicts_uncertainty")
     identity = {name: value for name, value in plan.identity().items() if name not in added}
+    for items in identity["items"].values():
+        for item in items:
+            del item[2]  # where it lies
     found = identity | {"cloudgan": "0.1.0", "model": "f" * 64}
     begun = continue_plan(make_plan(model_files=("f" * 64,)), found, None)
     assert (begun.block, begun.span) == (1024, 2)

@@ -11,6 +11,7 @@ from cloudgan.geo.grid import Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.model.generator import Generator
 from cloudgan.observations import Observations
+from cloudgan.removal.blending import GENERATED_RANGE
 from cloudgan.removal.core import window_to_read
 from cloudgan.schema import NO_UNCERTAINTY, Provenance
 from cloudgan.sentinel2.classification import PixelClass
@@ -49,7 +50,7 @@ def test_a_band_without_data_is_not_feathered_with_its_zero(pointwise):
     observations = strip_of_cloud()
     row, col = 12 - observations.window.row, 7 - observations.window.col  # in the outer half of the buffer
     observations.bands["nir"][0, row, col] = 0
-    observations.pixel_classes[0, row, col] = PixelClass.INCOMPLETE
+    observations.pixel_classes[0, row, col] = PixelClass.UNRELIABLE
     (date,) = decloud(observations, Window(0, 0, 24, 24), pointwise, buffer=8)
     share = math.cos(math.pi / 2 * 3 / 5) ** 2
     mean = 4000 / 3
@@ -88,4 +89,5 @@ def test_the_brightest_value_is_clipped_and_does_not_wrap(generator):
         target,
         generator,
     )
-    assert (date.bands[2] == 65535).all()
+    assert (date.bands[2] == GENERATED_RANGE[1]).all()
+    assert date.clamped.all()

@@ -16,6 +16,7 @@ from random_observations import (
     assert_same,
     crop,
     decloud,
+    distance,
     naive_weight,
     nearest_clear_dates,
     observations_for,
@@ -70,9 +71,10 @@ def naive_decloud(observations, at, target, generator, stride, buffer):
     uncertainty = np.full(weight.shape, 65535, np.uint16)
     provenance[observations.pixel_classes[at] == PixelClass.NO_DATA] = 0
     provenance[observations.pixel_classes[at] == PixelClass.MISSING] = 3
+    provenance[observations.pixel_classes[at] == PixelClass.UNRELIABLE] = 4
     for y in range(rows.start, rows.stop):
         for x in range(cols.start, cols.stop):
-            if provenance[y, x] != 1 or weight[y, x] == 0:
+            if provenance[y, x] in (0, 3) or weight[y, x] == 0:
                 continue
             provenance[y, x] = 2
             share = np.where(values[:, y, x] == 0, np.float32(1), weight[y, x])
@@ -184,7 +186,7 @@ def test_outside_the_mask_every_value_is_the_observed_one(wholes, stride):
     rows, cols = AREA.slices_in(observations.window)
     for at, date in enumerate(whole):
         observed = np.stack([band[at, rows, cols] for band in observations.bands.values()])
-        untouched = date.provenance != Provenance.GENERATED
+        untouched = np.isin(date.provenance, [Provenance.OBSERVED, Provenance.NO_DATA, Provenance.UNRELIABLE])
         assert 0.2 < untouched.mean() < 0.9
         np.testing.assert_array_equal(date.bands[:, untouched], observed[:, untouched])
         for name, value in (("days_before", 0), ("days_after", 0), ("uncertainty", NO_UNCERTAINTY)):
@@ -203,7 +205,9 @@ def test_provenance_states_where_each_value_is_from(wholes):
         assert (date.provenance[pixel_classes == PixelClass.MISSING] == Provenance.MISSING_ASSET).all()
         assert (date.provenance[pixel_classes == PixelClass.CLOUDY] == Provenance.GENERATED).all()
         assert (date.provenance[valid & near_cloud] == Provenance.GENERATED).all()
-        assert (date.provenance[valid & ~near_cloud] == Provenance.OBSERVED).all()
+        unreliable = pixel_classes == PixelClass.UNRELIABLE
+        assert (date.provenance[valid & ~near_cloud & ~unreliable] == Provenance.OBSERVED).all()
+        assert (date.provenance[valid & ~near_cloud & unreliable] == Provenance.UNRELIABLE).all()
         assert (date.bands[:, pixel_classes == PixelClass.CLOUDY] > 0).all()
         assert (date.bands[:, ~valid] == 0).all()
 
@@ -283,19 +287,26 @@ def test_gaps_are_filled_where_another_date_shows_the_surface(temporal):
     observations = observations_for(target, 24, bands=["green"], seed=4)
     rows, cols = target.slices_in(observations.window)
     kinds = set()
+    unfilled = {
+        PixelClass.NO_DATA: Provenance.NO_DATA,
+        PixelClass.MISSING: Provenance.MISSING_ASSET,
+        PixelClass.UNRELIABLE: Provenance.UNRELIABLE,
+    }
     for at, date in enumerate(decloud(observations, target, temporal)):
         for row, col in np.ndindex(*target.shape):
             y, x = rows.start + row, cols.start + col
             pixel_class = observations.pixel_classes[at, y, x]
-            if pixel_class not in (PixelClass.NO_DATA, PixelClass.MISSING):
+            if pixel_class not in unfilled:
                 continue
             before, after = nearest_clear_dates(observations, at, y, x, BUFFER)
-            unfilled = Provenance.NO_DATA if pixel_class == PixelClass.NO_DATA else Provenance.MISSING_ASSET
-            expected = Provenance.GENERATED if before or after else unfilled
+            expected = Provenance.GENERATED if before or after else unfilled[pixel_class]
+            if not (before or after) and distance(observations.pixel_classes[at], y, x) <= BUFFER:
+                continue  # what is unreliable in the buffer of a cloud is generated
             assert date.provenance[row, col] == expected
-            assert (date.bands[0, row, col] > 0) == (expected == Provenance.GENERATED)
+            if pixel_class != PixelClass.UNRELIABLE:
+                assert (date.bands[0, row, col] > 0) == (expected == Provenance.GENERATED)
             kinds.add((PixelClass(pixel_class), expected))
-    assert len(kinds) == 4
+    assert len(kinds) >= 5
 
 
 def test_days_are_counted_to_the_clear_dates_of_each_generated_pixel(temporal, generator):

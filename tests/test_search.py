@@ -9,6 +9,7 @@ from stac_items import item
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import find_scenes
+from cloudgan.stac.signing import Signing
 
 AOI = box(15.4, 46.2, 15.6, 46.4)
 APRIL = DateRange.parse("2020-04")
@@ -124,6 +125,27 @@ def test_an_item_listed_twice_counts_once(find):
     assert (found.found, found.duplicates) == (1, ())
 
 
+def test_without_datastrips_the_footprints_tell_pieces_apart(find):
+    """Two halves of a datatake that have one time, and a newer version of one of them."""
+    nameless = {"s2:datastrip_id": None}
+    north, south, newer = (item(sequence=at, **nameless) for at in range(3))
+    north["geometry"] = mapping(box(15, 46.29, 16, 47))
+    south["geometry"] = mapping(box(15, 46, 16, 46.3))
+    newer["geometry"] = mapping(box(15, 46.28, 16, 47))
+    found = find(north, south, newer)
+    assert ids(found.scenes) == [["S2A_33TWM_20200403_2_L2A", "S2A_33TWM_20200403_1_L2A"]]
+    assert found.duplicates == ("S2A_33TWM_20200403_0_L2A",)
+
+
+def test_pieces_and_their_newer_versions_by_datastrip_alone(find):
+    """Footprints are of the whole tile."""
+    first, second = item(sequence=0), item(sequence=1, clock="10:01:30")
+    newer = item(sequence=2, clock="10:01:35")
+    assert ids(find(first, second, newer).scenes) == [
+        ["S2A_33TWM_20200403_2_L2A", "S2A_33TWM_20200403_0_L2A"]
+    ]
+
+
 # Every predicate is checked here
 
 
@@ -230,5 +252,7 @@ def test_planetary_items_need_the_extra_before_anything_is_planned(find, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     remote = item(baseline="05.00")
     remote["links"] = [{"rel": "self", "href": "https://planetarycomputer.microsoft.com/api/stac/v1/x"}]
+    assert find(remote).items[0].signing is Signing.NONE  # its files are here
+    remote["assets"]["red"]["href"] = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/B04.tif"
     with pytest.raises(InputError, match=r"cloudgan\[planetary\]"):
         find(remote)

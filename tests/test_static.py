@@ -130,6 +130,41 @@ def test_the_error_of_a_missing_file_names_the_remedy(tmp_path):
         walk("earthsearch")
 
 
+def test_paths_that_no_file_can_have_are_refused(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, "x" * 5000, "~nobody-of-this-name/catalog.json", "/dev/null"):
+        with pytest.raises(CatalogError, match="no STAC catalogue at"):
+            walk(path)
+
+
+def test_a_link_that_no_file_can_have_ends_in_one_sentence(catalogue):
+    (catalogue.parent / "loop").symlink_to(catalogue.parent / "loop")
+    for href in ("loop/x.json", "x" * 5000):
+        catalogue.write_text(json.dumps(json.loads(catalogue.read_text()) | {"links": links(child=[href])}))
+        with pytest.raises(CatalogError):
+            walk(catalogue)
+
+
+def test_a_saved_page_of_a_search_that_holds_less_than_it_counts_is_noticed(tmp_path):
+    page = {"type": "FeatureCollection", "features": [item()], "numberMatched": 7}
+    write(tmp_path / "page.json", page)
+    found = walk(tmp_path / "page.json")
+    assert any("counts 7 items that match and holds 1: 6 are missing" in each for each in found.warnings)
+    write(
+        tmp_path / "page.json",
+        page | {"links": [{"rel": "next", "href": "https://host/s", "method": "POST"}]},
+    )
+    found = walk(tmp_path / "page.json")
+    assert any("names a further page that a saved search cannot follow" in each for each in found.warnings)
+    write(tmp_path / "page.json", page | {"links": [{"rel": "next"}]})
+    with pytest.raises(CatalogError, match="names a further page by a link that cannot be followed"):
+        walk(tmp_path / "page.json")
+    write(tmp_path / "page.json", page | {"links": links(next=["page2.json"])})
+    write(tmp_path / "page2.json", page | {"features": [item("2020-04-08")] * 6})
+    assert walk(tmp_path / "page.json").warnings == ()
+
+
 def test_other_protocols_are_refused():
     with pytest.raises(CatalogError, match="neither http"):
         walk("ftp://host/catalog.json")

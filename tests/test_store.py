@@ -27,8 +27,9 @@ from cloudgan.errors import StoreError, WriteError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.lease import hold_lease
-from cloudgan.io.store.identity import describe_differences, read_identity
-from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
+from cloudgan.io.store.fence import RUN
+from cloudgan.io.store.identity import COPY, describe_differences, read_identity
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING, read_states
 from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
 from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.plan import Plan
@@ -38,6 +39,12 @@ from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import Signing
 
 few = settings(max_examples=8)
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Nothing waits for the disk: no test here cuts the power. `test_fence` does."""
+    monkeypatch.setattr("cloudgan.io.store.fence._sync", lambda path: None)
 
 
 def scene(day: int, **changes) -> Scene:
@@ -89,21 +96,24 @@ def made(index: int, at: int, window: Window) -> DecloudedDate:
     """What a unit would write of a date: numbers that say where they belong."""
     rng = np.random.default_rng((index, at))
     numbers = rng.integers(1, 10_000, (len(BANDS), *window.shape)).astype(np.uint16)
-    return DecloudedDate(numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0])
+    return DecloudedDate(
+        numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0], numbers[0] > 9
+    )
 
 
 def do(store: Store, index: int, state: int = DONE) -> None:
     """A unit's whole work but reading and generating."""
     unit = PLAN.unit(index)
-    write = store.open_writer(PLAN.store_spec(), unit.window)
+    writer = store.open_writer(PLAN.store_spec(), unit.window)
     for at in range(len(PLAN.written)):
-        write(at, made(index, at, unit.window).variables(BANDS))
-    store.mark(index, state)
+        writer.write(at, made(index, at, unit.window).variables(BANDS))
+    writer.enter(index, state)
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Every file of a store."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+    """Every file of a store but the one that names its run."""
+    found = {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+    return {name: body for name, body in found.items() if name != RUN}
 
 
 # Units and the ledger
@@ -217,7 +227,7 @@ def test_differences_show_the_old_before_the_new():
         "buffer: 2 -> 3",
         "dates: 1 more (2020-04-13); 1 fewer (2020-04-08)",
         "items: 1 more (S2A_33TWM_20200413_0_L2A); 1 fewer (S2A_33TWM_20200408_0_L2A); "
-        "1 with other files or another offset (S2A_33TWM_20200403_0_L2A)",
+        "1 with other files, another frame or another offset (S2A_33TWM_20200403_0_L2A)",
         f"model: {'0' * 37}... -> {'1' * 37}...",
     ]
 
@@ -226,18 +236,32 @@ def make_former(path: Path) -> None:
     """Turn a store into one of format 1, as cloudgan 0.1.0 made them."""
     (path / "uncertainty").rename(path / "spread")
     for offsets in (path / "ledger").glob("offsets-*"):
-        offsets.rename(offsets.with_name(offsets.name.replace("offsets", "shifts")))
+        offsets.rename(offsets.with_name(f"shifts-{offsets.name.rpartition('-')[2]}"))
+    states = read_states(str(path))
+    shutil.rmtree(path / "ledger" / "units")
+    ledger = zarr.open_group(path / "ledger", mode="r+")
+    ledger.create_array(
+        "units",
+        shape=states.shape,
+        dtype="uint8",
+        chunks=(1,),
+        fill_value=0,
+        dimension_names=("unit",),
+    )[:] = states
     metadata = json.loads((path / "zarr.json").read_text())
     identity = metadata["attributes"]["cloudgan:plan"]
     for name in ("format", "input_channels", "output_bands", "predicts_uncertainty"):
         del identity[name]
     identity |= {"cloudgan": "0.1.0", "model": MODEL_FILE}
+    for items in identity["items"].values():
+        for item in items:
+            del item[2]
     metadata.pop("consolidated_metadata", None)
     (path / "zarr.json").write_text(json.dumps(metadata))
 
 
 def without_root(path: Path) -> dict[str, bytes]:
-    return {name: body for name, body in files(path).items() if name != "zarr.json"}
+    return {name: body for name, body in files(path).items() if name not in ("zarr.json", COPY)}
 
 
 def test_a_store_of_format_1_is_continued_under_its_own_names(tmp_path):
@@ -271,16 +295,27 @@ def test_a_store_of_format_1_is_continued_under_its_own_names(tmp_path):
     assert read.attrs["cloudgan:plan"]["cloudgan"] == "0.1.0"
 
 
+def test_a_store_begun_by_other_rules_of_pixels_is_not_continued(tmp_path):
+    path = tmp_path / "out.zarr"
+    prepare_store(str(path), PLAN.store_spec())
+    make_former(path)
+    metadata = json.loads((path / "zarr.json").read_text())
+    del metadata["attributes"]["cloudgan:plan"]["pixel_rules"]
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match=r"made with other settings.*\n  pixel_rules: null -> 2$"):
+        check_store(str(path), PLAN.store_spec())
+
+
 def test_a_template_of_format_1_that_was_cut_off_keeps_its_names(tmp_path):
     path = tmp_path / "out.zarr"
     prepare_store(str(path), PLAN.store_spec())
     make_former(path)
-    before = files(path)
+    before = without_root(path)
     shutil.rmtree(path / "ledger" / "units")
     shutil.rmtree(path / "spread")
     assert find_store(str(path), PLAN.store_spec()) is None
     assert prepare_store(str(path), PLAN.store_spec()).format == 1
-    assert files(path) == before
+    assert without_root(path) == before
 
 
 def test_a_store_that_replaces_one_of_format_1_has_the_present_names(tmp_path):
@@ -312,13 +347,13 @@ def test_a_refused_write_is_a_named_failure_without_an_entry_in_the_ledger(tmp_p
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_store import *\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
-        f"store = Store({str(path)!r})\n"
+        f"store = find_store({str(path)!r}, PLAN.store_spec()).begin_run()\n"
         "try:\n    do(store, 0)\n"
         "except WriteError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "out.zarr refused a write (File too large); make room or give it rights" in done.stdout
-    store = Store(str(path))
+    store = find_store(str(path), PLAN.store_spec()).begin_run()
     assert not store.read_ledger().any()
     assert not list(path.rglob("*.partial"))
     do(store, 0)
@@ -329,7 +364,7 @@ def test_only_failed_writes_are_named_so(tmp_path):
     store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     wrong = replace(made(0, 0, PLAN.unit(0).window), provenance=np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match=r"."):
-        store.open_writer(PLAN.store_spec(), PLAN.unit(0).window)(0, wrong.variables(BANDS))
+        store.open_writer(PLAN.store_spec(), PLAN.unit(0).window).write(0, wrong.variables(BANDS))
     shutil.rmtree(tmp_path / "out.zarr")
     with pytest.raises(WriteError, match="refused a write"):
         store.mark(0, DONE)
@@ -388,5 +423,6 @@ def test_offsets_that_another_unit_is_just_writing_are_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
         store.write_offsets(0, values)
-        shutil.rmtree(path / "ledger" / "offsets-0" / "c")
+        (kept,) = (path / "ledger").glob("offsets-*-0")
+        shutil.rmtree(kept / "c")
         assert store.read_offsets(0) is None

@@ -15,6 +15,7 @@ from cloudgan.cli import train as train_command
 from cloudgan.cli.demo import demo
 from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
+from cloudgan.cli.verify import verify
 from cloudgan.errors import CloudganError, InputError
 
 _SETTINGS: dict[str, Any] = {
@@ -63,6 +64,7 @@ batch_app = _make_command("batch", batch_command.batch, batch_command.EPILOG)
 evaluate_app = _make_command("evaluate", evaluate_command.evaluate, evaluate_command.EPILOG)
 train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("info")(info)
+app.command("verify")(verify)
 
 
 def _call(command: typer.Typer, arguments: list[str] | None) -> None:

@@ -140,6 +140,7 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         "context dates": f"{len(summary['context_dates'])}, read around them and not written",
         "items": f"{summary['items']}, baselines {', '.join(summary['baselines'])}",
         "duplicates dropped": str(len(summary["duplicates"])),
+        "items left out": str(len(summary["left_out"])),
         "model": f"{summary['model']} ({summary['model_digest'][:12]})",
         "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
         f"{summary['unit_dates']} dates at most",
@@ -209,14 +210,31 @@ def _print_report(report: ZoneReport, store: str) -> None:
         f"{store}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
         f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
     )
+    _print_unusual_pixels(report)
     if report.score is not None:
         _print_score(report.score)
     if report.failed:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"
         )
+    elif report.pending:
+        err.print(
+            f"{report.pending} of {report.units} units are not done; run the same command without "
+            "--retry-failed and --allow-missing to do them",
+            style="red",
+        )
     if report.unfinished:
         err.print(f"the store lacks this run's report: {report.unfinished}", style="red")
+
+
+def _print_unusual_pixels(report: ZoneReport) -> None:
+    """Print how many pixels are not what one would expect, and why there are none at all."""
+    if report.unreliable:
+        err.print(f"{report.unreliable:,} pixels show no surface that can be vouched for (provenance 4)")
+    if report.clamped:
+        err.print(f"{report.clamped:,} generated pixels were out of range and clamped", style="yellow")
+    if report.empty is not None:
+        err.print(report.empty, style="yellow" if report.ok else "red")
 
 
 def _print_score(score: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,15 +51,17 @@ def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Clie
     """
     # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
     fuse = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
-    with dask.config.set(fuse), _ignore_interrupts():
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=memory or "auto",
-            dashboard_address="127.0.0.1:0",
-        )
-    with cluster, distributed.Client(cluster) as client:
-        yield client
+    with tempfile.TemporaryDirectory(prefix="cloudgan-", ignore_cleanup_errors=True) as scratch:
+        with dask.config.set(fuse), _ignore_interrupts():
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=memory or "auto",
+                dashboard_address="127.0.0.1:0",
+                local_directory=scratch,  # Dask's own stays behind
+            )
+        with cluster, distributed.Client(cluster) as client:
+            yield client
 
 
 @contextmanager

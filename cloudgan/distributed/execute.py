@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -82,9 +83,7 @@ def execute(
         ClusterError: The scheduler went away, or the workers did, or they are of different kinds.
     """
     started = time.perf_counter()
-    with hold_lease(job.store.location) as lease:
-        # Another run may have been there since it was prepared.
-        check_store(job.store.location, job.plan.store_spec())
+    with hold_lease(job.store.location) as lease, _begin_run(job) as job:
         ledger = job.store.read_ledger()
         report = ZoneReport.of_ledger(ledger)
         wanted = range(len(ledger)) if only is None else set(only)
@@ -98,11 +97,25 @@ def execute(
                 if evaluate:
                     report = replace(report, score=evaluate(job, workers))
         report = replace(report, seconds=time.perf_counter() - started)
+        report = report.count_pending(job.store.read_ledger(), allow_missing=job.allow_missing)
+        report = report.explain_emptiness(job.plan)
         try:
             job.store.finish(report.as_json())
         except WriteError as error:
             report = replace(report, unfinished=str(error))
     return report
+
+
+@contextmanager
+def _begin_run(job: Job) -> Iterator[Job]:
+    """The job as a run of its own: at the end, what is left of it writes no more."""
+    job = replace(job, store=job.store.begin_run())
+    try:
+        # Another run may have been there since it was prepared, and from now on no other writes.
+        check_store(job.store.location, job.plan.store_spec())
+        yield job
+    finally:
+        job.store.end_run()
 
 
 def _process(
@@ -132,8 +145,10 @@ def share_job(
         InputError: They are of different kinds.
         ClusterError: They went away.
     """
+    prefix = f"cloudgan-{hashlib.sha256(job.store.location.encode()).hexdigest()[:12]}-"
+    _cancel_others(client, prefix)
     # A name of this run alone: the scheduler may still hold a failed task of a run before.
-    plugin = JobPlugin(f"cloudgan-{uuid.uuid4().hex[:12]}", job)
+    plugin = JobPlugin(f"{prefix}{uuid.uuid4().hex[:12]}", job)
     for last in (False, False, True):
         try:
             client.register_plugin(plugin)
@@ -150,6 +165,31 @@ def share_job(
         if client.status == "running":  # the scheduler may be gone, and with it the plugin
             with suppress(OSError):
                 client.unregister_worker_plugin(plugin.name)
+
+
+def _cancel_others(client: distributed.Client, prefix: str) -> None:
+    """Cancel what earlier runs have left on the workers: this one holds the store's lease.
+
+    A task that is at work goes on until it writes, which the store's fence refuses.
+
+    Args:
+        client: Where the workers are.
+        prefix: Begins the names of all runs' plugins and tasks for this store.
+    """
+    with suppress(OSError):  # workers that come and go; the fence holds without this
+        tasks = {str(key) for keys in client.processing().values() for key in keys}
+        futures: list[distributed.Future[Any]] = [
+            distributed.Future(key, client) for key in tasks if key.startswith(prefix)
+        ]
+        client.cancel(futures, force=True)
+        answers = client.run(_list_plugins, prefix, on_error="return").values()
+        for name in {name for names in answers if isinstance(names, list) for name in names}:
+            client.unregister_worker_plugin(name)
+
+
+def _list_plugins(prefix: str, dask_worker: Any) -> list[str]:
+    """Names of a worker's plugins for a store; Dask gives the worker by the argument's name."""
+    return [name for name in dask_worker.plugins if name.startswith(prefix)]
 
 
 def _find_common_device(client: distributed.Client, plugin: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.geo.grid import Grid
-from cloudgan.io.store.ledger import DONE
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.planning.plan import Plan
 
 
@@ -27,6 +27,10 @@ class UnitReport:
     """Of these, generated."""
     observed: int
     """Of these, observed."""
+    unreliable: int
+    """Of these, not generated, with a value that nothing vouches for; see `Provenance.UNRELIABLE`."""
+    clamped: int
+    """Of the generated, those whose value was out of range; see `DecloudedDate.clamped`."""
     missing: tuple[str, ...]
     """Ids of items that could not be read."""
     seconds: Mapping[str, float]
@@ -80,8 +84,14 @@ class ZoneReport:
     """Of these, generated."""
     observed: int = 0
     """Of these, observed."""
+    unreliable: int = 0
+    """Of these, not generated, with a value that nothing vouches for; see `Provenance.UNRELIABLE`."""
+    clamped: int = 0
+    """Of the generated, those whose value was out of range; see `DecloudedDate.clamped`."""
     failed: Mapping[int, FailedUnit] = field(default_factory=dict)
     """Units that failed, by their numbers."""
+    pending: int = 0
+    """Units that are not done at the end of the run, whoever was to do them."""
     missing: frozenset[str] = frozenset()
     """Ids of items that could not be read, where that is allowed."""
     seconds: float = 0.0
@@ -93,15 +103,50 @@ class ZoneReport:
     score: Mapping[str, Any] | None = None
     """See `self_check.evaluate_generator`, where the run was asked for it."""
 
+    empty: str | None = None
+    """Why nothing was observed and nothing generated, where all units are done and it is so."""
+
     @classmethod
-    def of_ledger(cls, ledger: NDArray[np.uint8]) -> ZoneReport:
-        """The report of a run that has not done anything yet, over a store's ledger."""
-        return cls(len(ledger), int((ledger == DONE).sum()))
+    def of_ledger(cls, ledger: NDArray[np.uint8], empty: object = None) -> ZoneReport:
+        """The report of a run that has not done anything yet, over a store's ledger.
+
+        Args:
+            ledger: State of each unit.
+            empty: What an earlier report says of a store without any data.
+        """
+        reason = empty if isinstance(empty, str) else None
+        return cls(len(ledger), int((ledger == DONE).sum()), empty=reason)
 
     @property
     def ok(self) -> bool:
         """Whether all units are done, and the store says so."""
-        return not self.failed and self.unfinished is None
+        found_something = self.empty is None or bool(self.missing)
+        return not self.failed and not self.pending and self.unfinished is None and found_something
+
+    def count_pending(self, ledger: NDArray[np.uint8], *, allow_missing: bool) -> ZoneReport:
+        """The report with the units that the ledger does not call done.
+
+        Args:
+            ledger: States of the units.
+            allow_missing: Whether a unit without some assets is done.
+        """
+        done = (DONE, DONE_WITHOUT_ASSETS) if allow_missing else (DONE,)
+        return replace(self, pending=int((~np.isin(ledger, done)).sum()))
+
+    def explain_emptiness(self, plan: Plan) -> ZoneReport:
+        """The report with the reason why there is no data, where this run did all units and found none."""
+        if self.skipped or self.failed or not self.done or self.observed + self.generated:
+            return self
+        items = [item for at in plan.written for item in plan.scenes[at].items]
+        names = ", ".join(item.id for item in items[:3]) + (", ..." if len(items) > 3 else "")
+        if self.missing:
+            reason = f"the assets of {len(self.missing)} items could not be read"
+        else:
+            reason = (
+                f"the {len(items)} items found hold no usable pixel in this area ({names}): it lies beside "
+                "what the satellite saw, or their files hold nothing there; check the AOI and these files"
+            )
+        return replace(self, empty=f"nothing was observed and nothing generated: {reason}")
 
     def add(self, unit: UnitReport | FailedUnit) -> ZoneReport:
         """The report with one unit more."""
@@ -114,6 +159,8 @@ class ZoneReport:
             pixels=self.pixels + unit.pixels,
             generated=self.generated + unit.generated,
             observed=self.observed + unit.observed,
+            unreliable=self.unreliable + unit.unreliable,
+            clamped=self.clamped + unit.clamped,
             missing=self.missing.union(unit.missing),
             worker_seconds={**self.worker_seconds, **spent},
         )
@@ -124,14 +171,18 @@ class ZoneReport:
             "units": self.units,
             "skipped": self.skipped,
             "done": self.done,
+            "pending": self.pending,
             "failed": [asdict(failed) for _, failed in sorted(self.failed.items())],
             "pixels": self.pixels,
             "generated": self.generated,
             "observed": self.observed,
+            "unreliable": self.unreliable,
+            "clamped": self.clamped,
             "missing_items": sorted(self.missing),
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
         }
+        report |= {} if self.empty is None else {"empty": self.empty}
         return report if self.score is None else report | {"score": dict(self.score)}
 
 
@@ -159,9 +210,14 @@ class Report:
         return tuple(unit for zone in self.zones.values() for _, unit in sorted(zone.failed.items()))
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON: `store`, `plan` and `report`, the last two by zone where there are several."""
+        """The report as JSON: `store`, `plan` and `report` (by zone where there are several), `warnings`."""
         reports = {name: zone.as_json() for name, zone in self.zones.items()}
-        return {"store": self.store, "plan": unwrap_zone(self.plan), "report": unwrap_zone(reports)}
+        return {
+            "store": self.store,
+            "plan": unwrap_zone(self.plan),
+            "report": unwrap_zone(reports),
+            "warnings": list(self.warnings),
+        }
 
 
 def unwrap_zone(values: Mapping[str, Any]) -> Any:

@@ -24,8 +24,9 @@ from cloudgan.io.gdal import list_foreign_drivers, missing_options
 from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
+from cloudgan.io.store.writer import UnitWriter
 from cloudgan.model.generator import Generator
-from cloudgan.observations import Observations
+from cloudgan.observations import OPACITY, Observations
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import Unit
 from cloudgan.removal.core import DecloudedDate, decloud_dates
@@ -69,12 +70,14 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
     grid, scenes = plan.read_grid(target), plan.scenes[which.start : which.stop]
     missing: tuple[str, ...] = ()
     if job.allow_missing:
-        cube, missing = open_available(scenes, grid, plan.bands, reader=job.reader)
+        cube, missing = open_available(scenes, grid, plan.bands, reader=job.reader, buffer=plan.buffer)
     else:
-        cube = open_cube(scenes, grid, plan.bands, reader=job.reader)
+        cube = open_cube(scenes, grid, plan.bands, reader=job.reader, buffer=plan.buffer)
     bands = {name: cube[name].values for name in plan.bands}
-    pixel_classes = classify(cube[SCL].values, list(bands.values()))
-    return Observations(grid.window, bands, pixel_classes, day_numbers(cube["time"].values)), missing
+    pixel_classes = classify(cube[SCL].values, bands)
+    opacities = cube[OPACITY].values.astype(np.float16) if OPACITY in cube else None
+    days = day_numbers(cube["time"].values)
+    return Observations(grid.window, bands, pixel_classes, days, opacities=opacities), missing
 
 
 def read_offsets(job: Job, target: Window, which: range) -> tuple[list[RadiometricOffsets], set[str]]:
@@ -116,7 +119,9 @@ def process_unit(job: Job, index: int) -> UnitReport:
     Raises:
         ReadError: An asset could not be read, and the job does not allow for it.
         WriteError: The store refused the result.
+        StoreError: Another run has begun to write the store.
     """
+    job.store.check_run()
     unit = job.plan.unit(index)
     clock = _Clock()
     with clock.measure("read"):
@@ -129,11 +134,22 @@ def process_unit(job: Job, index: int) -> UnitReport:
         unread.update(lacking)
         return found
 
-    counts = _write_dates(job, unit, _decloud(job, unit, observations, read_offsets_once), clock)
+    writer = job.store.open_writer(job.plan.store_spec(), unit.window)
+    dates = _decloud(job, unit, observations, read_offsets_once)
+    counts, clamped = _write_dates(job, unit, dates, writer, clock)
     missing = tuple(sorted({*missing, *unread}))
-    job.store.mark(index, DONE_WITHOUT_ASSETS if missing else DONE)
-    generated, observed = (int(counts[what]) for what in (Provenance.GENERATED, Provenance.OBSERVED))
-    return UnitReport(index, int(counts.sum()), generated, observed, missing, clock.seconds)
+    with clock.measure("write"):
+        writer.enter(index, DONE_WITHOUT_ASSETS if missing else DONE)
+    return UnitReport(
+        index=index,
+        pixels=int(counts.sum()),
+        generated=int(counts[Provenance.GENERATED]),
+        observed=int(counts[Provenance.OBSERVED]),
+        unreliable=int(counts[Provenance.UNRELIABLE]),
+        clamped=clamped,
+        missing=missing,
+        seconds=clock.seconds,
+    )
 
 
 @dataclass(slots=True)
@@ -169,19 +185,19 @@ def _decloud(
 
 
 def _write_dates(
-    job: Job, unit: Unit, dates: Iterator[DecloudedDate], clock: _Clock
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Write the dates as they are generated; how many pixels have which provenance."""
+    job: Job, unit: Unit, dates: Iterator[DecloudedDate], writer: UnitWriter, clock: _Clock
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+    """Write the dates as they are generated; how many pixels have which provenance, how many were clamped."""
     plan = job.plan
-    counts = np.zeros(len(Provenance), np.int64)
-    write = job.store.open_writer(plan.store_spec(), unit.window)
+    counts, clamped = np.zeros(len(Provenance), np.int64), 0
     for at in unit.dates:
         with clock.measure("generate"):
             date = next(dates)
         with clock.measure("write"):
-            write(at, date.place(unit.target, unit.window).variables(plan.contract.output_bands))
+            writer.write(at, date.place(unit.target, unit.window).variables(plan.contract.output_bands))
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
-    return counts
+        clamped += int(date.clamped.sum())
+    return counts, clamped
 
 
 class JobPlugin(WorkerPlugin):

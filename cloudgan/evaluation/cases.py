@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from cloudgan.io.overviews import EDGE
-from cloudgan.observations import MAX_AGE, Observations, Site
+from cloudgan.observations import MAX_AGE, Observations, Site, compute_opacity
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
@@ -140,7 +140,7 @@ def composite_clouds(site: Site, at: int, source: CloudySource, name: str) -> Ca
     if observations.scl is not None and source.scl is not None:
         scl = np.where(over, source.scl, observations.scl[at])
     cloudy = _replace_date(
-        observations,
+        site,
         at,
         np.where(over, source.image, truth),
         np.where(over, source.pixel_classes, observations.pixel_classes[at]),
@@ -155,7 +155,7 @@ def mask_fully(site: Site, at: int, name: str) -> Case:
     truth, pixel_classes = observations.image(at), observations.pixel_classes[at]
     covered = np.where(pixel_classes == PixelClass.NO_DATA, pixel_classes, PixelClass.CLOUDY).astype(np.uint8)
     bright = np.where(truth > 0, np.uint16(_CLOUD_NUMBER), truth)
-    masked = _replace_date(observations, at, bright, covered)
+    masked = _replace_date(site, at, bright, covered)
     return Case("fully masked", replace(site, observations=masked), at, name, truth, known_truth(site, at))
 
 
@@ -240,13 +240,18 @@ def format_date(site: Site, at: int) -> str:
 
 
 def _replace_date(
-    observations: Observations,
+    site: Site,
     at: int,
     image: NDArray[np.uint16],
     pixel_classes: NDArray[np.uint8],
     scl: NDArray[np.uint8] | None = None,
 ) -> Observations:
     """The same dates with one of them changed; without `scl`, the scene classification is dropped."""
+    observations = site.observations
+    opacities = observations.opacities
+    if opacities is not None:
+        covered = compute_opacity(pixel_classes, site.buffer).astype(np.float16)
+        opacities = _replace_at(opacities, at, np.maximum(opacities[at], covered))
     return replace(
         observations,
         bands={
@@ -255,6 +260,7 @@ def _replace_date(
         },
         pixel_classes=_replace_at(observations.pixel_classes, at, pixel_classes),
         scl=None if scl is None or observations.scl is None else _replace_at(observations.scl, at, scl),
+        opacities=opacities,
     )
 
 

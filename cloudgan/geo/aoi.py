@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,8 +22,18 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from cloudgan.errors import InputError
+from cloudgan.geo.aoi_files import read_area_file
 from cloudgan.geo.grid import Grid, Lattice, Window
 
+_POLYGONAL = ("Polygon", "MultiPolygon")
+# What names longitude and latitude on WGS 84, as it ends: urn:ogc:def:crs:OGC:1.3:CRS84, EPSG:4326, CRS84h,
+# http://www.opengis.net/def/crs/EPSG/0/4326; the last two have heights.
+_WGS84 = re.compile(r"(?:^|[:/#])(?:4326|4979|CRS:?84h?|(?:GCS_)?WGS[ _]?(?:19)?84)$", re.IGNORECASE)
+
+MAX_VERTICES = 100_000
+"""Of an area of interest; more take minutes."""
+SIMPLIFIED_BY = 1e-5
+"""Degrees, a metre, by which the outline of one that has more is moved at most."""
 SOUTH, NORTH = -80, 84
 """Latitudes between which there are UTM zones, and scenes of Sentinel-2."""
 
@@ -67,9 +78,14 @@ class Aoi:
         return {epsg: piece for epsg, piece in pieces.items() if not piece.is_empty}
 
     def mask_outside(self, grid: Grid) -> NDArray[Any]:
-        """Which pixels of a grid have their centre outside, bool of shape (height, width)."""
+        """Which pixels of a grid have their centre outside, bool of shape (height, width).
+
+        A polygon so small, or so narrow, that it holds no centre keeps the pixel in which it lies.
+        """
         area = self.project(grid.epsg)
         mask: NDArray[Any] = geometry_mask([area], grid.shape, grid.transform)
+        for window in _find_pixels_of_slivers(area, grid):
+            mask[window.slices_in(grid.window)] = False
         return mask
 
     def project(self, epsg: int) -> BaseGeometry:
@@ -77,6 +93,20 @@ class Aoi:
         # A straight edge in degrees is a curve in metres: a vertex each hundredth of a degree follows it.
         transform: Any = Transformer.from_crs(4326, epsg, always_xy=True).transform
         return shapely.transform(shapely.segmentize(self.geometry, 0.01), transform, interleaved=False)
+
+
+def _find_pixels_of_slivers(area: BaseGeometry, grid: Grid) -> list[Window]:
+    """The pixels of a grid in which polygons lie that hold no pixel's centre, in the grid or beyond."""
+    parts = shapely.get_parts(area)
+    narrow = 2 * shapely.area(parts) < shapely.length(parts) * grid.resolution
+    parts = parts[narrow & shapely.intersects(parts, box(*grid.bounds))]
+    found = []
+    for part in parts:
+        own = Grid(grid.lattice, grid.lattice.covering(*part.bounds))
+        if geometry_mask([part], own.shape, own.transform).all():
+            point = part.representative_point()
+            found.append(grid.lattice.covering(point.x, point.y, point.x, point.y))
+    return [window for window in found if grid.window.contains(window)]
 
 
 def _zones() -> dict[int, BaseGeometry]:
@@ -104,10 +134,10 @@ def cover_windows(windows: Sequence[Window], lattice: Lattice) -> BaseGeometry:
     spacing = shapely.length(outlines) / 80
     project: Any = to_degrees
     degrees = shapely.transform(shapely.segmentize(outlines, spacing), project, interleaved=False)
-    return _cut_at_antimeridian(shapely.union_all(shapely.box(*shapely.bounds(degrees).T)))
+    return cut_at_antimeridian(shapely.union_all(shapely.box(*shapely.bounds(degrees).T)))
 
 
-def _cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
+def cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
     """The same place on the globe, cut at the antimeridian where it crosses it."""
     west, _, east, _ = geometry.bounds
     if max(-west, east) <= 180:
@@ -148,26 +178,28 @@ def utm_epsg(lon: float, lat: float) -> int:
     return (32600 if lat >= 0 else 32700) + zone
 
 
-def read_aoi(path: str | Path) -> Aoi:
+def read_aoi(location: str | Path) -> Aoi:
     """Read an area of interest.
 
     Args:
-        path: A GeoJSON file (RFC 7946): a Polygon or MultiPolygon, or a Feature, FeatureCollection or
-            GeometryCollection of some, whose union is taken.
+        location: A path, a web address, one in an object store, or `-` for standard input. There lies GeoJSON
+            (RFC 7946): a Polygon or MultiPolygon, or a Feature, FeatureCollection or GeometryCollection of
+            some, whose union is taken; or, with the extra `vector`, a GeoPackage, a shapefile (zipped, too)
+            or KML.
 
     Raises:
-        InputError: The file is missing, no GeoJSON, not polygonal, empty, or not in degrees.
+        InputError: The file is missing, of no such kind, not polygonal, empty, or not in degrees.
     """
-    path = Path(path)
+    source = str(location)
+    content = read_area_file(source)
+    if isinstance(content, list):
+        kinds = [part.geom_type for part in content if part.geom_type not in _POLYGONAL]
+        return _unite(_keep_areas(content), kinds, source)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"the AOI file {path} cannot be read ({error.strerror}); give the path of a GeoJSON file"
-        ) from error
+        document = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors alike
-        raise InputError(f"the AOI file {path} is not JSON ({error}); save the area as GeoJSON") from error
-    return parse_aoi(document, str(path))
+        raise InputError(f"the AOI file {source} is not JSON ({error}); save the area as GeoJSON") from error
+    return parse_aoi(document, source)
 
 
 def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
@@ -182,27 +214,53 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
         geometries = _find_geometries(document, source)
     except RecursionError as error:
         raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
-    parts = [_read_polygons(geometry, source) for geometry in geometries]
-    parts = [part for part in parts if not part.is_empty]
-    if not parts:
+    areas = [geometry for geometry in geometries if geometry["type"] in _POLYGONAL]
+    strays = [str(geometry["type"])[:40] for geometry in geometries if geometry["type"] not in _POLYGONAL]
+    return _unite([_read_polygons(geometry, source) for geometry in areas], strays, source)
+
+
+def _keep_areas(geometries: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    return [part for part in geometries if part.geom_type in _POLYGONAL]
+
+
+def _unite(parts: list[BaseGeometry], strays: Sequence[str], source: str) -> Aoi:
+    """The union of polygonal geometries, repaired; what lies beside them is left out with a warning.
+
+    Args:
+        parts: Polygons and multipolygons, in degrees.
+        strays: Kinds of the other geometries.
+        source: What to call them in an error.
+    """
+    if strays and not parts:
+        raise InputError(
+            f"{source} holds a {strays[0]}, and an area needs polygons; draw one around the fields you want"
+        )
+    empty = sum(part.is_empty for part in parts)
+    if empty == len(parts):
         raise InputError(f"{source} holds no polygon with an area; draw one around the fields you want")
     warnings = []
-    parts = [polygon for part in parts for polygon in shapely.get_parts(part)]
-    turned = [_turn_short_way(polygon) for polygon in parts]
-    across = turned != parts
+    if strays or empty:
+        counts = Counter(strays) + Counter({"empty geometry": empty})
+        left_out = " and ".join(f"{count} x {kind}" for kind, count in counts.items())
+        warnings.append(f"{source} holds more than polygons: {left_out} left out")
+    polygons = [polygon for part in parts for polygon in shapely.get_parts(part) if not polygon.is_empty]
+    turned = [_turn_short_way(polygon) for polygon in polygons]
+    across = turned != polygons
     if across:
-        parts = turned
+        polygons = turned
         warnings.append(
             f"{source} has edges over more than half the globe and was read as crossing the antimeridian"
         )
-    if not all(part.is_valid for part in parts):
-        parts = [shapely.make_valid(part, method="structure", keep_collapsed=False) for part in parts]
+    polygons, simplified = _simplify(polygons, source)
+    warnings += simplified
+    if not all(polygon.is_valid for polygon in polygons):
+        polygons = [shapely.make_valid(one, method="structure", keep_collapsed=False) for one in polygons]
         warnings.append(f"{source} crosses itself and was repaired; check its outline")
-    area = shapely.union_all(parts)
+    area = shapely.union_all(polygons)
     if area.is_empty or area.area == 0:
         raise InputError(f"{source} has no area; draw a polygon around the fields you want")
     if across:
-        area = _cut_at_antimeridian(area)
+        area = cut_at_antimeridian(area)
     west, south, east, north = area.bounds
     if west < -180 or east > 180 or south < -90 or north > 90:
         raise InputError(
@@ -212,12 +270,36 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
     return Aoi(area, tuple(warnings))
 
 
+def _simplify(polygons: list[BaseGeometry], source: str) -> tuple[list[BaseGeometry], list[str]]:
+    """Polygons with at most `MAX_VERTICES` vertices together, and a warning where some were left out.
+
+    Raises:
+        InputError: They have more, however they are simplified.
+    """
+    count = int(shapely.get_num_coordinates(polygons).sum())
+    if count <= MAX_VERTICES:
+        return polygons, []
+    simple = [polygon.simplify(SIMPLIFIED_BY, preserve_topology=False) for polygon in polygons]
+    simple = [part for polygon in simple for part in shapely.get_parts(polygon) if not part.is_empty]
+    left = int(shapely.get_num_coordinates(simple).sum()) if simple else 0
+    if not 0 < left <= MAX_VERTICES:
+        raise InputError(
+            f"{source} has {count} vertices, and {left} where it is simplified by a metre, {MAX_VERTICES} "
+            f"at most are "
+            "read; simplify its outline"
+        )
+    return simple, [f"{source} has {count} vertices and was simplified to {left}, by a metre at most"]
+
+
 def _check_crs(document: Any, source: str) -> None:
     """Refuse the outdated `crs` member where it names anything but longitude and latitude."""
     crs = document.get("crs") if isinstance(document, dict) else None
     properties = crs.get("properties") if isinstance(crs, dict) else None
-    name = str(properties.get("name", "")) if isinstance(properties, dict) else ""
-    if name and not name.upper().endswith(("CRS84", ":4326")):
+    name = crs if isinstance(crs, str) else ""
+    if isinstance(properties, dict):
+        code = properties.get("code")
+        name = str(properties.get("name") or (f"EPSG:{code}" if code else ""))
+    if name and not _WGS84.search(name.strip()):
         raise InputError(
             f"{source} is in {name}; GeoJSON has longitude and latitude (WGS 84): reproject it to EPSG:4326"
         )
@@ -243,10 +325,6 @@ def _find_geometries(document: Any, source: str) -> list[dict[str, Any]]:
 def _read_polygons(geometry: dict[str, Any], source: str) -> BaseGeometry:
     """One geometry object as a polygonal geometry."""
     kind = geometry["type"]
-    if kind not in ("Polygon", "MultiPolygon"):
-        raise InputError(
-            f"{source} holds a {kind}, and an area needs polygons; draw one around the fields you want"
-        )
     try:
         with np.errstate(invalid="ignore"):  # of NaN, which is refused below
             made = shapely.force_2d(shape(geometry))

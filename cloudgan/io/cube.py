@@ -1,7 +1,7 @@
 """Scenes on a grid become an xarray cube, by either of two readers that give the same pixels.
 
 A value of the cube is the nearest source pixel, harmonised by its own item's BOA offset. Where items of one
-scene overlap, the first one with data in the band is on top.
+scene overlap, one of them gives all bands of a pixel; see `merging`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from pyproj import CRS
 from cloudgan.defaults import READER, Reader
 from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Grid
+from cloudgan.io.encodings import band_dtype
+from cloudgan.io.merging import group_overpasses, measure_opacity, merge_overpasses, merge_tiles
 from cloudgan.io.placement import item_window
-from cloudgan.io.readers import Layer, band_dtype, read_band
+from cloudgan.io.readers import Layer, read_band
+from cloudgan.observations import BUFFER_METRES, OPACITY, metres_to_pixels
 from cloudgan.sentinel2.classification import SCL, SCL_MISSING
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import SourceItem
@@ -41,6 +44,7 @@ def open_cube(
     *,
     reader: Reader = READER,
     chunks: int | None = None,
+    buffer: int | None = None,
 ) -> xr.Dataset:
     """Read scenes onto a grid.
 
@@ -51,31 +55,40 @@ def open_cube(
         bands: Common names; the scene classification comes along as `scl`.
         reader: Which library reads.
         chunks: Edge in pixels of the Dask chunks of a lazy cube; None reads now.
+        buffer: Width in pixels of the buffer around cloud and shadow, where images of several overpasses of
+            one day are merged; that of `observations.BUFFER_METRES` where None.
 
     Returns:
         The bands, uint16, harmonised digital numbers (reflectance x 10000, 0 no data), and `scl`, uint8,
         each of dimensions (time, y, x), with pixel centres in metres as coordinates and the CRS in
-        `spatial_ref`.
+        `spatial_ref`. Where a day has several overpasses, `opacity` too, see `Observations.opacities`.
 
     Raises:
-        ReadError: An asset cannot be read (of a lazy cube, GDAL's own error is raised when it is computed).
+        ReadError: An asset cannot be read (of a lazy cube, GDAL's own error may be raised when it is
+            computed), or is not what its item says.
     """
     names = (*bands, SCL)
+    buffer = metres_to_pixels(BUFFER_METRES, grid.resolution) if buffer is None else buffer
     with warnings.catch_warnings():
         # stackstac 0.5.1 is older than what pandas and xarray warn of; and rasterio, which keeps quiet about
         # its own buffers lacking a frame, forgets to in threads.
         warnings.simplefilter("ignore")
         if chunks is None:
-            return _read_now(scenes, grid, names, partial(_read_layer, reader=reader))
+            return _read_now(scenes, grid, names, partial(_read_layer, reader=reader), buffer)
         layer = partial(_read_layer, reader=reader, chunks=chunks)
-        lazy = [_read_scene(scene, grid, names, layer, chunks) for scene in scenes]
-    return _make_dataset(
-        {name: dask.array.stack([one[name] for one in lazy]) for name in names}, scenes, grid
-    )
+        lazy = [_read_scene(scene, grid, names, layer, buffer, chunks) for scene in scenes]
+        lazy = _add_opacities(lazy, buffer)
+    arrays = {name: dask.array.stack([one[name] for one in lazy]) for name in lazy[0]}
+    return _make_dataset(arrays, scenes, grid, buffer)
 
 
 def open_available(
-    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], *, reader: Reader = READER
+    scenes: Sequence[Scene],
+    grid: Grid,
+    bands: Sequence[str],
+    *,
+    reader: Reader = READER,
+    buffer: int | None = None,
 ) -> tuple[xr.Dataset, tuple[str, ...]]:
     """Read scenes onto a grid now, leaving out the items that cannot be read.
 
@@ -84,6 +97,7 @@ def open_available(
         those items.
     """
     broken: set[str] = set()
+    buffer = metres_to_pixels(BUFFER_METRES, grid.resolution) if buffer is None else buffer
 
     def layer(item: SourceItem, grid: Grid, names: Sequence[str]) -> Layer | None:
         try:
@@ -97,7 +111,7 @@ def open_available(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `open_cube`
-        cube = _read_now(scenes, grid, (*bands, SCL), layer)
+        cube = _read_now(scenes, grid, (*bands, SCL), layer, buffer)
     if not broken:
         return cube, ()
     empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
@@ -110,29 +124,36 @@ def open_available(
     return cube, tuple(sorted(broken))
 
 
-def _read_now(scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer) -> xr.Dataset:
+def _read_now(
+    scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer, buffer: int
+) -> xr.Dataset:
     """Read scenes now, some at once."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(layer))
-        return _make_dataset(_stack(read, len(scenes), names, grid), scenes, grid)
+        read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(layer), repeat(buffer))
+        return _make_dataset(_stack(read, len(scenes), names, grid, buffer), scenes, grid, buffer)
 
 
 def _read_scene(
-    scene: Scene, grid: Grid, names: Sequence[str], layer: _ReadLayer, chunks: int | None = None
+    scene: Scene,
+    grid: Grid,
+    names: Sequence[str],
+    layer: _ReadLayer,
+    buffer: int,
+    chunks: int | None = None,
 ) -> Layer:
-    """One scene, mosaicked: for each band an array (y, x), in memory or lazy."""
+    """One scene, merged: by band an array (y, x), in memory or lazy; of several overpasses `opacity` too."""
     items = [
         item for item in scene.items if item_window(item, grid.lattice).intersection(grid.window) is not None
     ]
-    read = (layer(item, grid, names) for item in items)
-    layers = (one for one in read if one is not None)
-    merged = next(layers, None)
-    if merged is None:
+    overpasses = []
+    for group in group_overpasses(items):
+        read = (layer(item, grid, names) for item in group)
+        if (merged := merge_tiles(one for one in read if one is not None)) is not None:
+            overpasses.append(merged)
+    if not overpasses:
         edge = chunks or max(grid.shape)
         return {name: _zeros(grid, band_dtype(name), edge if chunks else None) for name in names}
-    for below in layers:
-        merged = {name: np.where(merged[name] == 0, below[name], merged[name]) for name in names}
-    return merged
+    return overpasses[0] if len(overpasses) == 1 else merge_overpasses(overpasses, buffer)
 
 
 def _read_layer(
@@ -157,19 +178,38 @@ def _zeros(grid: Grid, dtype: np.dtype[Any], chunks: int | None) -> Any:
     return dask.array.zeros(grid.shape, dtype, chunks=chunks) if chunks else np.zeros(grid.shape, dtype)
 
 
-def _stack(read: Iterable[Layer], times: int, names: Sequence[str], grid: Grid) -> dict[str, Any]:
+def _add_opacities(layers: list[Layer], buffer: int) -> list[Layer]:
+    """The layers, each with an opacity if one has it."""
+    if not any(OPACITY in layer for layer in layers):
+        return layers
+    return [layer | {OPACITY: layer.get(OPACITY, measure_opacity(layer, buffer))} for layer in layers]
+
+
+def _stack(
+    read: Iterable[Layer], times: int, names: Sequence[str], grid: Grid, buffer: int
+) -> dict[str, Any]:
     """Scenes into one array a band, each put in its place as it arrives."""
     arrays = {name: np.zeros((times, *grid.shape), band_dtype(name)) for name in names}
+    opacities: dict[int, Any] = {}
     for at, scene in enumerate(read):
         for name in names:
             arrays[name][at] = scene[name]
+        if OPACITY in scene:
+            opacities[at] = scene[OPACITY]
+    if opacities:
+        layers = [{name: arrays[name][at] for name in names} for at in range(times)]
+        arrays[OPACITY] = np.stack(
+            [opacities[at] if at in opacities else measure_opacity(layers[at], buffer) for at in range(times)]
+        )
     return arrays
 
 
-def _make_dataset(arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid) -> xr.Dataset:
+def _make_dataset(arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid, buffer: int) -> xr.Dataset:
     dates = np.array([scene.date for scene in scenes], "datetime64[ns]")
     cube = xr.Dataset(
         {name: (("time", "y", "x"), values) for name, values in arrays.items()},
         {"time": dates, "y": grid.y(), "x": grid.x()},
     )
+    if OPACITY in cube:
+        cube[OPACITY].attrs["buffer"] = buffer
     return cube.assign_coords(spatial_ref=xr.Variable((), 0, CRS.from_epsg(grid.epsg).to_cf()))

@@ -17,14 +17,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudgan.errors import StoreError
-from cloudgan.object_stores import is_object_store, open_object_store, unusable_error
+from cloudgan.object_stores import is_object_store, open_object_store, read_tag, unusable_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -125,41 +125,87 @@ def hold_lease(location: str, pace: Pace | None = None) -> Iterator[Lease]:
 
 
 class _FileLease:
-    """A file with a lock on it."""
+    """A file with a lock on it, and a lock on the store's folder, which may be mounted elsewhere too."""
 
     lost = False
 
     def __init__(self, location: str) -> None:
         path = Path(location).resolve()
         self._path = path.with_name(path.name + SUFFIX)
+        with ExitStack() as stack:
+            try:
+                self._lock_folder(location, path, stack)
+                self._lock_file(location, path, stack)
+            except OSError as error:
+                raise unusable_error(location, error) from error
+            self._stack = stack.pop_all()
+
+    def _lock_folder(self, location: str, path: Path, stack: ExitStack) -> None:
+        """Lock the folder itself, where it is there: containers see it under other names."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            try:
+                _lock(folder)
+            except _LockedError:
+                raise _refusal(location, self._read_holder()) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS_ON_FOLDERS:
+                    raise
+
+    def _lock_file(self, location: str, path: Path, stack: ExitStack) -> None:
+        """Lock the file beside the store, which says who holds it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._acquire(location)
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, Holder.here().to_bytes(), 0)
+            file = self._open_file(location)
         except OSError as error:
-            raise unusable_error(location, error) from error
+            # In a container, the folder that a store is mounted in may be nobody's.
+            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and os.access(path, os.W_OK):
+                return
+            raise
+        stack.callback(os.close, file)
+        stack.callback(self._path.unlink, missing_ok=True)  # before it is closed
+        os.ftruncate(file, 0)
+        os.pwrite(file, Holder.here().to_bytes(), 0)
 
-    def _acquire(self, location: str) -> int:
+    def _open_file(self, location: str) -> int:
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except OSError as error:
-                holder = Holder.parse(os.pread(file, 4096, 0))
                 os.close(file)
-                if error.errno == errno.EWOULDBLOCK:
-                    raise _refusal(location, holder) from None
+                if isinstance(error, _LockedError):
+                    raise _refusal(location, self._read_holder()) from None
                 raise
             with suppress(FileNotFoundError):  # whoever held it may have removed it before releasing it
                 if os.fstat(file).st_ino == self._path.stat().st_ino:
                     return file
             os.close(file)
 
+    def _read_holder(self) -> Holder | None:
+        try:
+            return Holder.parse(self._path.read_bytes())
+        except OSError:
+            return None
+
     def release(self) -> None:
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        os.close(self._file)
+        self._stack.close()
+
+
+class _LockedError(OSError):
+    """Another process holds the lock."""
+
+
+# NFS takes no exclusive lock on a file that is not open for writing, as a folder never is.
+_NO_LOCKS_ON_FOLDERS = (errno.EBADF, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EISDIR)
+
+
+def _lock(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _LockedError from None
 
 
 class _ObjectLease:
@@ -190,18 +236,18 @@ class _ObjectLease:
             return self._put("create")
         holder = Holder.parse(bytes(found.bytes()))
         if holder == self._holder:  # it was created, and the answer lost on the way
-            return _read_tag(found.meta)
+            return read_tag(found.meta)
         silence = (self._server_time() - found.meta["last_modified"]).total_seconds()
         is_dead = holder is not None and holder.is_dead()
         if not is_dead and silence < self._pace.stale:
             raise _refusal(location, holder, self._pace.stale)
         try:
-            return self._put(_read_tag(found.meta))
+            return self._put(read_tag(found.meta))
         except PreconditionError:
             raise _refusal(location, None, self._pace.stale) from None
 
     def _put(self, mode: Any) -> dict[str, str]:
-        return _read_tag(self._store.put(self._key, self._holder.to_bytes(), mode=mode))
+        return read_tag(self._store.put(self._key, self._holder.to_bytes(), mode=mode))
 
     def _own_tag(self) -> dict[str, str] | None:
         """The tag of the lease as it lies there; None where it is another's by now, or removed."""
@@ -209,7 +255,7 @@ class _ObjectLease:
             found = self._store.get(self._key)
         except FileNotFoundError:
             return None
-        return _read_tag(found.meta) if Holder.parse(bytes(found.bytes())) == self._holder else None
+        return read_tag(found.meta) if Holder.parse(bytes(found.bytes())) == self._holder else None
 
     def _server_time(self) -> datetime:
         """What the object store takes the time to be: clocks of two machines differ."""
@@ -256,11 +302,6 @@ def _locate(location: str) -> tuple[ObjectStore, str]:
         return inside, f"cloudgan{SUFFIX}"
     folder, _, name = location.rstrip("/").rpartition("/")
     return open_object_store(folder), f"{name}{SUFFIX}"
-
-
-def _read_tag(meta: Any) -> dict[str, str]:
-    """What a write on condition has to name: an entity tag, a version, or both, by provider."""
-    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}
 
 
 def _refusal(location: str, holder: Holder | None, stale: float | None = None) -> StoreError:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio import DatasetReader
 from rasterio.enums import Resampling
+from rasterio.windows import Window as RasterWindow
+from rasterio.windows import from_bounds
 from scipy.ndimage import binary_dilation
 
+from cloudgan.errors import CloudganError
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.io.gdal import open_image
+from cloudgan.io.encodings import (
+    Encoding,
+    EncodingError,
+    decode,
+    decode_classes,
+    open_described,
+)
+from cloudgan.io.gdal import open_env
 from cloudgan.io.placement import item_window
-from cloudgan.io.readers import READ_FAILURES, read_error
+from cloudgan.io.readers import READ_FAILURES, read_error, refuse_file
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import SCL, PixelClass, classify
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import SourceItem
 from cloudgan.stac.search import Scene
-from cloudgan.stac.signing import sign
 
 EDGE = 128
 """Pixels along an overview's edge: some 860 m each of an MGRS tile."""
 _WHOLE = 2048  # edge in pixels of the largest image that is read whole, where it has no overviews
+_AROUND = 5120.0  # edge in metres of what is read of a larger one around a place
 _THREADS = 8  # items read at once: a remote asset is mostly waiting
 
 Overview = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -78,15 +92,76 @@ def read_overview(item: SourceItem, bands: Sequence[str]) -> Overview | None:
     """
     images = {}
     for name in (*bands, SCL):
-        try:
-            with open_image(sign(item.asset(name).href, item.signing)) as source:
-                if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
-                    return None
-                images[name] = source.read(1, out_shape=(EDGE, EDGE), resampling=Resampling.nearest)
-        except READ_FAILURES as error:
-            raise read_error(item, name, error) from error
-    numbers = [harmonise(images[name], item.offset) for name in bands]
+        with _named(item, name), open_described(item, name) as (source, encoding):
+            if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
+                return None
+            images[name] = _read_small(source, name, encoding)
+    numbers = {name: harmonise(images[name], item.offset) for name in bands}
     pixel_classes = classify(images[SCL], numbers)
     clear = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(pixel_classes == PixelClass.CLOUDY)
-    reflectance = np.stack(numbers, axis=-1).astype(np.float32) * np.float32(REFLECTANCE_SCALE)
-    return reflectance.reshape(-1, len(bands)), clear.ravel()
+    stacked = np.stack(list(numbers.values()), axis=-1).astype(np.float32) * np.float32(REFLECTANCE_SCALE)
+    return stacked.reshape(-1, len(bands)), clear.ravel()
+
+
+def _read_small(
+    source: DatasetReader, name: str, encoding: Encoding, window: RasterWindow | None = None
+) -> NDArray[Any]:
+    """A whole image, or a window of it, in `EDGE` x `EDGE` pixels."""
+    part = {"window": window, "boundless": window is not None, "out_shape": (EDGE, EDGE)}
+    small = source.read(encoding.index, resampling=Resampling.nearest, **part)
+    valid = source.read_masks(encoding.index, **part) > 0 if encoding.masked else None
+    return decode_classes(small, valid) if name == SCL else decode(small, valid, encoding)
+
+
+@contextmanager
+def _named(item: SourceItem, name: str) -> Iterator[None]:
+    """Name the item and the band in what fails within."""
+    try:
+        yield
+    except EncodingError as error:
+        raise refuse_file(item, name, error) from error
+    except READ_FAILURES as error:
+        raise read_error(item, name, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some pixels of an item, as they are stored."""
+
+    numbers: tuple[NDArray[np.uint16], ...]
+    """Digital numbers of each band, shape (EDGE, EDGE); 0 is no data."""
+    clear: NDArray[np.bool_]
+    """Which pixels are clear, of the same shape."""
+
+
+def read_sample(item: SourceItem, bands: Sequence[str], centre: tuple[float, float]) -> Sample | None:
+    """Pixels of an item by which its radiometry can be checked; None where they cannot be read.
+
+    They are those of its overviews; of a large image without overviews, those around a place.
+
+    Args:
+        item: The item.
+        bands: Common names.
+        centre: Map x and y, in the item's CRS.
+    """
+    try:
+        with open_env():
+            images = {name: _read_part(item, name, centre) for name in (*bands, SCL)}
+    except (*READ_FAILURES, EncodingError, CloudganError):
+        return None  # the unit that needs it names it
+    numbers = {name: images[name] for name in bands}
+    pixel_classes = classify(images[SCL], numbers)
+    return Sample(
+        tuple(numbers.values()),
+        (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(pixel_classes == PixelClass.CLOUDY),
+    )
+
+
+def _read_part(item: SourceItem, name: str, centre: tuple[float, float]) -> NDArray[Any]:
+    with open_described(item, name) as (source, encoding):
+        window = None
+        if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
+            half = _AROUND / 2
+            x, y = centre
+            window = from_bounds(x - half, y - half, x + half, y + half, source.transform)
+        return _read_small(source, name, encoding, window)

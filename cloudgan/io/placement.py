@@ -11,6 +11,7 @@ from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Lattice, Window
 from cloudgan.io.gdal import open_env, open_image
 from cloudgan.io.readers import explain_cause
+from cloudgan.stac.frames import central_meridian, unwrap
 from cloudgan.stac.items import SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import sign
@@ -26,7 +27,7 @@ def item_window(item: SourceItem, lattice: Lattice) -> Window:
         frame = Affine(*asset.transform)
         (west, north), (east, south) = frame @ (0, 0), frame @ (asset.shape[1], asset.shape[0])
         return lattice.covering(west, south, east, north)
-    return lattice.covering_lonlat(item.geometry.bounds)
+    return lattice.covering_lonlat(unwrap(item.geometry, central_meridian(lattice.epsg)).bounds)
 
 
 def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
@@ -36,11 +37,13 @@ def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
     which items an area of interest happens to touch.
 
     Raises:
-        ReadError: An item does not state its transform, and its file cannot be asked.
+        ReadError: No item states its transform, and no file can be asked.
     """
     items = [item for scene in scenes for item in scene.items]
     epsg = items[0].epsg
-    frames = {_read_transform(item) for item in items}
+    frames = {Affine(*item.assets[0].transform) for item in items if item.assets[0].transform}
+    # Files that cannot be read now do not decide: their units name them.
+    frames = frames or {_read_transform(items[0])}
     lattices = {Lattice.through(epsg, frame.a, frame.c, frame.f) for frame in frames}
     own = next(iter(lattices))
     return own if len(lattices) == 1 and own.resolution == resolution else Lattice(epsg, resolution)
@@ -48,8 +51,6 @@ def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
 
 def _read_transform(item: SourceItem) -> Affine:
     asset = item.assets[0]
-    if asset.transform:
-        return Affine(*asset.transform)
     try:
         with open_env(), open_image(sign(asset.href, item.signing)) as source:
             return Affine(*source.transform[:6])

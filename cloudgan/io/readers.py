@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,12 +20,13 @@ from rasterio.errors import RasterioError
 from cloudgan.defaults import Reader
 from cloudgan.errors import InputError, ReadError, redacted
 from cloudgan.geo.grid import Grid
+from cloudgan.io.encodings import EncodingError, band_dtype, open_described, read_lazily, read_nearest
 from cloudgan.io.gdal import open_image, options_for_odc
 from cloudgan.object_stores import explain_error
-from cloudgan.sentinel2.classification import SCL
-from cloudgan.stac.hrefs import remove_query
+from cloudgan.sentinel2.classification import SCL, Scl
+from cloudgan.stac.hrefs import is_url, remove_query
 from cloudgan.stac.items import Asset, SourceItem
-from cloudgan.stac.signing import sign
+from cloudgan.stac.signing import Signing, sign
 
 Layer = dict[str, Any]
 """One item on a grid: by band a numpy or Dask array (y, x)."""
@@ -35,28 +37,43 @@ READ_FAILURES = (RasterioError, RuntimeError, OSError, ValueError, MemoryError)
 """What GDAL and the two libraries raise of an asset that cannot be read."""
 
 
-def band_dtype(name: str) -> np.dtype[Any]:
-    """Type of a band's numbers: uint8 of the scene classification, uint16 of all others."""
-    return np.dtype(np.uint8 if name == SCL else np.uint16)
-
-
 def read_band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int | None) -> Any:
     """One band of an item on a grid, an array (y, x), in memory or lazy.
 
     Raises:
-        ReadError: It cannot be read.
+        ReadError: It cannot be read, or is not what its item says.
     """
     try:
-        return READERS[reader](item, grid, (name,), chunks)[name]
+        # While it is open, the reader finds in GDAL's cache what was fetched to open it.
+        with open_described(item, name) as (source, encoding):
+            if not encoding.plain:
+                if chunks is None:
+                    return read_nearest(source, grid, name, encoding)
+                return read_lazily(item, grid, name, encoding, chunks)
+            values = READERS[reader](item, grid, (name,), chunks)[name]
+    except EncodingError as error:
+        raise refuse_file(item, name, error) from error
     except READ_FAILURES as error:
         raise read_error(item, name, error) from error
+    # What is no class is none here too: 255 stands for a missing asset.
+    return values * (values <= max(Scl)) if name == SCL else values
+
+
+def refuse_file(item: SourceItem, name: str, error: EncodingError) -> ReadError:
+    """What to tell the user of a file that is not what its item says."""
+    return ReadError(
+        f"item {item.id} cannot be used: its file of {name} {error}; leave the item out of the catalogue, or "
+        "give --allow-missing",
+        item.id,
+        redacted(remove_query(item.asset(name).href)),
+    )
 
 
 def read_error(item: SourceItem, name: str, error: BaseException) -> ReadError:
     """What to tell the user of an asset that could not be read, and why."""
     return ReadError(
-        f"item {item.id} could not be read: asset {name}, {explain_cause(error)}; run the same command "
-        "again, or give --allow-missing",
+        f"item {item.id} could not be read: asset {name}, {explain_cause(error)}; "
+        f"{_suggest_remedy(item, name, error)}",
         item.id,
         redacted(remove_query(item.asset(name).href)),
     )
@@ -67,6 +84,26 @@ def explain_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return explain_error(error)
+
+
+def _suggest_remedy(item: SourceItem, name: str, error: BaseException) -> str:
+    """What to do about an asset that could not be read: a rerun does not bring credentials."""
+    if item.signing is not Signing.NONE or not _REFUSED.search(explain_cause(error)):
+        return "run the same command again, or give --allow-missing"
+    if is_url(item.asset(name).href):
+        return "the server wants credentials, which are not sent to web addresses; use a public one, or s3://"
+    return (
+        "check the credentials of its store in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+        "for "
+        "s3://), or give AWS_NO_SIGN_REQUEST=YES where it is public"
+    )
+
+
+_REFUSED = re.compile(
+    r"\b40[13]\b|AccessDenied|Access Denied|Forbidden|Unauthorized|Credentials|AuthenticationFailed|"
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|AWS_SECRET_ACCESS_KEY|AZURE_STORAGE|GS_SECRET_ACCESS_KEY",
+    re.IGNORECASE,
+)
 
 
 def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> Layer:
@@ -166,6 +203,8 @@ def _stac_asset(item: SourceItem, asset: Asset) -> dict[str, Any]:
         "roles": ["data"],
         "raster:bands": [{"nodata": 0, "data_type": band_dtype(asset.band).name}],
     }
-    if asset.shape and asset.transform:
-        body |= {"proj:shape": list(asset.shape), "proj:transform": list(asset.transform)}
+    # A file of another pixel size lies on the same place as the first.
+    frame = asset if asset.shape and asset.transform else item.assets[0]
+    if frame.shape and frame.transform:
+        body |= {"proj:shape": list(frame.shape), "proj:transform": list(frame.transform)}
     return body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +18,11 @@ FORMAT = 2
 
 # Bands become arrays of the store, beside these.
 _BAND = re.compile(r"(?!(time|y|x|provenance|uncertainty|spread|ledger|scl|days|age)$)[a-z][a-z0-9]*")
+MOST_CHARACTERS = 1_000_000
+"""Characters of a contract at most, its model card included."""
+_LONGEST_NAME = 200
+_DEEPEST = 20  # lists and objects within each other
+_LARGEST = 2**63  # of a whole number: what others who read the store's attributes can hold
 _REMEDY = "use a file that cloudgan's training exported"
 
 
@@ -97,6 +103,27 @@ class Channel:
         return f"{self.source}{order}:{self.band or 'days'}"
 
 
+def _clean(value: Any, depth: int = 0) -> Any:
+    """A value of a foreign file as a terminal and the store's attributes can hold it.
+
+    Text is without control characters and lone surrogates. Numbers that JSON does not know are None.
+
+    Raises:
+        ValueError: It is nested too deep.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    if isinstance(value, str):
+        return "".join(each if each.isprintable() else " " for each in value)
+    if isinstance(value, dict):
+        return {_clean(name): _clean(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean(inner, depth + 1) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if not isinstance(value, int) or abs(value) < _LARGEST else None
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """What a generator asks for and gives: the JSON in its file, checked."""
@@ -132,8 +159,12 @@ class Contract:
         """
         if text is None:
             raise GeneratorError(f"{file} is an ONNX model without a cloudgan contract; {_REMEDY}")
+        if len(text) > MOST_CHARACTERS:
+            raise GeneratorError(
+                f"{file} has a contract of {len(text):,} characters, more than {MOST_CHARACTERS:,}; {_REMEDY}"
+            )
         try:
-            raw = json.loads(text)
+            raw = _clean(json.loads(text))
             form = raw["format"]
             if form not in (1, FORMAT):
                 raise GeneratorError(
@@ -154,6 +185,12 @@ class Contract:
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"{file} has a broken contract ({error!r}); {_REMEDY}") from error
         named = all(_BAND.fullmatch(band) for band in contract.output_bands)
+        length = len(contract.name + contract.version)
+        if not contract.name.strip() or length > _LONGEST_NAME:
+            raise GeneratorError(
+                f"{file} has a name and version of {length:,} characters, where 1 to {_LONGEST_NAME} are "
+                f"read; {_REMEDY}"
+            )
         if not contract.input_channels or not contract.output_bands or not named or contract.tile <= 0:
             raise GeneratorError(
                 f"{file} asks for channels {list(map(str, contract.input_channels))} of {contract.tile} "

@@ -15,14 +15,17 @@ from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import Aoi, cover_windows
 from cloudgan.geo.grid import Grid, Lattice
 from cloudgan.geo.tiling import Tiling
+from cloudgan.io.frames import read_frame
 from cloudgan.io.placement import source_lattice
 from cloudgan.io.store.identity import translate_identity
 from cloudgan.model.generator import Generator
+from cloudgan.planning.offsets import OffsetFinding, verify_offsets, warn_of_offsets
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
-from cloudgan.stac.search import Scene, find_scenes
+from cloudgan.sentinel2.offset import OffsetPolicy
+from cloudgan.stac.search import LeftOut, Scene, find_scenes, warn_left_out
 
 
 def plan_run(
@@ -37,6 +40,8 @@ def plan_run(
     context_days: int = defaults.CONTEXT_DAYS,
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
+    offset: OffsetPolicy = "auto",
+    strict: bool = False,
     memory: int | None = None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """Search, and decide everything about a run in one UTM zone.
@@ -61,6 +66,8 @@ def plan_run(
         context_days=context_days,
         buffer_metres=buffer_metres,
         clip=clip,
+        offset=offset,
+        strict=strict,
         memory=memory,
     )
     if len(plans) > 1:
@@ -83,6 +90,8 @@ def plan_zones(
     context_days: int = defaults.CONTEXT_DAYS,
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
+    offset: OffsetPolicy = "auto",
+    strict: bool = False,
     memory: int | None = None,
 ) -> tuple[dict[str, Plan], tuple[str, ...]]:
     """Search, and decide everything about a run.
@@ -103,6 +112,9 @@ def plan_zones(
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
         clip: Whether what lies outside the AOI's polygons is to be no data; else what lies outside the boxes
             around them.
+        offset: What decides the BOA offset of an item: metadata and pixels, metadata alone, or so many DN of
+            all.
+        strict: Whether an item that cannot be used is refused instead of being left out.
         memory: Bytes that a worker may use; None is without limit.
 
     Returns:
@@ -122,11 +134,26 @@ def plan_zones(
         collection=collection,
         max_cloud_cover=max_cloud_cover,
         context_days=context_days,
+        offset=offset,
+        read_frame=read_frame,
     )
-    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, selection.duplicates)
+    lists = selection.duplicates, selection.left_out
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, *lists, offset == "auto")
     plans = draft.plan_zones(aoi, selection.scenes)
+    left_out = tuple(dict.fromkeys(one for plan in plans.values() for one in plan.left_out))
+    if strict and left_out:
+        raise CatalogError(
+            f"{left_out[0].reason}, and --strict was given; {len(left_out)} items cannot be used: "
+            "leave --strict out to do without them"
+        )
     scenes = [scene for plan in plans.values() for scene in plan.scenes]
-    warnings = (*aoi.warnings, *selection.warnings, *_warn_of_gaps(aoi, scenes))
+    warnings = (
+        *aoi.warnings,
+        *selection.remarks,
+        *warn_left_out(left_out),
+        *(text for plan in plans.values() for text in warn_of_offsets(plan.offsets)),
+        *_warn_of_gaps(aoi, scenes),
+    )
     return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
 
 
@@ -142,6 +169,8 @@ class _Draft:
     clip: bool
     memory: int | None
     duplicates: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    verify: bool
 
     def plan_zones(self, aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[str, Plan]:
         """The plan of each zone, by its name."""
@@ -171,6 +200,11 @@ class _Draft:
         )
         if not written:
             return None
+        offsets: tuple[OffsetFinding, ...] = ()
+        if self.verify:
+            west, south, east, north = grid.bounds
+            centre = (west + east) / 2, (south + north) / 2
+            scenes, offsets = verify_offsets(scenes, self.generator.contract.input_bands, centre)
         contract = self.generator.contract
         timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
         parts = parts if len(parts) > 1 else ()
@@ -192,6 +226,8 @@ class _Draft:
             clip=clip,
             duplicates=self.duplicates,
             model_files=(self.generator.file_digest, *contract.supersedes),
+            left_out=tuple(one for one in self.left_out if one.epsg in (None, lattice.epsg)),
+            offsets=offsets,
         )
 
 

@@ -25,10 +25,20 @@ from cloudgan.observations import (
     find_masked,
     find_nearest_clear_dates,
 )
-from cloudgan.removal.blending import OverlapRange, feather, generated_share, uncertainty_numbers
+from cloudgan.removal.blending import (
+    UNKNOWN,
+    OverlapRange,
+    feather,
+    generated_share,
+    is_out_of_range,
+    is_uncertainty_clamped,
+    refuse_no_numbers,
+    uncertainty_numbers,
+)
 from cloudgan.removal.inputs import assemble_inputs
 from cloudgan.removal.normalisation import RadiometricOffsets, combine_offsets, similarity
 from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, Provenance
+from cloudgan.sentinel2.bands import SATURATED_NUMBER
 from cloudgan.sentinel2.classification import PixelClass
 
 if TYPE_CHECKING:
@@ -38,6 +48,13 @@ if TYPE_CHECKING:
 _ENOUGH_CLEAR = 0.02  # share of a tile that must be clear to show the radiometry of its date
 _NEAR_DAYS = 10  # days in which the surface of an MGRS tile changes little on the whole
 _DISSIMILAR = 0.25  # similarity to every date so near below which a date is hazy
+
+
+_PROVENANCE = np.zeros(len(PixelClass), np.uint8)  # by pixel class, of what is not generated
+_PROVENANCE[PixelClass.NO_DATA] = Provenance.NO_DATA
+_PROVENANCE[[PixelClass.CLEAR, PixelClass.CLOUDY]] = Provenance.OBSERVED
+_PROVENANCE[PixelClass.UNRELIABLE] = Provenance.UNRELIABLE
+_PROVENANCE[PixelClass.MISSING] = Provenance.MISSING_ASSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,9 @@ class DecloudedDate:
     """Uncertainty of a generated pixel, mean over bands, x 10000; `NO_UNCERTAINTY` where observed. Shape
     (y, x). It is the error that the generator predicts. For one that predicts none, it is the largest minus
     the smallest prediction of overlapping tiles, and `NO_UNCERTAINTY` of a single tile."""
+    clamped: NDArray[np.bool_]
+    """Where the generator gave a reflectance outside `blending.GENERATED_RANGE`, or an uncertainty that
+    cannot be stored, and it was clamped; shape (y, x). It is counted and not stored."""
 
     def clip(self, outside: NDArray[np.bool_]) -> DecloudedDate:
         """The same date without data where `outside`, shape (y, x)."""
@@ -65,6 +85,7 @@ class DecloudedDate:
             np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_before),
             np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_after),
             np.where(outside, np.uint16(NO_UNCERTAINTY), self.uncertainty),
+            self.clamped & ~outside,
         )
 
     def place(self, target: Window, window: Window) -> DecloudedDate:
@@ -84,6 +105,7 @@ class DecloudedDate:
             put(self.days_before, NO_CLEAR_DATE),
             put(self.days_after, NO_CLEAR_DATE),
             put(self.uncertainty, NO_UNCERTAINTY),
+            put(self.clamped, 0),
         )
 
     def variables(self, bands: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -238,17 +260,20 @@ def _decloud_date(
     bands = np.stack([part.bands[name][date.at] for name in contract.output_bands])
     share = date.share(target, sees_time=contract.sees_time)
     generated = share > 0
-    provenance = np.full(target.shape, Provenance.OBSERVED, np.uint8)
-    provenance[pixel_classes == PixelClass.NO_DATA] = Provenance.NO_DATA
-    provenance[pixel_classes == PixelClass.MISSING] = Provenance.MISSING_ASSET
+    provenance = _PROVENANCE[pixel_classes]
     provenance[generated] = Provenance.GENERATED
     uncertainty = np.full(target.shape, NO_UNCERTAINTY, np.uint16)
+    clamped = np.zeros(target.shape, np.bool_)
+    saturated = (provenance == Provenance.UNRELIABLE) & (bands >= SATURATED_NUMBER)
+    bands = np.where(saturated, np.uint16(0), bands)
     if generated.any():
-        predicted, uncertain = _generate(date, target, generated, generator, tiling, pool)
+        predicted, predicted_uncertainty = _generate(date, target, generated, generator, tiling, pool)
+        predicted_uncertainty = np.where(generated, predicted_uncertainty, UNKNOWN)
         bands = feather(bands, predicted, share)
-        np.copyto(uncertainty, uncertain, where=generated)
+        uncertainty = uncertainty_numbers(predicted_uncertainty)
+        clamped = generated & (is_out_of_range(predicted) | is_uncertainty_clamped(predicted_uncertainty))
     days = [np.where(generated, side, np.uint16(0)) for side in date.days_to_nearest(target)]
-    return DecloudedDate(bands, provenance, days[0], days[1], uncertainty)
+    return DecloudedDate(bands, provenance, days[0], days[1], uncertainty, clamped)
 
 
 def _generate(
@@ -258,11 +283,12 @@ def _generate(
     generator: Generator,
     tiling: Tiling,
     pool: Executor,
-) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Blend the tiles that show a pixel of `target` that is to be generated.
 
     Returns:
-        Reflectance of shape (band, y, x), meaningful where generated, and the uncertainty of shape (y, x).
+        Reflectance of shape (band, y, x), meaningful where generated, and its uncertainty of shape (y, x),
+        `UNKNOWN` where a single tile tells none.
     """
     contract = generator.contract
     total = np.zeros((contract.output_channels, *target.shape), np.float32)
@@ -287,9 +313,11 @@ def _generate(
     for (tile, inner), prediction in zip(needed, predictions, strict=True):
         there, here = inner.slices_in(target), inner.slices_in(tile)
         part = prediction[:, *here]
+        refuse_no_numbers(contract.name, part[:, generated[there]])
+        part = np.where(generated[there], part, np.float32(0))
         total[:, *there] += weights[here] * part
         if overlaps is not None:
             overlaps.add(there, part)
     if overlaps is not None:
         return total, overlaps.uncertainty()
-    return total[:-1], uncertainty_numbers(total[-1])
+    return total[:-1], total[-1]

@@ -22,6 +22,8 @@ _COMMON = (Source.BEFORE, Source.AFTER)
 _NEAREST = (Source.NEAREST_BEFORE, Source.NEAREST_AFTER)
 DARKEST = np.float32(REFLECTANCE_SCALE)
 """Reflectance of the darkest value that is not yet no data."""
+BRIGHTEST = np.float32(2)
+"""Reflectance at which a target's values end: cloud comes out at 1.8 at most, and what lies above is none."""
 
 
 def assemble_inputs(
@@ -63,7 +65,7 @@ def assemble_inputs(
         if channel.source is Source.MASK:
             return masked.astype(np.float32)
         if channel.source is Source.TARGET:
-            return _reflectance(bands[str(channel.band)][at])
+            return np.minimum(_reflectance(bands[str(channel.band)][at]), BRIGHTEST)
         dates = _select_dates(channel, common if channel.source in _COMMON else nearest)
         if channel.band is None:
             ages = days_to_clear_date(dates, days, at)

@@ -17,7 +17,7 @@ from cloudgan.errors import InputError
 from cloudgan.geo.grid import Window, lattice_window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.model.generator import Generator
-from cloudgan.observations import BUFFER_METRES, Observations, metres_to_pixels
+from cloudgan.observations import BUFFER_METRES, OPACITY, Observations, metres_to_pixels
 from cloudgan.removal.core import decloud_dates, default_tiling, window_to_read
 from cloudgan.sentinel2.classification import SCL, classify
 from cloudgan.sentinel2.dates import day_numbers
@@ -35,7 +35,7 @@ def remove_clouds(
 
     Args:
         cube: As `open_cube` makes it: the bands that the generator asks for, uint16, and `scl`, uint8, each
-            of dimensions (time, y, x) on the pixel grid of a projected CRS.
+            of dimensions (time, y, x) on the pixel grid of a projected CRS, and perhaps `opacity`.
         generator: What fills the mask.
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
 
@@ -44,7 +44,8 @@ def remove_clouds(
         `uncertainty`, of the cube's dimensions, coordinates and chunks.
 
     Raises:
-        InputError: The cube lacks a band, or has no regular grid in a projected CRS.
+        InputError: The cube lacks a band, has no regular grid in a projected CRS, or was merged with another
+            buffer.
     """
     names = generator.contract.input_bands
     missing = [name for name in (*names, SCL) if name not in cube.data_vars]
@@ -54,13 +55,15 @@ def remove_clouds(
             f"{', '.join(map(str, cube.data_vars))}"
         )
     window, resolution = lattice_window(cube["x"].values, cube["y"].values)
-    task = _Task(
-        generator,
-        metres_to_pixels(buffer_metres, resolution),
-        default_tiling(generator),
-        day_numbers(cube["time"].values),
-    )
-    bands = [cube[name].transpose("time", "y", "x").data for name in (*names, SCL)]
+    buffer = metres_to_pixels(buffer_metres, resolution)
+    merged = [OPACITY] if OPACITY in cube.data_vars else []
+    if merged and cube[OPACITY].attrs.get("buffer") != buffer:
+        raise InputError(
+            f"the cube was merged with a buffer of {cube[OPACITY].attrs.get('buffer')} pixels around clouds, "
+            f"and {buffer} are asked for; give open_cube the same buffer"
+        )
+    task = _Task(generator, buffer, default_tiling(generator), day_numbers(cube["time"].values), bool(merged))
+    bands = [cube[name].transpose("time", "y", "x").data for name in (*names, SCL, *merged)]
     lazy = any(is_dask_collection(band) for band in bands)
     arrays = _compute_lazily(task, window, bands) if lazy else task(window, window, *bands)
     return xr.Dataset(
@@ -76,12 +79,15 @@ class _Task:
     buffer: int
     tiling: Tiling
     days: NDArray[np.int64]
+    has_opacity: bool
 
     def __call__(self, target: Window, window: Window, *arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        *bands, scl = arrays
         contract = self.generator.contract
+        count = len(contract.input_bands)
+        bands, scl, opacity = arrays[:count], arrays[count], arrays[count + 1] if self.has_opacity else None
         named = dict(zip(contract.input_bands, bands, strict=True))
-        observations = Observations(window, named, classify(scl, bands), self.days)
+        opacities = None if opacity is None else opacity.astype(np.float16)
+        observations = Observations(window, named, classify(scl, named), self.days, opacities=opacities)
         dates = decloud_dates(observations, target, self.generator, buffer=self.buffer, tiling=self.tiling)
         variables = [date.variables(contract.output_bands) for date in dates]
         return {name: np.stack([date[name] for date in variables]) for name in variables[0]}

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000); 0 is no data."""
 MAX_NUMBER = 65535
-"""Largest digital number that is stored."""
+"""Largest digital number that a file or a store can hold."""
+SATURATED_NUMBER = 16_000
+"""Digital number from which on a value is no reflectance: the sensor is saturated, or an unsigned difference
+fell below zero and went round (64536 is 0 - 1000)."""
 
 
 @dataclass(frozen=True, slots=True)

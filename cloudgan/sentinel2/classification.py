@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cloudgan.sentinel2.bands import SATURATED_NUMBER
 
 SCL = "scl"
 """Name of the scene classification among the bands of an item or a cube."""
@@ -46,36 +48,43 @@ class PixelClass(IntEnum):
     """The surface."""
     CLOUDY = 2
     """Cloud of medium or high probability, thin cirrus, or cloud shadow."""
-    INCOMPLETE = 3
-    """Data that nothing vouches for: saturated or defective, without a class, or lacking in a band. It passes
-    through as it is, and never serves as a clear observation."""
+    UNRELIABLE = 3
+    """Data that nothing vouches for: without a class, saturated, defective, dark noise, or lacking in a band.
+    It never serves as a clear observation."""
     MISSING = 4
     """Without data because an asset that should hold it could not be read."""
 
 
-_CLASS_OF_SCL = np.full(256, PixelClass.INCOMPLETE, np.uint8)
+DARK_NOISE = 30
+"""Digital number below which a pixel shows noise and no surface, where that is so in all bands: reflectance
+0.003."""
+_VISIBLE = ("coastal", "blue", "green", "red")  # water is as dark as noise beyond them
+
+_CLASS_OF_SCL = np.full(256, PixelClass.UNRELIABLE, np.uint8)
 _CLASS_OF_SCL[list(Scl)] = PixelClass.CLEAR
-_CLASS_OF_SCL[list(UNUSABLE_CLASSES)] = PixelClass.INCOMPLETE
+_CLASS_OF_SCL[list(UNUSABLE_CLASSES)] = PixelClass.UNRELIABLE
 _CLASS_OF_SCL[[Scl.CLOUD_SHADOW, *CLOUD_CLASSES]] = PixelClass.CLOUDY
 
 
-def classify(scl: NDArray[np.uint8], bands: Sequence[NDArray[np.uint16]]) -> NDArray[np.uint8]:
+def classify(scl: NDArray[np.uint8], bands: Mapping[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
     """What each pixel shows, as values of `PixelClass`.
 
     Args:
         scl: Scene classification, shape (..., y, x).
-        bands: Digital numbers of each band, of the same shape; 0 is no data.
+        bands: By common name: harmonised digital numbers of the same shape; 0 is no data.
 
     Returns:
         Pixel classes of shape (..., y, x). Whether there is data is decided by the bands alone: at the edge
         of the swath the classification says otherwise here and there.
     """
     classes = _CLASS_OF_SCL[scl]
-    empty, lacking = np.ones(scl.shape, np.bool_), np.zeros(scl.shape, np.bool_)
-    for band in bands:
+    empty, unreliable = np.ones(scl.shape, np.bool_), np.zeros(scl.shape, np.bool_)
+    noise = np.full(scl.shape, any(name in _VISIBLE for name in bands))
+    for band in bands.values():
         empty &= band == 0
-        lacking |= band == 0
-    classes[lacking & (classes == PixelClass.CLEAR)] = PixelClass.INCOMPLETE
+        noise &= band < DARK_NOISE
+        unreliable |= (band == 0) | (band >= SATURATED_NUMBER)
+    classes[(unreliable | noise) & (classes == PixelClass.CLEAR)] = PixelClass.UNRELIABLE
     classes[empty] = PixelClass.NO_DATA
     classes[scl == SCL_MISSING] = PixelClass.MISSING
     return classes

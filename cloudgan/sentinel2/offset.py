@@ -17,7 +17,8 @@ What decides, first match first:
 | 7 | none of these                             | refused        |                                        |
 
 "By baseline" means 1000 from 04.00 on and 0 before; without a baseline, lines 1, 3 and 4 go on to line 5. The
-date of sensing is no guide, as reprocessed images of 2016 carry the offset too.
+date of sensing is no guide, as reprocessed images of 2016 carry the offset too. A declared offset other than
+0 or 1000 is not obeyed. Whatever is reported is compared with the pixels, which then decide.
 
 Sources: ESA, "Info: introduction of additional radiometric offset in PB04.00 products" (the 1000 and the no
 data); Element84/earth-search issues 9 (the flag is the truth, `raster:bands` offset -0.1 stays although it
@@ -27,9 +28,11 @@ applied); microsoft/PlanetaryComputer issue 134 (stored as ESA delivers it).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -44,6 +47,8 @@ BOA_OFFSET = 1000
 """DN that ESA adds since baseline 04.00."""
 OFFSET_BASELINE = (4, 0)
 """The first processing baseline with the offset."""
+MAX_OFFSET = 10_000
+"""DN that a user may have subtracted at most: all of reflectance 1."""
 
 Baseline = tuple[int, int]
 """A processing baseline such as 05.09, as numbers: (5, 9)."""
@@ -65,6 +70,17 @@ class Claims:
     """Whether the item comes from the Planetary Computer, which stores what ESA delivers."""
 
 
+class OffsetBasis(StrEnum):
+    """How far an item's metadata can be trusted about the offset."""
+
+    AGREED = "agreed"
+    """They agree, or the user decided."""
+    CUSTOMARY = "customary"
+    """They contradict each other as all items of the provider do, in a way that is understood."""
+    CONTRADICTED = "contradicted"
+    """They contradict each other, and the reading that was chosen is known to be wrong on some items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """How many DN to subtract from an item, and a warning for the user."""
@@ -73,6 +89,8 @@ class Decision:
     """DN to subtract from every valid pixel of a reflectance band."""
     warning: str | None = None
     """How the metadata contradict each other; None where they agree."""
+    basis: OffsetBasis = OffsetBasis.AGREED
+    """How far the metadata can be trusted."""
 
 
 class Verdict(StrEnum):
@@ -83,8 +101,39 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+OffsetPolicy = Literal["auto", "trust"] | int
+"""What decides the offset: metadata, compared with the pixels (`auto`); metadata alone (`trust`); or so many
+DN of every item."""
+
+
+def parse_offset_policy(text: str) -> OffsetPolicy:
+    """The policy that a user names: `auto`, `trust`, `none` or a number of DN.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if text in ("auto", "trust"):
+        return "auto" if text == "auto" else "trust"
+    if text == "none":
+        return 0
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > MAX_OFFSET:
+        raise ValueError(
+            f"is no offset; give auto, trust, none, or digital numbers to subtract such as {BOA_OFFSET}"
+        )
+    return int(text)
+
+
 def decide_offset(claims: Claims) -> Decision | None:
     """The offset that an item carries, by the table above; None where the metadata do not say (line 7)."""
+    decision = _decide(claims)
+    if decision is None or decision.warning is None:
+        return decision
+    customary = decision.warning == _APPLIED_AND_DECLARED
+    basis = OffsetBasis.CUSTOMARY if customary else OffsetBasis.CONTRADICTED
+    return Decision(decision.offset, decision.warning, basis)
+
+
+def _decide(claims: Claims) -> Decision | None:
     implied = None if claims.baseline is None else BOA_OFFSET * (claims.baseline >= OFFSET_BASELINE)
     if claims.collection == "sentinel-2-c1-l2a" and implied is not None:
         return Decision(implied, _C1_FLAG if claims.applied and implied else None)
@@ -190,3 +239,58 @@ def check_histogram(dn: NDArray[np.uint16], offset: int, *, valid: Mask | None =
     if below <= PRESENT_SHARE and dark >= DARK_SHARE:
         return Verdict.AGREES if offset else Verdict.CONTRADICTS
     return Verdict.UNDECIDED
+
+
+NEGATIVE_LIMIT = 800
+"""DN below which a clear pixel would have a reflectance under -0.02 with the offset: too dark for any
+surface, also where the atmosphere is corrected too far over water."""
+ALIKE = 300
+"""DN within which the medians of two dates must agree in every band: a third of the offset."""
+MIN_COMMON_PIXELS = 200
+"""Pixels clear on two dates below which `compare_dates` does not decide."""
+
+
+def check_pixels(numbers: Sequence[NDArray[np.uint16]], offset: int, *, valid: Mask | None = None) -> Verdict:
+    """Whether the pixels of an item, on their own, agree with the offset that its metadata claim.
+
+    More careful than `check_histogram`, since it decides what is written: the offset is missing where a
+    share of the clear pixels is darker than it allows; the offset is confirmed where dark pixels begin right
+    above it. Dark pixels alone never contradict metadata that say it is removed: a bright landscape has them
+    too.
+
+    Args:
+        numbers: Digital numbers as stored, of each band, of one shape; 0 = no data.
+        offset: DN that the metadata say are to be subtracted.
+        valid: Which pixels to use, best the clear ones; all with data where None.
+    """
+    for band in numbers:
+        values = band[(band > 0) if valid is None else (band > 0) & valid]
+        if values.size >= MIN_PIXELS and float(np.mean(values < NEGATIVE_LIMIT)) >= REMOVED_SHARE:
+            return Verdict.CONTRADICTS if offset else Verdict.AGREES
+    if offset and any(check_histogram(band, offset, valid=valid) is Verdict.AGREES for band in numbers):
+        return Verdict.AGREES
+    return Verdict.UNDECIDED
+
+
+def compare_dates(
+    numbers: Sequence[NDArray[np.uint16]], others: Sequence[NDArray[np.uint16]], valid: Mask
+) -> int | None:
+    """The offset that one date must carry to agree with another: 0 or 1000; None where neither fits.
+
+    The offset raises all bands by the same number. Haze, snow and growth do not.
+
+    Args:
+        numbers: Digital numbers of the date in question as stored, of each band, of one shape; 0 = no data.
+        others: Those of the same place on the other date, without offset.
+        valid: Which pixels are clear on both.
+    """
+    shifts = []
+    for band, other in zip(numbers, others, strict=True):
+        use = valid & (band > 0) & (other > 0)
+        if np.count_nonzero(use) < MIN_COMMON_PIXELS:
+            return None
+        shifts.append(float(np.median(band[use].astype(np.int32) - other[use])))
+    for offset in (0, BOA_OFFSET):
+        if all(abs(shift - offset) <= ALIKE for shift in shifts):
+            return offset
+    return None

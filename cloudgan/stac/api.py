@@ -12,9 +12,17 @@ from pystac_client.warnings import PystacClientWarning
 from shapely.geometry import mapping
 
 from cloudgan.errors import CatalogError
-from cloudgan.stac.documents import find_self_href, not_stac, read_features, read_links
+from cloudgan.stac.documents import (
+    count_matched,
+    find_next,
+    find_self_href,
+    not_stac,
+    read_features,
+    read_links,
+)
+from cloudgan.stac.hrefs import is_url, resolve_href
 from cloudgan.stac.query import check_count
-from cloudgan.stac.raw_items import RawItem
+from cloudgan.stac.raw_items import RawItem, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
     from cloudgan.stac.query import Query
     from cloudgan.stac.values import Json
 
+MAX_EMPTY_PAGES = 3
+"""Pages without items in a row, each naming a further one, after which a search ends: some servers filter
+late."""
 PAGE_SIZE = 100
 """Items asked for at a time: each is 10 to 40 kB of JSON, and larger pages make servers time out."""
 MAX_VERTICES = {"POST": 1000, "GET": 50}
@@ -43,6 +54,7 @@ class ApiSource:
             CatalogError: It is broken.
         """
         self.where = where
+        self.warnings: list[str] = []
         self._reader = reader
         try:
             client = reader.stac_object_from_dict(landing, href=where)
@@ -61,25 +73,38 @@ class ApiSource:
         """Whether the server advertises a language in which the cloud cover can be limited."""
         return bool(self._cloud_filter(0.0))
 
-    def search(self, query: Query) -> Iterator[RawItem]:
-        """Items that may match, until the server has no further page.
+    def search(self, query: Query) -> Iterator[RawItem | CatalogError]:
+        """Items that may match, until the server has no further page; and what it delivers that is no item.
 
         Raises:
             CatalogError: The server fails, or its pages do not end.
         """
+        self.warnings = []
         known: set[str] = set()
-        for page in self._read_pages(self._search_arguments(query)):
-            raws = [
-                RawItem(body, find_self_href(body) or self.where) for body in read_features(page, self.where)
-            ]
-            new = [raw for raw in raws if f"{raw.collection}/{raw.id}" not in known]
-            if not new:
+        matched: int | None = None
+        address, pages = self._read_pages(self._search_arguments(query))
+        for page in pages:
+            matched = count_matched(page) if matched is None else matched
+            features = read_features(page, self.where)
+            new = [each for each in self._read_items(features, address) if _key(each) not in known]
+            if features and not new:
                 raise CatalogError(
                     f"{self.where} pages in circles, the same items came twice: use another --stac"
                 )
-            known |= {f"{raw.collection}/{raw.id}" for raw in new}
+            known |= {_key(each) for each in new}
             check_count(len(known), self.where)
             yield from new
+        if matched is not None and len(known) < matched:
+            self.warnings.append(
+                f"{self.where} counts {matched} items that match and delivered {len(known)}: "
+                f"{matched - len(known)} are missing; run again later, or ask for fewer dates"
+            )
+
+    @staticmethod
+    def _read_items(features: list[Json], address: str) -> Iterator[RawItem | CatalogError]:
+        """The items of a page; their relative hrefs count from where they say that they lie, on the web."""
+        for body in features:
+            yield from read_items([body], find_self_href(body) or address)
 
     def list_collections(self) -> list[str]:
         """Ids of the collections that the API lists; empty where it cannot be asked."""
@@ -107,11 +132,40 @@ class ApiSource:
             arguments |= self._cloud_filter(query.max_cloud_cover)
         return arguments
 
-    def _read_pages(self, arguments: dict[str, Any]) -> Iterator[Json]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PystacClientWarning)  # about links that it then guesses right
-            search = self._client.search(**arguments)
-        yield from search.pages_as_dicts()
+    def _read_pages(self, arguments: dict[str, Any]) -> tuple[str, Iterator[Json]]:
+        """The address that is searched at, and the pages that it answers."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PystacClientWarning)  # about links that it then guesses right
+                search = self._client.search(**arguments)
+            address = str(search.url)
+        except (KeyError, TypeError, ValueError, AttributeError, pystac.errors.STACError) as err:
+            raise not_stac(self.where) from err
+        if not is_url(address):  # the landing page is a file: what a server sends counts from the server
+            raise CatalogError(
+                f"{self.where} is the landing page of an API that names no web address to search at "
+                f"({address[:100]!r}): give the API's own address as --stac"
+            )
+        return address, self._follow_pages(address, search.method or "GET", search.get_parameters())
+
+    def _follow_pages(self, address: str, method: str, parameters: dict[str, Any]) -> Iterator[Json]:
+        page = self._reader.read_json(address, method=method, parameters=parameters)
+        empty = 0
+        while True:
+            yield page
+            link = find_next(page, self.where)
+            if link is None:
+                return
+            empty = 0 if page.get("features") else empty + 1
+            if empty >= MAX_EMPTY_PAGES:
+                self.warnings.append(
+                    f"{self.where} answers with {empty} pages in a row that hold nothing and name a further "
+                    f"one: "
+                    "items may be missing; run again later, or ask for fewer dates"
+                )
+                return
+            href = resolve_href(str(link["href"]), address)
+            page = self._reader.read_json(pystac.Link.from_dict(link | {"href": href}), parameters=parameters)
 
     def _cloud_filter(self, limit: float) -> dict[str, Any]:
         """Search arguments that limit the cloud cover, in a language that the server advertises, or none."""
@@ -126,6 +180,11 @@ class ApiSource:
             at_most = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, limit]}
             return {"filter": at_most, "filter_lang": "cql2-json"}
         return {}
+
+
+def _key(found: RawItem | CatalogError) -> str:
+    """What tells an item from others: its collection and id; of what is no item, the reason."""
+    return f"{found.collection}/{found.id}" if isinstance(found, RawItem) else str(found)
 
 
 def _simplify(area: BaseGeometry, max_vertices: int) -> BaseGeometry:

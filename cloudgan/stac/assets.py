@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cloudgan.errors import CatalogError
 from cloudgan.sentinel2.bands import BANDS, REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import SCL
+from cloudgan.sentinel2.offset import BOA_OFFSET
 from cloudgan.stac.hrefs import remove_query, resolve_href
 from cloudgan.stac.items import Asset
 from cloudgan.stac.values import Json, first_number, iterate_objects, to_numbers
@@ -43,14 +44,11 @@ def find_asset(raw: RawItem, band: str) -> Json:
     by_name = [key for key, asset in assets.items() if _common_names(asset) == [band]]
     if by_key or by_name:
         return assets[min(by_key or by_name, key=lambda key: (*_preference(assets[key]), key))]
-    raise CatalogError(
-        f"item {raw.id} has no band {band} (it has {', '.join(sorted(assets)) or 'no assets'}): "
-        "choose another --collection, or a model that does without"
-    )
+    raise CatalogError(f"item {raw.id} has no band {band} (it has {_list_keys(assets)})")
 
 
 def read_asset(raw: RawItem, band: str, body: Json, *, signed: bool) -> Asset:
-    """A band's file as plain data.
+    """A band's file as plain data, with the pixel grid that the item states where it is one of an image.
 
     Args:
         raw: The item that it belongs to.
@@ -60,50 +58,71 @@ def read_asset(raw: RawItem, band: str, body: Json, *, signed: bool) -> Asset:
             anew when the asset is read: those of a saved search have long expired.
 
     Raises:
-        CatalogError: Its address is none that the catalogue may name, or its pixel grid is that of no image.
+        CatalogError: Its address is none that the catalogue may name.
     """
     href = resolve_href(str(body["href"]), raw.base)
-    rows_cols = to_numbers(body.get("proj:shape") or raw.properties.get("proj:shape"), 2)
-    affine = to_numbers(body.get("proj:transform") or raw.properties.get("proj:transform"), 6)
-    absurd = rows_cols and not all(1 <= edge <= _MAX_EDGE for edge in rows_cols)
-    if absurd or (affine and not _is_image_transform(affine)):
-        raise CatalogError(
-            f"item {raw.id} states a frame for band {band} that no image has (proj:shape "
-            f"{str(rows_cols)[:60]}, proj:transform {str(affine)[:120]}): leave it out"
-        )
+    rows_cols, affine = _read_frame(raw, body)
     return Asset(
         band,
         remove_query(href) if signed else href,
-        (int(rows_cols[0]), int(rows_cols[1])) if rows_cols else None,
-        (affine[0], affine[1], affine[2], affine[3], affine[4], affine[5]) if affine else None,
+        (int(rows_cols[0]), int(rows_cols[1])) if rows_cols and _is_image_shape(rows_cols) else None,
+        (affine[0], affine[1], affine[2], affine[3], affine[4], affine[5])
+        if affine and _is_image_transform(affine)
+        else None,
     )
 
 
-def read_declared_offset(item_id: str, assets: dict[str, Json]) -> int | None:
-    """The DN to subtract that the raster metadata of reflectance bands declare; None where they declare none.
+def states_no_image(raw: RawItem, body: Json) -> str | None:
+    """The pixel grid that an item states for a file, for a message, where no image has such a grid."""
+    rows_cols, affine = _read_frame(raw, body)
+    if (rows_cols and not _is_image_shape(rows_cols)) or (affine and not _is_image_transform(affine)):
+        return f"proj:shape {str(rows_cols)[:60]}, proj:transform {str(affine)[:120]}"
+    return None
+
+
+def read_declared_offset(item_id: str, assets: dict[str, Json]) -> tuple[int | None, str | None]:
+    """The DN to subtract that the raster metadata of reflectance bands declare, and a warning.
+
+    An offset that L2A products never have, or that is another in each band, is not obeyed: it counts as not
+    declared, with a warning.
 
     Raises:
-        CatalogError: The bands are scaled unlike L2A reflectance, or declare offsets that cannot be.
+        CatalogError: The bands are scaled unlike L2A reflectance.
     """
     declared: set[int] = set()
     for band, body in assets.items():
         entry = next(iterate_objects(body.get("raster:bands") or body.get("bands") or ()), {})
         scale = first_number(entry.get("scale"), entry.get("raster:scale"), body.get("raster:scale"))
         offset = first_number(entry.get("offset"), entry.get("raster:offset"), body.get("raster:offset"))
-        if scale is not None and not math.isclose(scale, REFLECTANCE_SCALE):
+        if scale is not None and not math.isclose(scale, REFLECTANCE_SCALE, rel_tol=1e-6):
             raise CatalogError(
-                f"item {item_id} scales band {band} by {scale}, where {REFLECTANCE_SCALE} was expected: "
-                "choose another --collection"
+                f"item {item_id} scales band {band} by {scale}, where {REFLECTANCE_SCALE} was expected"
             )
         if offset is not None:
-            # Clipped to what an integer holds; beyond these it is refused anyway.
+            # Clipped to what an integer holds; beyond these it is not obeyed anyway.
             declared.add(round(max(-1e6, min(-offset / REFLECTANCE_SCALE, 1e6))))
-    if len(declared) > 1 or any(not 0 <= dn < 10000 for dn in declared):
-        raise CatalogError(
-            f"item {item_id} declares BOA offsets of {sorted(declared)} DN, and one for all was expected: "
-            "choose another --collection"
+    if not declared:
+        return None, None
+    if len(declared) > 1 or not declared <= {0, BOA_OFFSET}:
+        return None, (
+            f"raster metadata declare BOA offsets of {sorted(declared)[:4]} DN, and L2A products have 0 or "
+            f"{BOA_OFFSET} in all bands: not obeyed"
         )
-    return declared.pop() if declared else None
+    return declared.pop(), None
+
+
+def _read_frame(raw: RawItem, body: Json) -> tuple[list[float] | None, list[float] | None]:
+    """Shape and transform that an item states for a file."""
+    return (
+        to_numbers(body.get("proj:shape") or raw.properties.get("proj:shape"), 2),
+        to_numbers(body.get("proj:transform") or raw.properties.get("proj:transform"), 6),
+    )
+
+
+def _list_keys(assets: dict[str, Json]) -> str:
+    keys = sorted(assets)
+    more = f" and {len(keys) - 20} more" if len(keys) > 20 else ""
+    return (", ".join(key[:40] for key in keys[:20]) or "no assets") + more
 
 
 def _find_esa_name(band: str) -> str | None:
@@ -123,6 +142,10 @@ def _preference(asset: Json) -> tuple[bool, float]:
     gsd = asset.get("gsd")
     no_geotiff = "tif" not in str(asset.get("type", asset["href"]))
     return no_geotiff, float(gsd) if isinstance(gsd, int | float) else math.inf
+
+
+def _is_image_shape(rows_cols: Sequence[float]) -> bool:
+    return all(1 <= edge <= _MAX_EDGE and edge == int(edge) for edge in rows_cols)
 
 
 def _is_image_transform(affine: Sequence[float]) -> bool:

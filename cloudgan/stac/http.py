@@ -24,8 +24,13 @@ from cloudgan.stac.providers import EARTH_SEARCH
 if TYPE_CHECKING:
     from cloudgan.stac.values import Json
 
-MAX_BYTES = 256 << 20
-"""Of one answer or file of a server; a hundred items are 4 MB at most."""
+MAX_BYTES = 32 << 20
+"""Of one answer or file of a server; a hundred items are 4 MB at most, and JSON takes twenty times as much
+memory."""
+MAX_FILE_BYTES = 256 << 20
+"""Of one catalogue file on this machine or in a bucket."""
+MAX_TOTAL_BYTES = 2 << 30
+"""Of all that a search reads: 100,000 items."""
 MAX_REDIRECTS = 10
 """From one address to the next."""
 RETRIED_STATUSES = (429, 502, 503, 504)
@@ -70,6 +75,7 @@ class JsonReader(StacApiIO):
         self.session.hooks["response"].append(self._read_body)
         self._limits = limits
         self._deadline = time.monotonic() + limits.total
+        self._bytes = 0
 
     def read_json(self, source: Any, *args: Any, **kwargs: Any) -> Json:
         """A document that may be STAC.
@@ -99,10 +105,14 @@ class JsonReader(StacApiIO):
         """
         if isinstance(source, pystac.Link) or is_url(str(source)):
             return super().read_text(source, *args, **kwargs)
+        self._check_time(str(source))
         try:
             if is_object(str(source)):
-                return read_text(str(source))
-            return Path(source).read_text(encoding="utf-8")
+                text = read_text(str(source), MAX_FILE_BYTES)
+            else:
+                text = _read_file(Path(source))
+            self._count(len(text), str(source))
+            return text
         except StoreError as err:
             raise CatalogError(str(err)) from err
         except (OSError, UnicodeDecodeError) as err:
@@ -110,6 +120,11 @@ class JsonReader(StacApiIO):
             raise CatalogError(
                 f"STAC file {source}: {reason}; check the catalogue's links and --stac"
             ) from err
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all that was read so far."""
+        return self._bytes
 
     def request(
         self,
@@ -143,12 +158,24 @@ class JsonReader(StacApiIO):
         for piece in response.iter_content(1 << 16):
             pieces.append(piece)
             size += len(piece)
+            self._count(len(piece), response.url)
             if size > MAX_BYTES:
                 raise CatalogError(
-                    f"{response.url} answers with more than {MAX_BYTES >> 20} MiB: use another --stac"
+                    f"{response.url} answers with more than {MAX_BYTES >> 20} MiB: use another --stac, or "
+                    "download it and give the file"
                 )
             self._check_time(response.url)
         response._content = b"".join(pieces)  # what requests itself would have done
+
+    def _count(self, size: int, where: str) -> None:
+        """Add to what was read so far, which has an end."""
+        self._bytes += size
+        if self._bytes > MAX_TOTAL_BYTES:
+            raise CatalogError(
+                f"the search read more than {MAX_TOTAL_BYTES >> 20} MiB of catalogue until {where}: ask for "
+                f"fewer "
+                "dates or a smaller area"
+            )
 
     def _check_time(self, href: str) -> None:
         if time.monotonic() > self._deadline:
@@ -168,8 +195,21 @@ class JsonReader(StacApiIO):
         answer = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
         if status in RETRIED_STATUSES:
             return f"the STAC server at {href} answers {answer}, {self._limits.retries} retries on: try later"
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return (
+                f"the STAC server at {href} answers {answer}: it wants credentials, which cloudgan does not "
+                f"send; "
+                "use a public catalogue, or save the search to a file and give that as --stac"
+            )
         detail = "" if str(err).lstrip()[:1] in ("", "<") else f" ({_shorten(err)})"
         return f"the STAC server at {href} answers {answer}{detail}: check --stac and --collection"
+
+
+def _read_file(path: Path) -> str:
+    """A file as text; what is larger than `MAX_FILE_BYTES` is refused."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise CatalogError(f"STAC file {path} is larger than {MAX_FILE_BYTES >> 20} MiB: divide it")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _shorten(err: Exception) -> str:

@@ -9,6 +9,7 @@ import shapely
 
 from cloudgan.errors import CatalogError
 from cloudgan.sentinel2.dates import solar_day
+from cloudgan.sentinel2.offset import OffsetBasis
 from cloudgan.stac.properties import parse_baseline
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceItem:
-    """One STAC item, cut down to what a run needs: plain data, small and picklable."""
+class Granule:
+    """What tells one item from others: its time, its place and the names of its product."""
 
     id: str
     """The item's id."""
@@ -45,13 +46,10 @@ class SourceItem:
     datetime: dt.datetime
     """When it was taken, UTC."""
     epsg: int
-    """EPSG code of its UTM zone."""
+    """EPSG code of its UTM zone; 0 where unknown, of an item that cannot be used."""
     footprint: str
-    """Where it has data: WKT in longitude and latitude, to a millionth of a degree."""
-    assets: tuple[Asset, ...]
-    """The requested bands, in the order of the request, and the scene classification."""
-    offset: int
-    """DN to subtract from the reflectance bands: see `cloudgan.sentinel2.offset`."""
+    """Where it has data: WKT in longitude and latitude, to a millionth of a degree, cut at the
+    antimeridian."""
     processing_baseline: str | None
     """ESA's processing baseline, such as `05.09`; None where unknown."""
     sequence: int
@@ -66,8 +64,6 @@ class SourceItem:
     """Satellite and start of the datatake (`S2A_20230815T095031`), or satellite and day; or unknown."""
     datastrip: dt.datetime | None
     """When its datastrip began, UTC; None where unknown."""
-    signing: Signing
-    """How the hrefs become readable."""
 
     @property
     def solar_day(self) -> dt.date:
@@ -83,6 +79,20 @@ class SourceItem:
     def baseline(self) -> Baseline:
         """The processing baseline as numbers that sort; (0, 0) where unknown."""
         return parse_baseline(self.processing_baseline) or (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem(Granule):
+    """One STAC item, cut down to what a run needs: plain data, small and picklable."""
+
+    assets: tuple[Asset, ...]
+    """The requested bands, in the order of the request, and the scene classification."""
+    offset: int
+    """DN to subtract from the reflectance bands: see `cloudgan.sentinel2.offset`."""
+    signing: Signing
+    """How the hrefs become readable."""
+    offset_basis: OffsetBasis = OffsetBasis.AGREED
+    """How far the item's metadata can be trusted about the offset."""
 
     def asset(self, band: str) -> Asset:
         """The file of a band.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from cloudgan.errors import CatalogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
@@ -48,8 +48,12 @@ class Source(Protocol):
     def filters_clouds(self) -> bool:
         """Whether a search leaves cloudy items out by itself."""
 
-    def search(self, query: Query) -> Iterator[RawItem]:
-        """Items that may match: all that do, and often more.
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the last search met: a source that delivers less than it counts."""
+
+    def search(self, query: Query) -> Iterator[RawItem | CatalogError]:
+        """Items that may match: all that do, and often more; and errors that name features that are none.
 
         Raises:
             CatalogError: The source cannot be read, or is not STAC.

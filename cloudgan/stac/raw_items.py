@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +12,27 @@ from shapely.geometry import box, shape
 
 from cloudgan.errors import CatalogError
 from cloudgan.sentinel2.dates import parse_timestamp
+from cloudgan.stac.names import ProductNames, read_names
 from cloudgan.stac.values import Json, iterate_objects, to_number
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from shapely.geometry.base import BaseGeometry
+
+MAX_VERTICES = 10_000
+"""Of a footprint: one with more is replaced by its hull or box, for everything about it takes its time."""
+_BROKEN_GEOMETRY = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    shapely.errors.ShapelyError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,8 @@ class RawItem:
     """The file or URL it was read from; relative hrefs count from here."""
     parent: str | None = None
     """Id of the collection that linked to it, for items that name none themselves."""
+    names: ProductNames = field(init=False)
+    """What its product's names tell."""
 
     def __post_init__(self) -> None:
         outline = (
@@ -42,9 +58,11 @@ class RawItem:
         )
         if not outline:
             raise CatalogError(
-                f"{self.base} holds a feature that is no STAC item (id, properties and assets are needed): "
-                "give a STAC API, catalogue or item collection"
+                f"{self.base} holds a feature{_name_feature(self.body)} that is no STAC item (id, properties "
+                "and assets are needed)"
             )
+        hrefs = (str(asset.get("href")) for asset in iterate_objects(self.body["assets"].values()))
+        object.__setattr__(self, "names", read_names(self.properties, self.id, hrefs))
 
     @property
     def id(self) -> str:
@@ -78,82 +96,82 @@ class RawItem:
         try:
             return parse_timestamp(str(text))
         except ValueError as err:
-            raise CatalogError(f"item {self.id} has no usable datetime ({text!r}): leave it out") from err
+            raise CatalogError(f"item {self.id} has no usable datetime ({str(text)[:50]!r})") from err
 
-    def read_footprint(self) -> BaseGeometry:
-        """Where it has data, in longitude and latitude; its bounding box where it has no geometry.
+    def read_geometry(self) -> BaseGeometry:
+        """Its footprint as it is written, in longitude and latitude; its bounding box where it has none.
+
+        A bounding box whose west is greater than its east crosses the antimeridian (RFC 7946), and is given
+        with an east beyond 180.
 
         Raises:
             CatalogError: The item has neither.
         """
+        geometry = self.body.get("geometry")
         try:
-            geometry = self.body.get("geometry")
-            area = shape(geometry) if geometry else box(*_bbox_2d(self.body["bbox"]))
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            IndexError,
-            OverflowError,
-            shapely.errors.ShapelyError,
-        ) as err:
-            raise CatalogError(f"item {self.id} has no usable geometry or bbox: leave it out") from err
+            with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+                area = shape(geometry) if geometry else _read_bbox(self.body["bbox"])
+        except _BROKEN_GEOMETRY as err:
+            raise CatalogError(f"item {self.id} has no usable geometry or bbox") from err
         points = shapely.get_coordinates(area)
-        if not len(points) or not (np.abs(points) <= (360, 90)).all():  # NaN is not either
-            raise CatalogError(f"item {self.id} has no geometry on Earth, in degrees: leave it out")
-        return area if area.is_valid else shapely.make_valid(area)
+        if not len(points) or not (np.abs(points) <= (540, 90)).all():  # NaN is not either
+            raise CatalogError(f"item {self.id} has no geometry on Earth, in degrees")
+        if len(points) <= MAX_VERTICES:
+            return area
+        hull = area.convex_hull
+        return hull if shapely.get_num_coordinates(hull) <= MAX_VERTICES else area.envelope
 
-    def read_epsg(self) -> int:
-        """EPSG code of the item's UTM zone: as it says, else from its MGRS tile.
-
-        Raises:
-            CatalogError: Neither is there, or the CRS is no UTM zone.
-        """
+    def find_epsg(self) -> int | None:
+        """EPSG code of its CRS as the item states it, else of its MGRS tile's; None without either."""
         parts = (self.properties, *iterate_objects(self.body["assets"].values()))
-        epsg = next((code for code in map(_parse_epsg, parts) if code is not None), None)
-        if epsg is None:
-            tile = self.find_mgrs_tile()
-            if tile is None:
-                raise CatalogError(
-                    f"item {self.id} says neither its CRS (proj:code, proj:epsg) nor its MGRS tile: add one"
-                )
-            epsg = (32600 if tile[2] >= "N" else 32700) + int(tile[:2])  # latitude bands from N on are north
-        if not (32601 <= epsg <= 32660 or 32701 <= epsg <= 32760):
-            raise CatalogError(
-                f"item {self.id} is in EPSG:{epsg}, and cloudgan reads UTM zones only: leave it out"
-            )
-        return epsg
+        stated = next((code for code in map(_parse_epsg, parts) if code is not None), None)
+        return self.tile_epsg if stated is None else stated
 
-    def find_mgrs_tile(self) -> str | None:
-        """The item's MGRS tile with a two-digit zone (`05QKB`); None where neither properties nor id say."""
-        props = self.properties
-        parts = [props.get(f"mgrs:{name}") for name in ("utm_zone", "latitude_band", "grid_square")]
-        named = (
-            "".join(map(str, parts)) if all(parts) else props.get("s2:mgrs_tile") or props.get("grid:code")
-        )
-        for text in (named, self.id):
-            found = re.search(r"(?:^|_|-|_T|^T)(\d{1,2}[C-HJ-NP-X][A-Z]{2})(?=_|$)", str(text))
-            if found:
-                return found[1].zfill(5)
-        return None
+    @property
+    def states_transform(self) -> bool:
+        """Whether the item states a pixel grid, of whatever kind."""
+        assets = iterate_objects(self.body["assets"].values())
+        return any("proj:transform" in part for part in (self.properties, *assets))
 
-    def iterate_names(self) -> Iterator[str]:
-        """Ids and names of the product, from which platform, datatake and baseline can be read."""
-        for name in ("s2:datatake_id", "s2:product_uri", "s2:granule_id", "s2:datastrip_id"):
-            value = self.properties.get(name)
-            if isinstance(value, str):
-                yield value
-        yield self.id
+    @property
+    def tile_epsg(self) -> int | None:
+        """EPSG code of the UTM zone of its MGRS tile; None where the tile is unknown."""
+        tile = self.names.mgrs_tile
+        if tile is None:
+            return None
+        return (32600 if tile[2] >= "N" else 32700) + int(tile[:2])  # latitude bands from N on are north
 
 
-def _bbox_2d(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+def read_items(
+    features: Iterable[Json], base: str, parent: str | None = None
+) -> Iterator[RawItem | CatalogError]:
+    """The items among features that anyone may have written, and for each that is none the reason."""
+    for body in features:
+        try:
+            yield RawItem(body, base, parent)
+        except CatalogError as error:
+            yield error
+
+
+def is_utm(epsg: int | None) -> bool:
+    """Whether an EPSG code is that of a UTM zone on WGS 84."""
+    return epsg is not None and (32601 <= epsg <= 32660 or 32701 <= epsg <= 32760)
+
+
+def _name_feature(body: object) -> str:
+    """The id of a feature that may be anything, in brackets, to name it by."""
+    named = body.get("id") if isinstance(body, dict) else None
+    return f" ({named[:100]!r})" if isinstance(named, str) else ""
+
+
+def _read_bbox(bbox: Sequence[float]) -> BaseGeometry:
     half = len(bbox) // 2  # a bbox with heights has six numbers
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    west, south, east, north = bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    return box(west, south, east if west <= east else east + 360, north)
 
 
 def _parse_epsg(fields: Json) -> int | None:
     """The EPSG code in `proj:code` (projection extension 2) or `proj:epsg` (1); None without either."""
     code = fields.get("proj:code") or fields.get("proj:epsg")
-    found = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.IGNORECASE | re.ASCII)
+    found = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code)[:20], re.IGNORECASE | re.ASCII)
     return int(found[1]) if found else None

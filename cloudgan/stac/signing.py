@@ -6,7 +6,7 @@ import datetime as dt
 import importlib.util
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from cloudgan.errors import InputError, SigningError
 
@@ -74,9 +74,9 @@ def sign(href: str, signing: Signing) -> str:
     if signing is Signing.NONE:
         return href
     check_signing(signing)
-    address = urlsplit(href)
-    if not _needs_signature(address):
+    if not needs_signature(href):
         return href
+    address = urlsplit(href)
     account = address.netloc.partition(".")[0]
     container = address.path.lstrip("/").partition("/")[0]
     try:
@@ -88,21 +88,25 @@ def sign(href: str, signing: Signing) -> str:
     return f"{href}?{token.query}"
 
 
+def needs_signature(href: str) -> bool:
+    """Whether an address is in Azure's storage, not public, and not signed already."""
+    try:
+        address = urlsplit(href)
+    except ValueError:  # no address: whoever reads it says so
+        return False
+    return (
+        address.netloc.endswith(_AZURE_DOMAIN)
+        and address.netloc != f"{_PUBLIC_ACCOUNT}{_AZURE_DOMAIN}"
+        and not parse_qs(address.query).keys() & _SIGNATURE_FIELDS
+    )
+
+
 def forget_signatures() -> None:
     """Drop the tokens kept in this process: the next call of `sign` fetches new ones.
 
     A token may be refused before the time that it states, as when the clocks differ.
     """
     _tokens.clear()
-
-
-def _needs_signature(address: SplitResult) -> bool:
-    """Whether an address is in Azure's storage, not public, and not signed already."""
-    return (
-        address.netloc.endswith(_AZURE_DOMAIN)
-        and address.netloc != f"{_PUBLIC_ACCOUNT}{_AZURE_DOMAIN}"
-        and not parse_qs(address.query).keys() & _SIGNATURE_FIELDS
-    )
 
 
 def _get_token(account: str, container: str) -> _Token:

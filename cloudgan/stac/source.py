@@ -6,15 +6,15 @@ What a server says about its own filtering is not trusted: a source may return m
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from cloudgan.errors import CatalogError
+from cloudgan.object_stores import normalise_location, translate_scheme
 from cloudgan.stac.api import ApiSource
 from cloudgan.stac.documents import is_api
-from cloudgan.stac.hrefs import is_object, is_url, resolve_href
+from cloudgan.stac.hrefs import find_host, is_object, is_url
 from cloudgan.stac.http import HttpLimits, JsonReader
 from cloudgan.stac.providers import SHORT_NAMES
 from cloudgan.stac.static import StaticSource
@@ -32,9 +32,11 @@ def open_source(stac: str, limits: HttpLimits) -> Iterator[Source]:
     Raises:
         CatalogError: There is nothing, or no STAC.
     """
-    where = SHORT_NAMES.get(stac, stac)
+    where = SHORT_NAMES.get(stac) or translate_scheme(normalise_location(stac))
     if not is_url(where) and not is_object(where):
         where = _find_file(where)
+    elif not find_host(where):
+        raise CatalogError(f"the STAC address {stac[:100]!r} names no server: check it")
     reader = JsonReader(limits)
     try:
         landing = reader.read_json(where)
@@ -45,18 +47,16 @@ def open_source(stac: str, limits: HttpLimits) -> Iterator[Source]:
 
 def _find_file(path: str) -> str:
     """The absolute path of a catalogue's file, or of the one in a folder."""
-    if urlsplit(path).scheme not in ("", "file") and "://" in path:
+    if "://" in path:
         raise CatalogError(
             f"the STAC address {path!r} is neither http(s), s3, gs, az nor a file: give its web address"
         )
-    found = Path(resolve_href(path, str(Path.cwd() / "here")))
-    if found.is_dir():
-        found = next(
-            (found / name for name in ("catalog.json", "collection.json") if (found / name).exists()), found
-        )
-    if not found.is_file():
-        raise CatalogError(
-            f"no STAC catalogue at {path!r}, no such file: give a path, an http(s) address, "
-            f"or one of {', '.join(SHORT_NAMES)}"
-        )
-    return str(found)
+    with suppress(OSError, RuntimeError, ValueError):  # a name that no file can have, or a loop of links
+        found = Path(path).resolve()
+        for file in (found, found / "catalog.json", found / "collection.json"):
+            if file.is_file():
+                return str(file)
+    raise CatalogError(
+        f"no STAC catalogue at {path[:200]!r}, no such file: give a path, an http(s) address, "
+        f"or one of {', '.join(SHORT_NAMES)}"
+    )

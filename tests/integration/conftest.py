@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from buckets import serve_bucket
 from clusters import workers
 from networks import write_network
 from shapely.geometry import box, shape
@@ -40,6 +41,13 @@ def client():
     """Two workers."""
     with workers(2) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """A bucket, and its credentials in the environment of this process and of all that it starts."""
+    with serve_bucket(tmp_path_factory.mktemp("seaweed")) as bucket:
+        yield bucket
 
 
 LOOPBACK = pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])

@@ -24,6 +24,7 @@ from clusters import workers
 from networks import write_network
 from scenes import scene, write_item
 from shapely.geometry import box, mapping
+from stores import read_store
 
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job, process_unit
@@ -43,7 +44,8 @@ from cloudgan.removal.core import decloud_dates
 from cloudgan.removal.lazy import remove_clouds
 from cloudgan.removal.normalisation import similarity
 from cloudgan.schema import Provenance
-from cloudgan.sentinel2.classification import classify
+from cloudgan.sentinel2.bands import SATURATED_NUMBER
+from cloudgan.sentinel2.classification import PixelClass, classify
 from cloudgan.sentinel2.dates import DateRange, day_numbers
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
@@ -74,15 +76,9 @@ def stored(path) -> xr.Dataset:
     return xr.open_zarr(path, mask_and_scale=False)[list(VARIABLES)].load()
 
 
-def shards(path: Path) -> dict[str, bytes]:
-    """Every byte of a store but what tells when it was run."""
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {str(file.relative_to(path)): file.read_bytes() for file in files if file != path / "zarr.json"}
-
-
 def assert_same(one: Path, other: Path) -> None:
     """The same files with the same bytes."""
-    first, second = shards(one), shards(other)
+    first, second = read_store(one), read_store(other)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
@@ -105,7 +101,9 @@ def test_the_store_opens_as_anyone_would_open_it(written, plan):
     assert store["green"].attrs["units"] == "1"
     assert 0 < float(store["green"].mean()) < 1
     assert store["green"].chunks[1][0] == plan.block
-    assert store["provenance"].attrs["flag_meanings"] == "no_data observed generated missing_asset"
+    assert store["provenance"].attrs["flag_meanings"] == (
+        "no_data observed generated missing_asset unreliable"
+    )
     assert [str(time)[:10] for time in store["time"].values] == [
         "2020-05-05",
         "2020-05-10",
@@ -123,7 +121,7 @@ def test_the_store_is_the_core_over_the_cube(written, plan, generator):
     read = plan.read_grid()
     cube = open_cube(plan.scenes, read, plan.bands)
     bands = {name: cube[name].values for name in plan.bands}
-    pixel_classes = classify(cube["scl"].values, list(bands.values()))
+    pixel_classes = classify(cube["scl"].values, bands)
     observations = Observations(read.window, bands, pixel_classes, day_numbers(cube["time"].values))
     core = decloud_dates(observations, plan.grid.window, generator, buffer=plan.buffer, tiling=plan.tiling)
     for at, date in enumerate(core):
@@ -241,19 +239,19 @@ def test_a_unit_done_twice_changes_nothing(written, plan, generator, tmp_path):
     out = tmp_path / "out.zarr"
     job = Job(plan, generator, prepare_store(str(out), plan.store_spec()))
     process_unit(job, 0)
-    before = shards(out)
+    before = read_store(out)
     process_unit(job, 0)
-    assert shards(out) == before
+    assert read_store(out) == before
 
 
 def test_another_plan_is_refused_and_leaves_the_store_as_it_was(written, plan, generator):
     out, _ = written
-    before = shards(out)
+    before = read_store(out)
     other = replace(plan, buffer=plan.buffer + 1, model="0" * 64)
     said = r"other settings; .*--overwrite.*:\n  buffer: 6 -> 7\n  model: [0-9a-f]{37}... -> 0{37}"
     with pytest.raises(StoreError, match=said):
         prepare_store(str(out), other.store_spec())
-    assert shards(out) == before
+    assert read_store(out) == before
     assert read_identity(str(out)) == plan.identity()
 
 
@@ -447,20 +445,25 @@ def test_the_real_scenes(real_scenes, tmp_path):
                 source[name] = band.read(1, window=window.round())
         observed = raw["provenance"].values[at] == Provenance.OBSERVED
         generated = raw["provenance"].values[at] == Provenance.GENERATED
-        bands = [source[name] for name in ("green", "red", "nir")]
-        for name, values in zip(("green", "red", "nir"), bands, strict=True):
-            np.testing.assert_array_equal(raw[name].values[at][~generated], values[~generated])
+        bands = {name: source[name] for name in ("green", "red", "nir")}
+        for name, values in bands.items():
+            saturated = ~generated & (values >= SATURATED_NUMBER)
+            kept = ~generated & ~saturated
+            np.testing.assert_array_equal(raw[name].values[at][kept], values[kept])
+            assert (raw[name].values[at][saturated] == 0).all()
             assert (raw[name].values[at][generated] > 0).all()
         pixel_classes = classify(source["scl"], bands)
-        cloudy = np.isin(source["scl"], [3, 8, 9, 10]) & np.any(bands, axis=0)
+        with_data = np.any(list(bands.values()), axis=0)
+        reliable = pixel_classes != PixelClass.UNRELIABLE
+        cloudy = np.isin(source["scl"], [3, 8, 9, 10]) & with_data
         assert generated[cloudy].all()
-        # Inside the area, away from its edge, the mask is cloud and its buffer, and nothing else.
+        # Inside the area, away from its edge, the mask is cloud and its buffer, and what is unreliable.
         inner = (slice(1, -1), slice(1, -1))
-        with_data = np.any(bands, axis=0)
         np.testing.assert_array_equal(
-            (generated & with_data)[inner], ((compute_opacity(pixel_classes, 1) > 0) & with_data)[inner]
+            (generated & with_data & reliable)[inner],
+            ((compute_opacity(pixel_classes, 1) > 0) & with_data & reliable)[inner],
         )
-        assert observed[inner].sum() == (with_data & ~generated)[inner].sum()
+        assert observed[inner].sum() == (with_data & ~generated & reliable)[inner].sum()
 
 
 # What the rest of the image tells of a tile wholly under cloud

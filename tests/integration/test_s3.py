@@ -6,20 +6,20 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import obstore
 import pytest
 import xarray as xr
 import zarr
+from buckets import USERS
 from clusters import workers
+from stores import read_store
 
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job
@@ -32,96 +32,6 @@ from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
-USERS = {"writer": ("writes", ["Admin", "Read", "Write", "List"]), "reader": ("reads", ["Read", "List"])}
-
-
-@dataclass(frozen=True)
-class S3:
-    """A bucket of a server."""
-
-    environment: dict[str, str]
-
-    def url(self, name: str) -> str:
-        return f"s3://bucket/{name}"
-
-    def objects(self, name: str) -> dict[str, bytes]:
-        """Every object of a store but what says when it was run."""
-        store = open_object_store(self.url(name))
-        found = [entry["path"] for batch in obstore.list(store) for entry in batch]
-        return {key: bytes(store.get(key).bytes()) for key in sorted(found) if key != "zarr.json"}
-
-
-def free_port() -> int:
-    """A port of which the one 10,000 above is free too: the server's other half listens there."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port > 50_000:
-                continue
-            try:
-                other.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
-
-
-@contextmanager
-def seaweed(folder: Path):
-    """The server's address for S3, and the one that makes buckets, until the end of the block."""
-    identities = [
-        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
-        for name, (secret, actions) in USERS.items()
-    ]
-    (folder / "users.json").write_text(json.dumps({"identities": identities}))
-    (folder / "data").mkdir()
-    services = ("master", "volume", "filer", "s3", "metrics", "s3.port.iceberg", "s3.port.lance")
-    ports = {name: free_port() for name in services}
-    options = {f"{name}.port": ports[name] for name in ("master", "volume", "filer", "s3")}
-    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
-    options |= {"dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "volume.max": 8}
-    options |= {"master.volumeSizeLimitMB": 64, "s3.config": folder / "users.json"}
-    words = [f"-{name}={value}" for name, value in options.items()]
-    weed = Path(sys.executable).with_name("weed")
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen([weed, "server", "-filer", "-s3", *words], stdout=log, stderr=log) as server,
-    ):
-        try:
-            s3, filer = (f"http://127.0.0.1:{ports[name]}" for name in ("s3", "filer"))
-            deadline = time.monotonic() + 90
-            while not answers(f"{s3}/healthz") and server.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert answers(f"{s3}/healthz"), (folder / "log").read_text()[-2000:]
-            yield s3, filer
-        finally:
-            server.kill()
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """A bucket, and its credentials in the environment of this process and of all that it starts."""
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as (url, filer), pytest.MonkeyPatch.context() as patch:
-        make = urllib.request.Request(f"{filer}/buckets/bucket/", method="POST")
-        urllib.request.urlopen(make, timeout=30).close()
-        environment = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "writer",
-            "AWS_SECRET_ACCESS_KEY": USERS["writer"][0],
-        }
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield S3(environment)
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +55,6 @@ def local(plan, generator, client, tmp_path_factory) -> Path:
     return out
 
 
-def on_disk(path: Path) -> dict[str, bytes]:
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {str(file.relative_to(path)): file.read_bytes() for file in files if file != path / "zarr.json"}
-
-
 def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
     s3, local, plan, generator, tmp_path
 ):
@@ -162,7 +67,7 @@ def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
         )
     assert report.failed == {}
     assert report.done == plan.unit_count
-    assert s3.objects("killed.zarr") == on_disk(local)
+    assert read_store(s3.url("killed.zarr")) == read_store(local)
     store = xr.open_zarr(zarr.storage.ObjectStore(open_object_store(s3.url("killed.zarr")), read_only=True))
     xr.testing.assert_identical(store.load().drop_attrs(), xr.open_zarr(local).load().drop_attrs())
     left = [entry["path"] for batch in obstore.list(open_object_store("s3://bucket")) for entry in batch]
@@ -202,7 +107,7 @@ def test_a_client_that_is_killed_leaves_what_a_rerun_completes_at_once(
     assert open_object_store("s3://bucket").head("client.zarr.lease")
     report = execute(Job(plan, generator, prepare_store(out, plan.store_spec())), client)
     assert 0 < report.skipped < plan.unit_count
-    assert s3.objects("client.zarr") == on_disk(local)
+    assert read_store(s3.url("client.zarr")) == read_store(local)
 
 
 def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local, plan, generator, client):
@@ -227,7 +132,7 @@ def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local,
     assert job.store.find_failed_units() == [0, 1]
     assert execute(job, client, only=job.store.find_failed_units()).done == 2
     assert execute(job, client).failed == {}
-    assert s3.objects("refused.zarr") == on_disk(local)
+    assert read_store(s3.url("refused.zarr")) == read_store(local)
 
 
 def test_a_bucket_that_one_may_not_write_is_named_before_any_worker_starts(s3, demo, network64):
@@ -257,7 +162,7 @@ def test_a_catalogue_in_a_bucket_is_read_and_so_are_its_files(s3, local, demo, g
     found = replace(found, block=256)
     report = execute(Job(found, generator, prepare_store(s3.url("remote.zarr"), found.store_spec())), client)
     assert report.failed == {}
-    assert s3.objects("remote.zarr") == on_disk(local)
+    assert read_store(s3.url("remote.zarr")) == read_store(local)
 
 
 # One run a store

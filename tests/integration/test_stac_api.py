@@ -269,6 +269,156 @@ def test_a_server_without_end_is_given_up(stac_server, monkeypatch):
         search(stac_server(SEASON, honest=False))
 
 
+# A server that delivers less than it counts
+
+
+def pages(server, *many):
+    """Answers searches with these pages, one after the other; a `next` link leads from each to the next."""
+    whole, asked = server.answer, []
+
+    def answer(method, path, parameters):
+        if not path.startswith("/search"):
+            return whole(method, path, parameters)
+        page = many[min(len(asked), len(many) - 1)]
+        links = page.get("links", [{"rel": "next", "href": f"/search?page={len(asked) + 1}"}])
+        asked.append(path)
+        last = len(asked) == len(many)
+        return (
+            200,
+            "application/json",
+            json.dumps(
+                {"type": "FeatureCollection"}
+                | page
+                | {"links": [] if last and "links" not in page else links}
+            ),
+        )
+
+    server.answer = answer
+    return server
+
+
+APRIL_ITEMS = [one for one in SEASON if one["id"].split("_")[2].startswith("202004")]
+
+
+@pytest.mark.parametrize("count", [{"numberMatched": 5}, {"context": {"matched": 5}}])
+def test_items_that_are_counted_and_not_delivered_are_noticed(stac_server, count):
+    server = pages(stac_server(), {"features": APRIL_ITEMS} | count)
+    found = search(server)
+    assert days(found) == APRIL_DAYS
+    assert found.warnings == (
+        f"{server.url} counts 5 items that match and delivered 3: 2 are missing; run again later, or ask for "
+        "fewer dates",
+    )
+
+
+def test_a_page_that_repeats_a_part_of_another_is_noticed(stac_server):
+    first = {"features": APRIL_ITEMS[:2], "numberMatched": 4}
+    found = search(pages(stac_server(), first, {"features": APRIL_ITEMS[1:]}))
+    assert days(found) == APRIL_DAYS
+    assert any("counts 4 items that match and delivered 3" in each for each in found.warnings)
+
+
+def test_an_empty_page_in_between_does_not_end_the_search(stac_server):
+    found = search(
+        pages(stac_server(), {"features": APRIL_ITEMS[:1]}, {"features": []}, {"features": APRIL_ITEMS[1:]})
+    )
+    assert days(found) == APRIL_DAYS
+    assert found.warnings == ()
+
+
+def test_a_search_that_ends_in_empty_pages_is_noticed(stac_server):
+    server = pages(stac_server(), {"features": APRIL_ITEMS[:1]}, *[{"features": []}] * 9)
+    found = search(server)
+    assert days(found) == APRIL_DAYS[:1]
+    assert any("3 pages in a row that hold nothing and name a further one" in each for each in found.warnings)
+
+
+# Links that lead nowhere
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        {},
+        {"href": ""},
+        {"href": 7},
+        {"href": None},
+        {"href": "http://"},
+        {"href": "https://["},
+        {"href": "http:/x"},
+        {"href": "https://user:secret@host/x"},
+        {"href": "/search", "method": "DELETE"},
+        {"href": "/search", "method": 7},
+        {"href": "/search", "method": "POST", "body": [1]},
+        {"href": "/search", "headers": {"x": ["y"]}},
+        {"href": "/search", "headers": {"x": "y\r\nz: 1"}},
+        {"href": "/search", "headers": [1]},
+    ],
+)  # fmt: skip
+def test_a_next_link_that_leads_nowhere_ends_in_one_sentence(stac_server, link):
+    server = pages(stac_server(), {"features": APRIL_ITEMS[:1], "links": [{"rel": "next"} | link]})
+    with pytest.raises(CatalogError) as caught:
+        search(server)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("links", [None, 7, {}, [7], [{"rel": 7}], [{"href": "x"}]])
+def test_links_that_are_none_are_no_pages(stac_server, links):
+    assert days(search(pages(stac_server(), {"features": APRIL_ITEMS, "links": links}))) == APRIL_DAYS
+
+
+@pytest.mark.parametrize(
+    "href", ["http://", "https://[", "http:/x", "/search", "file:///etc/passwd", "search", "ftp://h/x"]
+)
+def test_a_landing_page_that_was_saved_names_a_server_or_nothing(tmp_path, href):
+    landing = {
+        "type": "Catalog",
+        "stac_version": "1.0.0",
+        "id": "saved",
+        "description": "d",
+        "conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"],
+        "links": [{"rel": "search", "href": href, "method": "POST"}],
+    }
+    path = tmp_path / "landing.json"
+    path.write_text(json.dumps(landing))
+    with pytest.raises(CatalogError) as caught:
+        search(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("href", ["/etc/passwd", "file:///etc/passwd", "../../etc/passwd"])
+def test_a_server_names_no_file_of_this_machine_though_its_landing_page_was_saved(
+    stac_server, tmp_path, href
+):
+    body = item("2020-04-03")
+    body["assets"]["red"]["href"] = href
+    server = stac_server([body])
+    landing = json.loads(server.answer("GET", "/", {})[2])
+    path = tmp_path / "landing.json"
+    path.write_text(json.dumps(landing))
+    if href.startswith("file:"):
+        with pytest.raises(CatalogError, match="only a catalogue on this machine may name files"):
+            search(str(path))
+    else:
+        assert search(str(path)).items[0].asset("red").href.startswith(server.url)
+
+
+@pytest.mark.parametrize("url", ["http://", "https://[", "http:/x", "http://host:port/", "https://a b/"])
+def test_an_address_that_is_none_ends_in_one_sentence(url):
+    with pytest.raises(CatalogError) as caught:
+        search(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_sum_of_all_answers_is_bounded(stac_server, monkeypatch):
+    monkeypatch.setattr("cloudgan.stac.http.MAX_TOTAL_BYTES", 100_000)
+    many = [{"features": [item(f"2020-04-{day:02d}")], "padding": " " * 20_000} for day in range(1, 20)]
+    with pytest.raises(CatalogError, match=r"the search read more than 0 MiB of catalogue until .*/search"):
+        search(pages(stac_server(), *many))
+
+
 def test_a_broken_landing_page(stac_server):
     broken = {"type": "Catalog", "stac_version": "1.0.0", "links": [{"rel": "search", "href": "/search"}]}
     with pytest.raises(CatalogError, match="JSON that is no STAC"):
@@ -372,14 +522,16 @@ def test_a_next_page_in_a_local_file_is_not_read(stac_server, tmp_path):
     link = {"rel": "next", "href": (tmp_path / "page.json").as_uri()}
     page = {"type": "FeatureCollection", "features": [item("2020-04-13")], "links": [link]}
     server = stac_server(reply=(200, "application/json", json.dumps(page)), reply_to="/search")
-    with pytest.raises(CatalogError, match=r"file:///.* cannot be reached"):
+    with pytest.raises(
+        CatalogError, match=r"/search leads to 'file:///.*only a catalogue on this machine may name files"
+    ):
         search(server)
 
 
 def test_an_answer_without_end_is_given_up(stac_server, monkeypatch):
     monkeypatch.setattr("cloudgan.stac.http.MAX_BYTES", 100_000)
     server = stac_server(reply=(200, "application/json", " " * 300_000 + "{}"), reply_to="/search")
-    with pytest.raises(CatalogError, match=r"/search answers with more than 0 MiB: use another --stac"):
+    with pytest.raises(CatalogError, match=r"/search answers with more than 0 MiB: use another --stac, or"):
         search(server)
 
 
@@ -389,17 +541,21 @@ def test_an_answer_nested_without_end_is_no_stac(bomb, stac_server):
         search(stac_server(reply=(200, "application/json", bomb), reply_to="/search"))
 
 
-def test_a_catalogue_without_end_is_given_up(stac_server, monkeypatch):
-    monkeypatch.setattr("cloudgan.stac.query.MAX_ITEMS", 20)
+@pytest.mark.parametrize(
+    ("children", "depth", "extent"), [(1, 32, "32 links deep"), (3, 10**6, "50 documents large")]
+)
+def test_a_catalogue_without_end_is_given_up(stac_server, monkeypatch, children, depth, extent):
+    monkeypatch.setattr("cloudgan.stac.static.MAX_DOCUMENTS", 50)
+    monkeypatch.setattr("cloudgan.stac.static.MAX_DEPTH", depth)
     server = stac_server()
 
     def answer(method, path, parameters):
-        link = {"rel": "child", "href": f"{server.url}/{len(server.seen)}"}
-        body = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "d", "links": [link]}
+        links = [{"rel": "child", "href": f"{server.url}{path}/{at}"} for at in range(children)]
+        body = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "d", "links": links}
         server.seen.append(path)
         return 200, "application/json", json.dumps(body)
 
     server.answer = answer
-    with pytest.raises(CatalogError, match="returned over 20 files"):
+    with pytest.raises(CatalogError, match=f"is over {extent}: give one of its collections"):
         search(server)
-    assert len(server.seen) < 30
+    assert len(server.seen) < 60

@@ -115,9 +115,10 @@ def test_failed_units_are_retried_in_each_zone(command, tmp_path):
     for name, failed in (("utm32n", []), ("utm33n", [{"unit": 0}])):
         store = zarr.open_group(tmp_path / "out.zarr" / name, mode="r+", use_consolidated=False)
         store.update_attributes({"cloudgan:run": {"failed": failed, "missing_items": []}})
-        store["ledger/units"][0] = 0
-    code, answer, _ = command(ACROSS, retry_failed=True)
-    assert code == 0
+        store["ledger/units"][0] = ""
+    code, answer, errors = command(ACROSS, retry_failed=True)
+    assert code == 1  # for a unit that nobody named is still pending
+    assert "1 of 1 units are not done; run the same command without --retry-failed" in errors
     assert [report["done"] for report in answer["report"]["zones"].values()] == [0, 1]
     assert [report["done"] for report in command(ACROSS)[1]["report"]["zones"].values()] == [1, 0]
 

@@ -64,7 +64,7 @@ def test_a_catalogue_gives_the_pixels_that_serving_reads(catalogue, cube):
     assert site.region == "farm"
     for band in BANDS:
         np.testing.assert_array_equal(site.observations.bands[band], cube[band].values)
-    wanted = classify(cube["scl"].values, [cube[band].values for band in BANDS])
+    wanted = classify(cube["scl"].values, {band: cube[band].values for band in BANDS})
     np.testing.assert_array_equal(site.observations.pixel_classes, wanted)
     np.testing.assert_array_equal(site.observations.scl, cube["scl"].values)
     assert [str(np.datetime64(int(day), "D")) for day in site.observations.days] == [

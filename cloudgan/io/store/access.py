@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import zarr
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer
+from zarr.core.sync import sync
 
 from cloudgan.errors import CloudganError, StoreError
 from cloudgan.object_stores import (
@@ -31,15 +34,20 @@ def open_zarr_store(location: str) -> ZarrStore:
     return zarr.storage.LocalStore(location)
 
 
-def consolidate(location: str) -> None:
+def consolidate(location: str, root: ZarrStore) -> None:
     """Gather the metadata of all groups and arrays at their root: opening them then takes one read.
+
+    Args:
+        location: Path of a directory, or URL of an object store.
+        root: The same, opened for writing.
 
     Raises:
         WriteError: The place refused it.
+        StoreError: A group or an array is damaged.
     """
-    with name_failed_writes(location), warnings.catch_warnings():
+    with name_failed_writes(location), name_damage(location), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # consolidated metadata is xarray's and GDAL's, not yet the spec's
-        zarr.consolidate_metadata(open_zarr_store(location))
+        zarr.consolidate_metadata(root)
 
 
 def remove_pieces(location: str) -> None:
@@ -50,16 +58,35 @@ def remove_pieces(location: str) -> None:
             piece.unlink(missing_ok=True)
 
 
-def remove_store(location: str) -> None:
-    """Remove a store, whole."""
-    root = open_zarr_store(location)
-    if isinstance(root, zarr.storage.LocalStore):
-        # Aside first: a removal cut off half-way must not leave what is no store of ours any more.
-        aside = root.root.with_name(f"{root.root.name}.removed")
-        root.root.rename(aside)
-        shutil.rmtree(aside)
-    else:
-        zarr.open_group(root, mode="w")
+def read_object(location: str, key: str) -> bytes | None:
+    """One object of a store as it lies there; None where there is none."""
+    try:
+        if is_object_store(location):
+            return bytes(open_object_store(location).get(key).bytes())
+        return (Path(location) / key).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def list_objects(location: str, prefix: str = "") -> Iterator[str]:
+    """Keys of the objects of a store, files and links alike, in no order."""
+    if is_object_store(location):
+        for batch in open_object_store(location).list(prefix or None):
+            yield from (entry["path"] for entry in batch)
+        return
+    root = Path(location)
+    for folder, _, names in os.walk(root / prefix):
+        yield from (str((Path(folder) / name).relative_to(root)) for name in names)
+
+
+def copy_objects(source: Mapping[str, Buffer], root: ZarrStore, keys: Iterable[str]) -> None:
+    """Write objects that were made in memory, in the order of the keys."""
+
+    async def copy() -> None:
+        for key in keys:
+            await root.set(key, source[key])
+
+    sync(copy())
 
 
 def not_ours(location: str) -> StoreError:

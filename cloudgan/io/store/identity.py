@@ -6,19 +6,24 @@ Its stores are still opened and continued.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import zarr
 
 from cloudgan.errors import StoreError
-from cloudgan.io.store.access import IDENTITY, name_damage, not_ours, open_zarr_store
+from cloudgan.io.store.access import IDENTITY, name_damage, not_ours, open_zarr_store, read_object
+from cloudgan.io.store.remove import check_removable
 from cloudgan.io.store.spec import StoreSpec
-from cloudgan.object_stores import unusable_error
+from cloudgan.object_stores import is_object_store, unusable_error
 
 FORMAT = 2
 """Format of the identities, and of the stores, that are written."""
+COPY = "ledger/units/plan.json"
+"""Where a store keeps a second copy of its identity."""
 _RELEASE = "0.1.0"  # the only one that wrote format 1
 _SET_BY_MODEL = ("input_channels", "output_bands", "predicts_uncertainty")
 
@@ -29,23 +34,47 @@ def read_identity(location: str) -> dict[str, Any] | None:
     Raises:
         StoreError: Something is there that cloudgan did not make.
     """
-    root = open_zarr_store(location)
     try:
-        group = zarr.open_group(root, mode="r", zarr_format=3, use_consolidated=False)
-    except (FileNotFoundError, NotADirectoryError):
-        if isinstance(root, zarr.storage.LocalStore) and root.root.exists():
-            if root.root.is_dir() and not any(root.root.iterdir()):
-                return None
-            raise not_ours(location) from None
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise not_ours(location) from error
+        group = zarr.open_group(open_zarr_store(location), mode="r", zarr_format=3, use_consolidated=False)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        copy = _read_copy(location)
+        if copy is None and not _is_nothing(location):
+            raise not_ours(location) from error
+        return copy
     except Exception as error:  # the disk's errors, and those of whatever object store it is
         raise unusable_error(location, error) from error
     identity = group.attrs.get(IDENTITY)
     if not isinstance(identity, dict):
         raise not_ours(location)
     return identity
+
+
+def _read_copy(location: str) -> dict[str, Any] | None:
+    """The copy of the identity in the ledger, from which a root that cannot be read is made anew."""
+    try:
+        copy = json.loads(read_object(location, COPY) or b"")
+    except (ValueError, RecursionError):
+        return None
+    return copy if isinstance(copy, dict) else None
+
+
+def _is_nothing(location: str) -> bool:
+    """Whether a place holds nothing, or no more than a first write that was cut off."""
+    if is_object_store(location):
+        return read_object(location, "zarr.json") is None
+    path = Path(location)
+    if not path.is_dir():
+        return not path.exists()
+    return all(
+        found.is_file()
+        and (found.suffix == ".partial" or (found.name == "zarr.json" and found.stat().st_size == 0))
+        for found in path.iterdir()
+    )
+
+
+def compute_plan_digest(identity: Mapping[str, Any]) -> str:
+    """Digest of an identity, short enough for every entry of a ledger and for names of files."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_format(found: Mapping[str, Any]) -> int:
@@ -68,9 +97,23 @@ def translate_identity(
     translated = {name: value for name, value in found.items() if name != "cloudgan"}
     # The digest of a model file covers its contract.
     translated |= {"format": FORMAT} | {name: wanted[name] for name in _SET_BY_MODEL if name in wanted}
+    if "items" in found:
+        translated["items"] = _add_frames(found["items"], _items_by_id(wanted.get("items")))
     if found.get("model") in model_files:
         translated["model"] = wanted.get("model")
     return translated
+
+
+def _add_frames(days: Any, wanted: Mapping[str, Any]) -> Any:
+    """The items of format 1, which does not say where they lie, with the frames of the wanted."""
+    if not isinstance(days, dict):
+        return days
+    return {
+        day: [
+            [item[0], item[1], wanted[item[0]][1], *item[2:]] if item[0] in wanted else item for item in items
+        ]
+        for day, items in days.items()
+    }
 
 
 def is_made_for(found: Mapping[str, Any] | None, spec: StoreSpec) -> bool:
@@ -90,14 +133,18 @@ def check_identity(
         overwrite: Whether a store of ours with another identity may be removed.
 
     Raises:
-        StoreError: A store of another identity is there, or something that is no store of ours.
+        StoreError: A store of another identity is there, or something that is no store of ours, or that
+            store holds something that is not ours.
     """
     found = read_identity(location)
-    if found is None or overwrite:
+    if found is None:
         return
     with name_damage(location):
         translated = translate_identity(found, wanted, model_files)
         if translated == wanted:
+            return
+        if overwrite:
+            check_removable(location, found)
             return
         lines = "".join(f"\n  {line}" for line in describe_differences(translated, wanted))
     raise StoreError(
@@ -131,7 +178,9 @@ def _describe_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     groups = {
         "more": [name for name in new if name not in old],
         "fewer": [name for name in old if name not in new],
-        "with other files or another offset": [n for n in new if n in old and new[n] != old[n]],
+        "with other files, another frame or another offset": [
+            n for n in new if n in old and new[n] != old[n]
+        ],
     }
     parts = []
     for kind, names in groups.items():

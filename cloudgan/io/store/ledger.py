@@ -1,37 +1,109 @@
-"""The ledger of a store: which work units are done, and what was measured for all of them.
+"""The ledger of a store: which work units are done, what they wrote, and what was measured for all of them.
 
 A unit is entered after its data is there, so that it may be interrupted, repeated or raced by its own twin,
-and the bytes are the same.
+and the bytes are the same. Its entry is one small object: its state, the run that did it, the digest of the
+plan, and the digest of each shard as it was written. An entry that is empty, cannot be read, or is of another
+plan, is that of a pending unit.
+
+In stores of format 1 an entry is the state alone, as one byte.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer
 
-from cloudgan.io.store.access import name_damage, open_zarr_store
-from cloudgan.object_stores import name_failed_writes
+from cloudgan.io.store.access import copy_objects, name_damage, open_zarr_store
+from cloudgan.io.store.fence import FOLDER
+from cloudgan.io.store.identity import compute_plan_digest, read_identity
+from cloudgan.object_stores import is_refusal, name_failed_writes
 
 PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
 """States of a unit; the last is done again by a rerun, for its assets may be back."""
 
-UNITS = "ledger/units"
-"""Array of the units' states."""
-_OFFSETS = {1: "ledger/shifts-{}", 2: "ledger/offsets-{}"}  # by format of the store, and MGRS tile
+UNITS = FOLDER
+"""Array of the units' entries."""
+_OFFSETS = {1: "ledger/shifts-{place}", 2: "ledger/offsets-{plan}-{place}"}  # by format of the store
+_AT_ONCE = 1024  # entries that are held in memory
 
 
-def make_ledger(group: zarr.Group, unit_count: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger says of one unit."""
+
+    state: int = PENDING
+    """`PENDING`, `DONE` or `DONE_WITHOUT_ASSETS`."""
+    run: int = 0
+    """Number of the run that did it; see `fence.Run`."""
+    plan: str = ""
+    """Digest of the plan."""
+    shards: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each shard that the unit wrote, by its key; empty where nothing was noted."""
+
+    @classmethod
+    def parse(cls, value: Any, plan: str) -> Entry:
+        """An entry as the array holds it, JSON or the state alone; pending where it means nothing here."""
+        if not isinstance(value, str):
+            return cls(int(value) if value in (DONE, DONE_WITHOUT_ASSETS) else PENDING)
+        try:
+            body = json.loads(value)
+            entry = cls(body["state"], body["run"], body["plan"], body["shards"])
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return cls()
+        known = entry.state in (DONE, DONE_WITHOUT_ASSETS) and isinstance(entry.shards, dict)
+        return entry if known and entry.plan == plan else cls()
+
+    def to_text(self) -> str:
+        """As JSON."""
+        body = {"state": self.state, "run": self.run, "plan": self.plan, "shards": dict(self.shards)}
+        return json.dumps(body, separators=(",", ":"))
+
+
+def make_ledger(group: zarr.Group, unit_count: int, form: int) -> None:
     """A ledger with nothing done."""
     group.create_array(
         UNITS,
         shape=(unit_count,),
-        dtype="uint8",
+        dtype="uint8" if form == 1 else "str",
         chunks=(1,),
-        fill_value=PENDING,
+        fill_value=PENDING if form == 1 else "",
         dimension_names=("unit",),
-        overwrite=True,
     )
+
+
+def read_entries(location: str) -> Iterator[Entry]:
+    """What the ledger says of each unit, in their order.
+
+    Raises:
+        StoreError: The store is damaged.
+    """
+    plan = compute_plan_digest(read_identity(location) or {})
+    with name_damage(location):
+        array = zarr.open_array(open_zarr_store(location), path=UNITS, mode="r")
+        for start in range(0, array.shape[0], _AT_ONCE):
+            for value in _read_values(array, start, min(start + _AT_ONCE, array.shape[0])):
+                yield Entry.parse(value, plan)
+
+
+def _read_values(array: zarr.Array[Any], start: int, stop: int) -> list[Any]:
+    """Values of entries, 0 for those that cannot be read."""
+    try:
+        return list(np.asarray(array[start:stop]).tolist())
+    except Exception as error:  # of zarr, its codecs and numpy
+        if is_refusal(error):
+            raise
+        if stop - start == 1:
+            return [PENDING]
+    middle = (start + stop) // 2
+    return _read_values(array, start, middle) + _read_values(array, middle, stop)
 
 
 def read_states(location: str) -> NDArray[np.uint8]:
@@ -40,62 +112,66 @@ def read_states(location: str) -> NDArray[np.uint8]:
     Raises:
         StoreError: The store is damaged.
     """
-    with name_damage(location):
-        return np.asarray(zarr.open_array(open_zarr_store(location), path=UNITS, mode="r")[:])
+    return np.array([entry.state for entry in read_entries(location)], np.uint8)
 
 
-def mark_unit(location: str, index: int, state: int) -> None:
-    """Enter a unit.
-
-    Raises:
-        WriteError: The place refused it.
-    """
-    with name_failed_writes(location):
-        zarr.open_array(open_zarr_store(location), path=UNITS, mode="r+")[index] = state
+def write_entry(root: ZarrStore, index: int, entry: Entry) -> None:
+    """Enter a unit in a store that is open for writing."""
+    array = zarr.open_array(root, path=UNITS, mode="r+", config={"write_empty_chunks": True})
+    pending = entry.state == PENDING
+    array[index] = entry.state if array.dtype == np.uint8 else "" if pending else entry.to_text()
 
 
-def read_offsets(location: str, form: int, place: int) -> NDArray[np.float32] | None:
-    """The radiometric offsets that `write_offsets` kept; None where nothing was kept yet.
+def read_offsets(location: str, form: int, place: int, plan: str) -> NDArray[np.float32] | None:
+    """The radiometric offsets that `write_offsets` kept; None where nothing that can be read was kept yet.
 
     Args:
         location: Of the store.
         form: Format of the store.
         place: Number of the MGRS tile.
-
-    Raises:
-        StoreError: The store is damaged.
+        plan: Digest of the plan.
     """
+    path = _OFFSETS[form].format(place=place, plan=plan)
     try:
-        with name_damage(location):
-            path = _OFFSETS[form].format(place)
-            kept = zarr.open_array(open_zarr_store(location), path=path, mode="r")
-            values: NDArray[np.float32] = np.asarray(kept[:])
+        kept = zarr.open_array(open_zarr_store(location), path=path, mode="r")
+        values: NDArray[np.float32] = np.asarray(kept[:], np.float32)
     except FileNotFoundError:
+        return None
+    except Exception as error:  # of zarr, its codecs and JSON
+        if is_refusal(error):
+            raise
         return None
     # Between its metadata and its values an array is all unknown, but a date differs from itself by 0.
     return None if np.isnan(values).all() else values
 
 
-def write_offsets(location: str, form: int, place: int, offsets: NDArray[np.float32]) -> None:
+def write_offsets(
+    location: str, root: ZarrStore, form: int, place: int, plan: str, offsets: NDArray[np.float32]
+) -> None:
     """Keep the radiometric offsets of an MGRS tile for all other units.
 
     Args:
         location: Of the store.
+        root: The same, open for writing.
         form: Format of the store.
         place: Number of the MGRS tile.
+        plan: Digest of the plan: a writer of another cannot take the place of these.
         offsets: See `normalisation.RadiometricOffsets.values`.
 
     Raises:
         WriteError: The place refused it.
     """
+    made: dict[str, Buffer] = {}
+    path = _OFFSETS[form].format(place=place, plan=plan)
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(made),
+        name=path,
+        shape=offsets.shape,
+        chunks=offsets.shape,
+        dtype=offsets.dtype,
+        fill_value=np.nan,
+    )
+    array[:] = offsets
     with name_failed_writes(location):
-        array = zarr.create_array(
-            open_zarr_store(location),
-            name=_OFFSETS[form].format(place),
-            shape=offsets.shape,
-            chunks=offsets.shape,
-            dtype=offsets.dtype,
-            fill_value=np.nan,
-            overwrite=True,
-        )
-        array[:] = offsets
+        values = [key for key in made if key.startswith(f"{path}/c")]
+        copy_objects(made, root, [f"{path}/zarr.json", *values])

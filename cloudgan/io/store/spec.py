@@ -9,6 +9,9 @@ from cloudgan.geo.grid import Grid
 from cloudgan.schema import Variable
 from cloudgan.stac.search import Scene
 
+COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
+"""Names of the coordinates of every store."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:

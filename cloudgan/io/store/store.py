@@ -6,14 +6,17 @@ in the ledger after its data is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, default_buffer_prototype
 
 from cloudgan.errors import StoreError
 from cloudgan.geo.grid import Window
@@ -22,16 +25,37 @@ from cloudgan.io.store import ledger
 from cloudgan.io.store.access import (
     IDENTITY,
     consolidate,
+    copy_objects,
     name_damage,
     name_unusable,
+    not_ours,
     open_zarr_store,
+    read_object,
     remove_pieces,
-    remove_store,
 )
-from cloudgan.io.store.identity import FORMAT, check_identity, is_made_for, read_format, read_identity
-from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
+from cloudgan.io.store.fence import (
+    FencedStore,
+    Run,
+    end_run,
+    find_condition,
+    open_for_writing,
+    take_run,
+    write_on_condition,
+)
+from cloudgan.io.store.identity import (
+    COPY,
+    FORMAT,
+    check_identity,
+    compute_plan_digest,
+    is_made_for,
+    read_format,
+    read_identity,
+)
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, Entry
+from cloudgan.io.store.remove import remove_store
 from cloudgan.io.store.spec import StoreSpec
-from cloudgan.io.store.template import check_template, make_template
+from cloudgan.io.store.template import describe_root, is_as_made, make_template
+from cloudgan.io.store.writer import UnitWriter
 from cloudgan.object_stores import is_object_store, name_failed_writes
 
 _RUN = "cloudgan:run"  # attribute of the root: the report of the last run
@@ -46,61 +70,76 @@ class Store:
     """Path of a directory, or URL of an object store (`s3://bucket/key`)."""
     format: int = FORMAT
     """Format of the store, which decides names of variables."""
+    plan: str = ""
+    """Digest of its identity."""
+    run: Run | None = None
+    """The run that may write it; None where it is only read."""
 
     def read_ledger(self) -> NDArray[np.uint8]:
         """The state of each unit, shape (units,)."""
         return ledger.read_states(self.location)
 
-    def open_writer(
-        self, spec: StoreSpec, window: Window
-    ) -> Callable[[int, Mapping[str, NDArray[Any]]], None]:
-        """What writes the dates of a unit, each as whole shards.
+    def begin_run(self) -> Store:
+        """The store for a run of its own, which fences the writers of all others.
+
+        Whoever calls it holds the lease.
+
+        Raises:
+            StoreError: Another run began at the same moment, or the place cannot be used.
+        """
+        with name_unusable(self.location):
+            return replace(self, run=take_run(self.location))
+
+    def end_run(self) -> None:
+        """Fence the run's own writers too, which may still be at work on units that it gave up."""
+        end_run(self.location, self._get_run())
+
+    def check_run(self) -> None:
+        """Make sure that no other run has begun.
+
+        Raises:
+            StoreError: One has.
+            WriteError: The place does not answer.
+        """
+        with name_failed_writes(self.location):
+            self._open().check()
+
+    def open_writer(self, spec: StoreSpec, window: Window) -> UnitWriter:
+        """What writes the dates of a unit and enters it in the ledger.
 
         Args:
             spec: What the store was made for.
             window: Pixels of the unit.
 
-        Returns:
-            A function of the date's index in the store and its variables by name, each over the window. It
-            raises WriteError where the place refuses them.
-
         Raises:
             WriteError: The store cannot be opened any more.
         """
-        root = open_zarr_store(self.location)
-        with name_failed_writes(self.location):
-            arrays = {
-                one.name: zarr.open_array(root, path=one.stored_name(self.format), mode="r+")
-                for one in spec.variables
-            }
-        rows, cols = window.slices_in(spec.grid.window)
-
-        def write(at: int, values: Mapping[str, NDArray[Any]]) -> None:
-            with name_failed_writes(self.location):
-                for name, array in arrays.items():
-                    array[at, rows, cols] = values[name]
-
-        return write
+        return UnitWriter.open(
+            self.location, self._open(), self._stored_names(spec), spec.grid, window, self._new_entry()
+        )
 
     def read_offsets(self, place: int) -> NDArray[np.float32] | None:
         """The radiometric offsets of an MGRS tile by its number; None where nothing was kept yet."""
-        return ledger.read_offsets(self.location, self.format, place)
+        return ledger.read_offsets(self.location, self.format, place, self.plan)
 
     def write_offsets(self, place: int, offsets: NDArray[np.float32]) -> None:
         """Keep the radiometric offsets of an MGRS tile, for all other units; see `ledger.write_offsets`."""
-        ledger.write_offsets(self.location, self.format, place, offsets)
+        ledger.write_offsets(self.location, self._open(), self.format, place, self.plan, offsets)
 
     def mark(self, index: int, state: int) -> None:
-        """Enter a unit in the ledger, after its data is there.
+        """Enter a unit in the ledger, with nothing noted of what it wrote.
 
         Args:
             index: Number of the unit.
-            state: `DONE` or `DONE_WITHOUT_ASSETS`.
+            state: `DONE`, `DONE_WITHOUT_ASSETS`, or `PENDING` to have it done again.
 
         Raises:
             WriteError: The place refused it.
         """
-        ledger.mark_unit(self.location, index, state)
+        with name_failed_writes(self.location):
+            root = self._open()
+            ledger.write_entry(root, index, replace(self._new_entry(), state=state))
+            root.sync()
 
     def begin(self, device: str) -> None:
         """Note what the generator runs on, before the first unit: its rounding depends on it.
@@ -112,7 +151,8 @@ class Store:
             StoreError: Units are done already, on something else.
             WriteError: The place refused it.
         """
-        group = self._open_group("r+")
+        root = self._open()
+        group = zarr.open_group(root, mode="r+", use_consolidated=False)
         begun = group.attrs.get(_DEVICE)
         if begun == device:
             return
@@ -124,6 +164,7 @@ class Store:
             )
         with name_failed_writes(self.location):
             group.update_attributes({_DEVICE: device})
+            root.sync()
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write what was run and, last of all, the consolidated metadata.
@@ -131,16 +172,19 @@ class Store:
         Raises:
             WriteError: The place refused it.
         """
-        with name_failed_writes(self.location):
+        root = self._open()
+        with name_failed_writes(self.location), name_damage(self.location):
             remove_pieces(self.location)
-            group = self._open_group("r+")
+            group = zarr.open_group(root, mode="r+", use_consolidated=False)
             known = _read_report(group).get("missing_items", [])
             if (
                 self.read_ledger() == DONE_WITHOUT_ASSETS
             ).any():  # what an earlier run lacked is lacking still
                 report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
             group.update_attributes({_RUN: dict(report)})
-        consolidate(self.location)
+        consolidate(self.location, root)
+        with name_failed_writes(self.location):
+            root.sync()
 
     def is_finished(self) -> bool:
         """Whether every unit is done, and the run that did the last of them came to its end."""
@@ -150,15 +194,33 @@ class Store:
             done = bool((self.read_ledger() == DONE).all())
             return consolidated and done and not _read_report(group).get("failed")
 
+    def read_report(self) -> dict[str, Any]:
+        """The report of the last run that came to its end; empty where none did."""
+        with name_damage(self.location):
+            group = zarr.open_group(open_zarr_store(self.location), mode="r", use_consolidated=False)
+            return _read_report(group)
+
     def find_failed_units(self) -> list[int]:
         """Numbers of the units that the last run failed and none has done since."""
         with name_damage(self.location):
             states = self.read_ledger()
-            named = (unit["unit"] for unit in _read_report(self._open_group("r")).get("failed", []))
+            group = zarr.open_group(open_zarr_store(self.location), mode="r", use_consolidated=False)
+            named = (unit["unit"] for unit in _read_report(group).get("failed", []))
             return [index for index in named if states[index] != DONE]
 
-    def _open_group(self, mode: Any) -> zarr.Group:
-        return zarr.open_group(open_zarr_store(self.location), mode=mode, use_consolidated=False)
+    def _get_run(self) -> Run:
+        if self.run is None:
+            raise ValueError(f"{self.location} was opened to be read; begin a run to write")
+        return self.run
+
+    def _open(self) -> FencedStore:
+        return open_for_writing(self.location, self._get_run())
+
+    def _new_entry(self) -> Entry:
+        return Entry(run=self._get_run().number, plan=self.plan)
+
+    def _stored_names(self, spec: StoreSpec) -> dict[str, str]:
+        return {one.name: one.stored_name(self.format) for one in spec.variables}
 
 
 def _read_report(group: zarr.Group) -> dict[str, Any]:
@@ -182,25 +244,24 @@ def check_store(location: str, spec: StoreSpec, *, overwrite: bool = False) -> N
 
 
 def find_store(location: str, spec: StoreSpec) -> Store | None:
-    """The store of just this content that is there, with a ledger; None where there is none.
+    """The store of just this content that is there, to be read; None where there is none, or only a part.
 
     Raises:
-        StoreError: See `read_identity`; or what is there is damaged.
+        StoreError: See `read_identity`.
     """
     found = read_identity(location)
     if found is None or not is_made_for(found, spec):
         return None
-    store = Store(location, read_format(found))
-    with name_damage(location):
-        group = zarr.open_group(open_zarr_store(location), mode="r", use_consolidated=False)
-        if ledger.UNITS not in group:  # its template was cut off
-            return None
-        check_template(group, spec, store.format)
-    return store
+    store = Store(location, read_format(found), compute_plan_digest(found))
+    with name_unusable(location):
+        root = open_zarr_store(location)
+        return store if _has_root(root) and is_as_made(root, spec, store.format) else None
 
 
 def prepare_store(location: str, spec: StoreSpec, *, overwrite: bool = False) -> Store:
     """Make the template of a store, or continue one that holds the same, whatever is done of it.
+
+    What is damaged of a template is made anew. The store that is returned is open for a run of its own.
 
     The arguments and errors are those of `check_store`; and StoreError where another run is writing there.
     """
@@ -210,11 +271,21 @@ def prepare_store(location: str, spec: StoreSpec, *, overwrite: bool = False) ->
     with hold_lease(location), name_unusable(location):
         found = read_identity(location)
         if found is not None and not is_made_for(found, spec):
-            remove_store(location)
+            remove_store(location, found)
             found = None
-        store = Store(location, FORMAT if found is None else read_format(found))
-        make_template(open_zarr_store(location), spec, store.format)
-    return store
+        identity = spec.identity if found is None else found
+        _make_root(location, describe_root(spec, identity))
+        run = take_run(location)
+        if read_identity(location) != identity:  # of a run that has taken over the lease
+            raise not_ours(location)
+        root = open_for_writing(location, run)
+        form = read_format(identity)
+        copy = json.dumps(identity).encode()
+        if read_object(location, COPY) != copy:
+            copy_objects({COPY: default_buffer_prototype().buffer.from_bytes(copy)}, root, [COPY])
+        make_template(open_zarr_store(location), root, spec, form)
+        root.sync()
+    return Store(location, form, compute_plan_digest(identity), run)
 
 
 def make_root_group(location: str, identity: dict[str, Any]) -> None:
@@ -230,8 +301,28 @@ def make_root_group(location: str, identity: dict[str, Any]) -> None:
         StoreError: The place cannot be used.
     """
     with name_unusable(location):
-        if read_identity(location) not in (None, identity):
-            remove_store(location)
-        attributes: dict[str, Any] = {"Conventions": "CF-1.11", IDENTITY: identity}
-        root = open_zarr_store(location)
-        zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
+        found = read_identity(location)
+        if found not in (None, identity):
+            remove_store(location, found)
+        _make_root(location, {"Conventions": "CF-1.11", IDENTITY: identity})
+
+
+def _make_root(location: str, attributes: dict[str, Any]) -> None:
+    """Make the group at the root, where there is none that can be read.
+
+    With its attributes in one write: a group without them is no store of ours.
+    """
+    condition = find_condition(location, "zarr.json")
+    if _has_root(open_zarr_store(location)):
+        return
+    made: dict[str, Buffer] = {}
+    zarr.open_group(zarr.storage.MemoryStore(made), mode="w", zarr_format=3, attributes=attributes)
+    write_on_condition(location, "zarr.json", made["zarr.json"].to_bytes(), condition)
+
+
+def _has_root(root: ZarrStore) -> bool:
+    try:
+        zarr.open_group(root, mode="r", zarr_format=3, use_consolidated=False)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    return True

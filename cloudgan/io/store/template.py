@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer
 
-from cloudgan.errors import StoreError
 from cloudgan.geo.grid import Grid
 from cloudgan.io.store import ledger
-from cloudgan.io.store.access import IDENTITY
+from cloudgan.io.store.access import IDENTITY, copy_objects
 from cloudgan.io.store.spec import StoreSpec
+from cloudgan.object_stores import is_refusal
 from cloudgan.schema import Variable
 from cloudgan.stac.search import Scene
 
@@ -23,52 +26,113 @@ from cloudgan.stac.search import Scene
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 _PER_DATE = "item_ids cloud_cover processing_baseline"
-_COORDINATES = ("time", "y", "x", "spatial_ref", *_PER_DATE.split())
 
 _Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]  # dimensions, values, attributes
 
 
-def make_template(root: ZarrStore, spec: StoreSpec, form: int) -> None:
-    """Create what is missing of the template; the ledger comes last, and vouches for the rest.
+def make_template(found: ZarrStore, root: ZarrStore, spec: StoreSpec, form: int) -> None:
+    """Make what is missing of the template, or damaged; the ledger comes last, and vouches for the rest.
+
+    Shards and entries of the ledger stay as they are.
 
     Args:
-        root: Where.
+        found: Where, open for reading; its root group is there.
+        root: The same, open for writing.
         spec: What the store is to hold.
         form: Format of the store, which decides names of variables.
-
-    Raises:
-        StoreError: A template is there already, and is damaged.
     """
-    # With its attributes in one write: a group without them is no store of ours.
-    attributes = _describe_root(spec) | {IDENTITY: spec.identity}
-    group = zarr.open_group(root, mode="a", zarr_format=3, use_consolidated=False, attributes=attributes)
-    if ledger.UNITS in group:
-        check_template(group, spec, form)
-        return
-    for name, coordinate in (_cube_coordinates(spec) | _date_coordinates(spec.scenes)).items():
-        _write_coordinate(group, name, coordinate)
-    for variable in spec.variables:
-        _make_array(group, variable, spec, form)
-    ledger.make_ledger(group, spec.unit_count)
+    template = _Template.of(spec, form)
+    broken = template.find_broken(found)
+    for name in sorted(template.names, key=lambda name: name == ledger.UNITS):
+        if name in broken:
+            copy_objects(template.objects, root, template.keys(name))
+    try:
+        zarr.open_group(found, path="ledger", mode="r", zarr_format=3, use_consolidated=False)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        copy_objects(template.objects, root, ["ledger/zarr.json"])
 
 
-def check_template(group: zarr.Group, spec: StoreSpec, form: int) -> None:
-    """Make sure that the arrays are what was made, before they are read: a ledger may claim any size.
+def describe_root(spec: StoreSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the root group."""
+    return _describe_area(spec) | {IDENTITY: dict(identity)}
 
-    Raises:
-        StoreError: One is missing or has another shape.
-    """
-    wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-    wanted = {one.stored_name(form): (spec.shape, one.dtype) for one in spec.variables}
-    wanted |= {ledger.UNITS: ((spec.unit_count,), np.dtype(np.uint8))}
-    found = {name: group.get(name) for name in (*wanted, *_COORDINATES)}
-    for name, array in found.items():
-        known = isinstance(array, zarr.Array) and (array.shape, array.dtype)
-        if not known or known != wanted.get(name, known):
-            raise StoreError(
-                f"{group.store_path} is damaged (its {name} is not what was made); give another --out, or "
-                "remove it"
-            )
+
+def is_as_made(root: ZarrStore, spec: StoreSpec, form: int) -> bool:
+    """Whether the whole template is there, before anything of it is relied on."""
+    return not _Template.of(spec, form).find_broken(root)
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A template in memory."""
+
+    group: zarr.Group
+    objects: dict[str, Buffer]
+    """All its objects, by key."""
+    coordinates: tuple[str, ...]
+    """Names of the arrays that have values."""
+
+    @classmethod
+    def of(cls, spec: StoreSpec, form: int) -> _Template:
+        """The template of a store."""
+        objects: dict[str, Buffer] = {}
+        group = zarr.open_group(zarr.storage.MemoryStore(objects), mode="w", zarr_format=3)
+        coordinates = _cube_coordinates(spec) | _date_coordinates(spec.scenes)
+        for name, coordinate in coordinates.items():
+            _write_coordinate(group, name, coordinate)
+        for variable in spec.variables:
+            _make_array(group, variable, spec, form)
+        ledger.make_ledger(group, spec.unit_count, form)
+        return cls(group, objects, tuple(coordinates))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its arrays."""
+        return [
+            key.removesuffix("/zarr.json") for key in self.objects if key.count("/") and self._is_array(key)
+        ]
+
+    def _is_array(self, key: str) -> bool:
+        return key.endswith("/zarr.json") and key != "ledger/zarr.json"
+
+    def keys(self, name: str) -> list[str]:
+        """Keys of an array's objects, its metadata first."""
+        values = [key for key in self.objects if key.startswith(f"{name}/c")]
+        return [f"{name}/zarr.json", *values]
+
+    def find_broken(self, root: ZarrStore) -> list[str]:
+        """Names of the arrays that are missing in a store, or not what was made."""
+        return [name for name in self.names if not self._holds(root, name)]
+
+    def _holds(self, root: ZarrStore, name: str) -> bool:
+        wanted = self.group[name]
+        assert isinstance(wanted, zarr.Array)  # noqa: S101 - `names` are those of arrays
+        try:
+            found = zarr.open_array(root, path=name, mode="r", zarr_format=3)
+            if _get_layout(found) != _get_layout(wanted):
+                return False
+            # A coordinate has few values, and one that a power cut took reads as the fill value.
+            return name not in self.coordinates or _are_equal(found[...], wanted[...])
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            return False
+
+
+def _get_layout(array: zarr.Array[Any]) -> tuple[Any, ...]:
+    return array.shape, array.dtype, array.chunks, array.shards, array.metadata.dimension_names  # type: ignore[union-attr]
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    one, other = np.asarray(one), np.asarray(other)
+    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error of zarr, its codecs, JSON or numpy is of what lies there, and not of the place."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError) or not is_refusal(error)
 
 
 def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec, form: int) -> None:
@@ -84,7 +148,6 @@ def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec, form: in
         fill_value=variable.fill,
         dimension_names=("time", "y", "x"),
         attributes=variable.attributes | where,
-        overwrite=True,
     )
 
 
@@ -97,7 +160,6 @@ def _write_coordinate(group: zarr.Group, name: str, coordinate: _Coordinate) -> 
         chunks=data.shape,
         dimension_names=dimensions,
         attributes=attributes,
-        overwrite=True,
     )
     array[...] = data
 
@@ -163,7 +225,7 @@ def _describe_crs(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _describe_root(spec: StoreSpec) -> dict[str, Any]:
+def _describe_area(spec: StoreSpec) -> dict[str, Any]:
     west, south, east, north = spec.grid.bounds
     lonlat = Transformer.from_crs(spec.grid.epsg, 4326, always_xy=True).transform_bounds(
         west, south, east, north, densify_pts=21

@@ -9,6 +9,7 @@ from typing import Any
 
 from cloudgan.io.lease import hold_lease
 from cloudgan.io.store.access import consolidate
+from cloudgan.io.store.fence import open_unfenced
 from cloudgan.io.store.identity import check_identity
 from cloudgan.io.store.store import make_root_group
 
@@ -55,7 +56,7 @@ class Zones:
             self.check(overwrite=overwrite)
             make_root_group(self.location, self._identity())
             yield
-            consolidate(self.location)
+            consolidate(self.location, open_unfenced(self.location))
 
     @property
     def _are_groups(self) -> bool:

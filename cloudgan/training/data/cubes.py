@@ -14,10 +14,12 @@ from pyproj.exceptions import CRSError
 
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.observations import Observations, Site
+from cloudgan.io.encodings import decode_classes
+from cloudgan.observations import OPACITY, Observations, Site
 from cloudgan.schema import Provenance
 from cloudgan.sentinel2.classification import SCL
 from cloudgan.sentinel2.dates import day_numbers
+from cloudgan.training.data.faults import name_unreadable
 from cloudgan.training.data.sites import (
     DEFAULT_RESOLUTION,
     MAX_TRUSTED_CLOUD,
@@ -25,10 +27,12 @@ from cloudgan.training.data.sites import (
     holds_numbers,
     make_site,
     numbers_of,
+    warn_of_outliers,
 )
 
 log = logging.getLogger(__name__)
 
+_FARTHEST = 1e8  # metres from the origin of a projected CRS
 _MOST_BYTES = 8e9  # of reflectance held in memory
 
 
@@ -38,11 +42,8 @@ def open_store(store: Path | str) -> xr.Dataset:
     Raises:
         InputError: It is no such store.
     """
-    try:
+    with name_unreadable(store, "a Zarr store", "give a cube"):
         cube: xr.Dataset = xr.open_zarr(store, mask_and_scale=False, consolidated=False)
-    except (OSError, ValueError, KeyError) as error:
-        first_line = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0]
-        raise InputError(f"{store} cannot be read as a Zarr store: {first_line}; give a cube") from error
     return cube
 
 
@@ -67,20 +68,31 @@ def site_of_cube(
     Raises:
         InputError: It lacks a band or a dimension, its grid is irregular, or its dates do not rise.
     """
+    with name_unreadable(name, "a cube", "give dimensions time, y and x, and a variable per band"):
+        return _as_site(cube, bands, name, region, max_trusted_cloud)
+
+
+def _as_site(
+    cube: xr.Dataset, bands: Sequence[str], name: str, region: str, max_trusted_cloud: float
+) -> Site:
     if missing := [band for band in bands if band not in cube]:
         raise InputError(
             f"{name} has no band {missing[0]}; its variables are {sorted(map(str, cube.data_vars))}"
         )
-    if any(set(cube[band].dims) != {"time", "y", "x"} for band in bands):
-        raise InputError(f"{name} has bands of dimensions {cube[bands[0]].dims}; a cube has time, y and x")
+    for band in (*bands, *([SCL] if SCL in cube else [])):
+        if set(cube[band].dims) != {"time", "y", "x"}:
+            raise InputError(f"{name} has {band} of dimensions {cube[band].dims}; a cube has time, y and x")
+    if not np.issubdtype(cube["time"].dtype, np.datetime64):
+        raise InputError(f"{name} has no dates in its time; write it in days since a date")
     cube = cube.transpose("time", "y", "x", ...)
     refuse_too_large(name, cube[bands[0]].shape, len(bands))
     if "y" in cube.coords and cube["y"].size > 1 and cube["y"][0] < cube["y"][-1]:
         cube = cube.isel(y=slice(None, None, -1))
     values = [cube[band].values for band in bands]
-    numbers = holds_numbers(values)
-    arrays = {band: numbers_of(one, numbers) for band, one in zip(bands, values, strict=True)}
-    scl = np.nan_to_num(cube[SCL].values).astype(np.uint8) if SCL in cube else None
+    for band, one in zip(bands, values, strict=True):
+        warn_of_outliers(f"{name}, band {band},", one)
+    arrays = {band: numbers_of(one, holds_numbers(one)) for band, one in zip(bands, values, strict=True)}
+    scl = decode_classes(cube[SCL].values, None) if SCL in cube else None
     if "provenance" in cube:
         generated = cube["provenance"].values != Provenance.OBSERVED
         arrays = {band: np.where(generated, np.uint16(0), one) for band, one in arrays.items()}
@@ -89,22 +101,25 @@ def site_of_cube(
     days = day_numbers(cube["time"].values)
     if (np.diff(days) <= 0).any():
         raise InputError(f"the dates of {name} do not rise, each of them once; sort and merge them")
-    window, resolution, lattice = _place(cube)
-    observations = Observations(window, arrays, classify_known(arrays, scl), days, scl)
+    window, resolution, lattice = _place(cube, name)
+    opacities = cube[OPACITY].values.astype(np.float16) if OPACITY in cube else None
+    observations = Observations(window, arrays, classify_known(arrays, scl), days, scl, opacities)
     return make_site(
         name, region, resolution, observations, max_trusted_cloud=max_trusted_cloud, lattice=lattice
     )
 
 
-def _place(cube: xr.Dataset) -> tuple[Window, float, Lattice | None]:
+def _place(cube: xr.Dataset, name: str) -> tuple[Window, float, Lattice | None]:
     """Window, resolution and lattice of a cube; a window of its own where it has no coordinates."""
     height, width = cube.sizes["y"], cube.sizes["x"]
     if "x" not in cube.coords or "y" not in cube.coords:
         return Window(0, 0, height, width), DEFAULT_RESOLUTION, None
     x, y = (cube[axis].values.astype(np.float64) for axis in ("x", "y"))
+    if not max(np.abs(x).max(), np.abs(y).max()) < _FARTHEST:
+        raise InputError(f"x and y of {name} lie in no place on Earth; give metres of a projected CRS")
     steps = np.concatenate([np.diff(x), -np.diff(y)])
     if not len(steps) or not np.allclose(steps, steps[0], rtol=1e-6, atol=0):
-        raise InputError("the cube's x and y are no regular grid, x rising and y falling by the same step")
+        raise InputError(f"x and y of {name} are no regular grid, x rising and y falling by the same step")
     resolution = float(steps[0])
     epsg = _epsg(cube["spatial_ref"].attrs if "spatial_ref" in cube.variables else cube.attrs)
     west, north = float(x[0]) - resolution / 2, float(y[0]) + resolution / 2

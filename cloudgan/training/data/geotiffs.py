@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from scipy.ndimage import binary_dilation
@@ -21,9 +22,10 @@ from scipy.ndimage import binary_dilation
 from cloudgan.errors import InputError
 from cloudgan.sentinel2.bands import MAX_NUMBER, common_name, to_numbers
 from cloudgan.sentinel2.offset import BOA_OFFSET, Verdict, check_histogram, harmonise
+from cloudgan.training.data.faults import name_unreadable
 from cloudgan.training.data.imagery import Floats, Frame, Image, Pair, clear_image, has_data
 from cloudgan.training.data.registration import refuse_unregistered
-from cloudgan.training.data.sites import reflectance_of
+from cloudgan.training.data.sites import reflectance_of, warn_of_outliers
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def read_geotiff(path: Path, bands: Sequence[str], offset: int = 0) -> Floats:
 
 def _read_geotiff(path: Path, bands: Sequence[str], offset: int) -> tuple[Floats, Frame | None]:
     """The pixels of a GeoTIFF and where they lie."""
-    try:
+    with name_unreadable(path, "an image", "give a GeoTIFF"):
         with open_image(path) as source:
             names = [common_name(text or "") for text in source.descriptions]
             if missing := [band for band in bands if band not in names]:
@@ -58,8 +60,11 @@ def _read_geotiff(path: Path, bands: Sequence[str], offset: int) -> tuple[Floats
             values = source.read([names.index(band) + 1 for band in bands])
             nodata = source.nodata
             frame = Frame(source.crs.to_string(), source.transform) if source.crs else None
-    except rasterio.RasterioIOError as error:
-        raise InputError(f"{path} cannot be read as an image: {error}; give a GeoTIFF") from error
+        if (
+            frame is not None
+            and not np.isfinite(shapely.get_coordinates(frame.outline(values.shape[1:]))).all()
+        ):
+            raise InputError(f"{path} lies in no place on Earth ({frame.crs}); give it a frame, or none")
     if nodata is None or not math.isnan(nodata):
         _refuse_nan(path, values, bands)
     if nodata is not None:
@@ -70,6 +75,7 @@ def _read_geotiff(path: Path, bands: Sequence[str], offset: int) -> tuple[Floats
                 f"{path} holds {values.dtype}, and an offset is of digital numbers; leave offset away"
             )
         values = harmonise(np.clip(values, 0, MAX_NUMBER).astype(np.uint16), offset)
+    warn_of_outliers(str(path), values)
     return reflectance_of(values), frame
 
 
@@ -260,14 +266,21 @@ def read_pairs(
 
 def _read_index(index: Path) -> Iterator[tuple[Path, Path, str]]:
     """Cloudy file, clear file and region of each line."""
-    with index.open(newline="") as file:
+    with (
+        name_unreadable(index, "a table", "save it as CSV, in UTF-8"),
+        index.open(newline="", encoding="utf-8-sig") as file,
+    ):
         rows = csv.DictReader(file)
-        if lacking := {"clear", "cloudy"} - set(rows.fieldnames or ()):
-            raise InputError(
-                f"{index} has no column {sorted(lacking)[0]}; it names a clear and a cloudy file a line"
-            )
-        for row in rows:
-            yield index.parent / row["cloudy"], index.parent / row["clear"], row.get("region") or ""
+        lacking = {"clear", "cloudy"} - set(rows.fieldnames or ())
+        lines = list(rows)
+    if lacking:
+        raise InputError(
+            f"{index} has no column {sorted(lacking)[0]}; it names a clear and a cloudy file a line"
+        )
+    for number, row in enumerate(lines, start=2):
+        if not row["cloudy"] or not row["clear"]:
+            raise InputError(f"line {number} of {index} does not name a cloudy and a clear file; complete it")
+        yield index.parent / row["cloudy"], index.parent / row["clear"], row.get("region") or ""
 
 
 def _match_names(folder: Path) -> Iterator[tuple[Path, Path, str]]:

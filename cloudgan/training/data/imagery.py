@@ -22,7 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Grid
 from cloudgan.observations import Site, is_empty
-from cloudgan.sentinel2.bands import to_reflectance
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE, SATURATED_NUMBER, to_reflectance
 from cloudgan.sentinel2.classification import CLOUD_CLASSES, UNUSABLE_CLASSES, PixelClass, Scl
 
 Floats = NDArray[np.float32]
@@ -324,6 +324,6 @@ def enlarge(image: Image, size: int) -> Image:
 
 
 def has_data(reflectance: Floats) -> Mask:
-    """Where every band has data, shape (..., height, width)."""
-    known: Mask = np.all(reflectance > 0, axis=-1)
+    """Where every band has data that a surface can reflect, shape (..., height, width)."""
+    known: Mask = np.all((reflectance > 0) & (reflectance < SATURATED_NUMBER * REFLECTANCE_SCALE), axis=-1)
     return known

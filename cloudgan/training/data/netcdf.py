@@ -12,6 +12,7 @@ import xarray as xr
 from cloudgan.errors import InputError
 from cloudgan.sentinel2.bands import common_name
 from cloudgan.sentinel2.classification import SCL
+from cloudgan.training.data.faults import name_unreadable
 
 _SCL_NAMES = (SCL, "SCL")
 _ENGINES = ("h5netcdf", "scipy")  # netCDF-4, and what came before
@@ -36,14 +37,11 @@ def read_netcdf(path: Path, bands: Sequence[str]) -> xr.Dataset:
     """
     if find_spec("h5netcdf") is None:
         raise InputError(f"{path} needs h5netcdf to be read; pip install h5netcdf")
-    try:
+    with name_unreadable(path, "netCDF", "give a netCDF series"):
         with path.open("rb") as file:
             engine = _ENGINES[0] if file.read(4) == _HDF5 else _ENGINES[1]
         with xr.open_dataset(path, engine=engine) as source:
             return _as_cube(source, path, bands).load()
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        first_line = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0]
-        raise InputError(f"{path} cannot be read as netCDF: {first_line}; give a netCDF series") from error
 
 
 def _as_cube(source: xr.Dataset, path: Path, bands: Sequence[str]) -> xr.Dataset:

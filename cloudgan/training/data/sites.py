@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,38 +11,57 @@ from numpy.typing import NDArray
 
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Lattice, Window
+from cloudgan.io.encodings import LARGEST_REFLECTANCE
 from cloudgan.observations import BUFFER_METRES, Observations, Site, metres_to_pixels
 from cloudgan.sentinel2.bands import MAX_NUMBER, REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import PixelClass, Scl, classify
 from cloudgan.training.data.imagery import Floats, Image, Pair
 
+log = logging.getLogger(__name__)
+
 MAX_TRUSTED_CLOUD = 0.3
 """Share of a date under cloud or shadow up to which its clear pixels are taken for the truth by default."""
 DEFAULT_RESOLUTION = 10.0
 """Edge of a pixel in metres where nothing states it."""
-_MOST_REFLECTANCE = 20.0  # no reflectance comes near: values above are digital numbers
 _NEXT_TO_NOTHING = 0.1  # share of its pixels that a date must show to be kept
 
 
 def reflectance_of(values: NDArray[np.generic]) -> Floats:
     """Values of shape (bands, ...) as reflectance of shape (..., bands); see `numbers_of`."""
-    numbers = holds_numbers([values])
-    known = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    numbers = holds_numbers(values)
+    known = _known_values(values, numbers)
     # Divided, which rounds correctly: thresholds on reflectance then fall between digital numbers.
     reflectance = known / np.float32(1 / REFLECTANCE_SCALE if numbers else 1)
     return np.moveaxis(np.where(reflectance < 0, np.float32(REFLECTANCE_SCALE), reflectance), 0, -1)
 
 
-def holds_numbers(bands: Collection[NDArray[np.generic]]) -> bool:
-    """Whether values are digital numbers, and not reflectance: integers, or floats too large for it.
+def holds_numbers(values: NDArray[np.generic]) -> bool:
+    """Whether values are digital numbers, not reflectance: integers, or floats most of which are too large.
 
-    Some files keep digital numbers as floats, to have NaN.
+    Some files keep digital numbers as floats, to have NaN. A few large values among reflectance are errors.
     """
-    return any(
-        np.issubdtype(band.dtype, np.integer)
-        or float(np.nanmax(np.where(np.isfinite(band), band, 0), initial=0)) > _MOST_REFLECTANCE
-        for band in bands
-    )
+    if values.dtype.kind in "iub":
+        return True
+    known = values[np.isfinite(values) & (values != 0)].astype(np.float64)
+    return bool(len(known)) and float(np.mean(known > LARGEST_REFLECTANCE)) > 0.5
+
+
+def warn_of_outliers(name: str, values: NDArray[np.generic]) -> None:
+    """Warn of floats that are no reflectance among others that are: they count as no data."""
+    count = int(np.count_nonzero(np.isfinite(values) & (values.astype(np.float64) > LARGEST_REFLECTANCE)))
+    if count and not holds_numbers(values):
+        log.warning(
+            "%s holds %s values above %g among reflectance: they are taken for no data",
+            name,
+            f"{count:,}",
+            LARGEST_REFLECTANCE,
+        )
+
+
+def _known_values(values: NDArray[np.generic], numbers: bool) -> NDArray[np.float32]:
+    """Values as float32, 0 where they are no numbers, or no reflectance."""
+    known = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    return known if numbers else np.where(known > LARGEST_REFLECTANCE, np.float32(0), known)
 
 
 def numbers_of(values: NDArray[np.generic], numbers: bool) -> NDArray[np.uint16]:
@@ -51,7 +71,7 @@ def numbers_of(values: NDArray[np.generic], numbers: bool) -> NDArray[np.uint16]
         values: Digital numbers or reflectance; 0 and what is not finite is no data.
         numbers: Whether they are digital numbers, see `holds_numbers`.
     """
-    known = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    known = _known_values(values, numbers)
     scaled = np.rint(known if numbers else known / np.float32(REFLECTANCE_SCALE))
     # Corrections of the atmosphere go to zero and below over dark surface, which is not missing for that.
     clipped = np.clip(scaled, (known != 0).astype(np.float32), MAX_NUMBER)
@@ -88,8 +108,9 @@ def classify_known(
     bands: Mapping[str, NDArray[np.uint16]], scl: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8]:
     """See `classify`; where there is no classification, what has data is clear."""
-    arrays = list(bands.values())
-    return classify(np.full(arrays[0].shape, Scl.VEGETATION, np.uint8) if scl is None else scl, arrays)
+    if scl is None:
+        scl = np.full(next(iter(bands.values())).shape, Scl.VEGETATION, np.uint8)
+    return classify(scl, bands)
 
 
 def exclude_dates(site: Site, dates: Collection[str]) -> Site:

@@ -18,6 +18,7 @@ from cloudgan.errors import InputError
 from cloudgan.observations import Site
 from cloudgan.settings import Settings
 from cloudgan.training.data import catalogues, cubes, geotiffs, netcdf, textures
+from cloudgan.training.data.faults import name_unreadable
 from cloudgan.training.data.imagery import Imagery, PairWith, imagery_of
 from cloudgan.training.data.sites import (
     DEFAULT_RESOLUTION,
@@ -157,7 +158,11 @@ def read_imagery(sources: Sequence[Source], bands: Sequence[str]) -> Imagery:
         InputError: A source cannot be read, or holds nothing to train on.
     """
     _refuse_none(sources)
-    return sum((_read_images(source, bands) for source in sources), Imagery())
+    found = Imagery()
+    for source in sources:
+        with name_unreadable(source.path, f"{source.kind} imagery", "leave it out, or mend it"):
+            found += _read_images(source, bands)
+    return found
 
 
 def read_sites(sources: Sequence[Source], bands: Sequence[str]) -> list[Site]:
@@ -171,11 +176,13 @@ def read_sites(sources: Sequence[Source], bands: Sequence[str]) -> list[Site]:
         InputError: A source cannot be read, or is no time series.
     """
     _refuse_none(sources)
-    return [
-        replace(site, sampling_weight=source.sampling_weight)
-        for source in sources
-        for site in _read_sites(source, bands)
-    ]
+    found = []
+    for source in sources:
+        with name_unreadable(source.path, f"{source.kind} imagery", "leave it out, or mend it"):
+            found += [
+                replace(site, sampling_weight=source.sampling_weight) for site in _read_sites(source, bands)
+            ]
+    return found
 
 
 def _refuse_none(sources: Sequence[Source]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cloudgan.errors import InputError
+from cloudgan.training.data.faults import name_unreadable
 from cloudgan.training.data.imagery import Image
 from cloudgan.training.data.sites import reflectance_of
 
@@ -27,13 +28,11 @@ def read_texture(path: Path, region: str, bands: Sequence[str]) -> Image:
     Raises:
         InputError: The file cannot be read, or lacks an array.
     """
-    try:
+    with name_unreadable(path, "a cloud texture", "give an npz of img and msk"):
         with np.load(path) as arrays:
             numbers, classes = arrays["img"], arrays["msk"][..., 0]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as a cloud texture ({error}); give an npz of img and msk"
-        ) from error
+        if numbers.shape != (*classes.shape, len(_BANDS)) or numbers.ndim != 3:
+            raise ValueError(f"img has the shape {numbers.shape}, msk without its last axis {classes.shape}")
     if missing := [band for band in bands if band not in _BANDS]:
         raise InputError(f"{path} has no band {missing[0]}; its bands are {', '.join(_BANDS)}")
     reflectance = reflectance_of(np.moveaxis(numbers[..., [_BANDS.index(band) for band in bands]], -1, 0))

@@ -1,0 +1,25 @@
+"""What two stores have to have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cloudgan.io.store.access import list_objects, read_object
+from cloudgan.io.store.fence import FOLDER, RUN
+from cloudgan.io.store.identity import COPY
+from cloudgan.io.store.ledger import read_entries
+
+
+def read_store(location: Path | str) -> dict[str, object]:
+    """Every byte of a store, and what its ledger says.
+
+    Not what tells when it was run, how often, and from which files.
+    """
+    keys = sorted(set(list_objects(str(location))) - {"zarr.json", RUN, COPY})
+    of_ledger = (f"{FOLDER}/c/", f"{FOLDER}/run-")
+    found = {key: read_object(str(location), key) for key in keys if not key.startswith(of_ledger)}
+    return found | {
+        f"unit {index}": replace(entry, run=0, plan="")
+        for index, entry in enumerate(read_entries(str(location)))
+    }
