@@ -43,20 +43,47 @@ def read_band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: i
     Raises:
         ReadError: It cannot be read, or is not what its item says.
     """
+    known = _identify(item, name)
     try:
+        if known in _PLAIN:
+            return _read_plain(item, grid, name, reader, chunks)
         # While it is open, the reader finds in GDAL's cache what was fetched to open it.
         with open_described(item, name) as (source, encoding):
             if not encoding.plain:
                 if chunks is None:
                     return read_nearest(source, grid, name, encoding)
                 return read_lazily(item, grid, name, encoding, chunks)
-            values = READERS[reader](item, grid, (name,), chunks)[name]
+            _remember(known)
+            return _read_plain(item, grid, name, reader, chunks)
     except EncodingError as error:
         raise refuse_file(item, name, error) from error
     except READ_FAILURES as error:
         raise read_error(item, name, error) from error
+
+
+def _read_plain(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int | None) -> Any:
+    values = READERS[reader](item, grid, (name,), chunks)[name]
     # What is no class is none here too: 255 stands for a missing asset.
     return values * (values <= max(Scl)) if name == SCL else values
+
+
+_PLAIN: set[tuple[Any, ...]] = set()  # files on servers that were found plain: opened for that once a process
+_MOST_REMEMBERED = 100_000
+
+
+def _identify(item: SourceItem, name: str) -> tuple[Any, ...] | None:
+    """What the check of a file on a server depends on; None for a local one, which may change at any time."""
+    asset = item.asset(name)
+    if not is_url(asset.href):
+        return None
+    return remove_query(asset.href), name, item.epsg, item.offset, asset.shape, asset.transform
+
+
+def _remember(file: tuple[Any, ...] | None) -> None:
+    if file is not None:
+        if len(_PLAIN) >= _MOST_REMEMBERED:
+            _PLAIN.clear()
+        _PLAIN.add(file)
 
 
 def refuse_file(item: SourceItem, name: str, error: EncodingError) -> ReadError:

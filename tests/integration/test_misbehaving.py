@@ -19,7 +19,7 @@ from stores import read_store
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job
 from cloudgan.geo.aoi import read_aoi
-from cloudgan.io import readers
+from cloudgan.io import encodings, frames, placement, readers
 from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import prepare_store
 from cloudgan.planning.planner import plan_run
@@ -159,7 +159,8 @@ SECRETS = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN", "GDAL_HTTP_BEARER
 @pytest.fixture
 def signed(monkeypatch):
     """Every address is signed, with a secret, right before it is read."""
-    monkeypatch.setattr(readers, "sign", lambda href, signing: f"{href}?sv=2024&sig={CANARY}%3D,x")
+    for module in (encodings, frames, placement, readers):
+        monkeypatch.setattr(module, "sign", lambda href, signing: f"{href}?sv=2024&sig={CANARY}%3D,x")
     for name in SECRETS:
         monkeypatch.setenv(name, CANARY)
     for name, value in HURRY.items():
