@@ -115,7 +115,7 @@ def test_a_fault_that_stays_fails_by_name_and_a_rerun_heals_it(
 
 def test_many_faults_of_many_kinds_at_once(server, demo, generator, client, undisturbed, tmp_path):
     job = job_of(demo, generator, server, tmp_path / "out.zarr")
-    server.misbehaves = now_and_then(5, 0.1, [fault for fault in Fault if fault is not Fault.HANG])
+    server.misbehaves = now_and_then(5, 0.04, [fault for fault in Fault if fault is not Fault.HANG])
     for _ in range(20):
         if not execute(job, client).failed:
             break

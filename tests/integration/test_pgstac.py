@@ -163,7 +163,7 @@ STAYING = {
     Fault.RESET: "cannot be reached: check the address and the network, or try later",
     Fault.TRUNCATED: "cannot be reached: check the address and the network, or try later",
     Fault.HTML: "holds HTML where STAC JSON was expected: give the root of a STAC API",
-    Fault.EXPIRED: "answers 403 Forbidden: check --stac and --collection",
+    Fault.EXPIRED: "answers 403 Forbidden: it wants credentials",
     Fault.REDIRECT: "cannot be reached: check the address .*Exceeded 10 redirects",
 }
 
