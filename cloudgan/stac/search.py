@@ -131,9 +131,8 @@ def find_scenes(
         limits: How long the server may take; the defaults of `HttpLimits` where None.
 
     Raises:
-        CatalogError: The catalogue cannot be reached or is none, or holds nothing for this request that can
-        be
-            used; the message says what a wider search finds, or why what was found cannot be used.
+        CatalogError: The catalogue cannot be reached or is none, or holds nothing that can be used for this
+            request; the message says what a wider search finds, or why what was found cannot be used.
         InputError: The area is empty, the cloud limit is no percentage, or items need the extra `planetary`.
     """
     if not 0 <= max_cloud_cover <= 100:
