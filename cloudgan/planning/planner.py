@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.sentinel2.offset import OffsetPolicy
-from cloudgan.stac.search import LeftOut, Scene, find_scenes, warn_left_out
+from cloudgan.stac.search import LeftOut, Scene, Selection, find_scenes, warn_left_out
 
 
 def plan_run(
@@ -126,35 +126,36 @@ def plan_zones(
     """
     tiling = default_tiling(generator)
     buffer = observations.metres_to_pixels(buffer_metres, resolution)
-    selection = find_scenes(
-        _find_search_area(aoi, resolution, tiling.size + buffer + 1),
-        dates,
-        bands=generator.contract.input_bands,
-        stac=stac,
-        collection=collection,
-        max_cloud_cover=max_cloud_cover,
-        context_days=context_days,
-        offset=offset,
-        read_frame=read_frame,
-    )
-    lists = selection.duplicates, selection.left_out
-    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, *lists, offset == "auto")
-    plans = draft.plan_zones(aoi, selection.scenes)
-    left_out = tuple(dict.fromkeys(one for plan in plans.values() for one in plan.left_out))
-    if strict and left_out:
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset)
+    selection = draft.search(aoi, stac, collection, max_cloud_cover, context_days)
+    plans = draft.plan_zones(aoi, selection)
+    if strict:
+        _refuse_left_out(plans.values())
+    warnings = _list_warnings(aoi, selection, plans.values())
+    return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
+
+
+def _refuse_left_out(plans: Iterable[Plan]) -> None:
+    if left_out := _list_left_out(plans):
         raise CatalogError(
             f"{left_out[0].reason}, and --strict was given; {len(left_out)} items cannot be used: "
             "leave --strict out to do without them"
         )
-    scenes = [scene for plan in plans.values() for scene in plan.scenes]
-    warnings = (
+
+
+def _list_left_out(plans: Iterable[Plan]) -> tuple[LeftOut, ...]:
+    """Items that cannot be used, each once, whatever the number of zones."""
+    return tuple(dict.fromkeys(one for plan in plans for one in plan.left_out))
+
+
+def _list_warnings(aoi: Aoi, selection: Selection, plans: Collection[Plan]) -> tuple[str, ...]:
+    return (
         *aoi.warnings,
         *selection.remarks,
-        *warn_left_out(left_out),
-        *(text for plan in plans.values() for text in warn_of_offsets(plan.offsets)),
-        *_warn_of_gaps(aoi, scenes),
+        *warn_left_out(_list_left_out(plans)),
+        *(text for plan in plans for text in warn_of_offsets(plan.offsets)),
+        *_warn_of_gaps(aoi, [scene for plan in plans for scene in plan.scenes]),
     )
-    return plans if len(plans) > 1 else {"": next(iter(plans.values()))}, warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +169,29 @@ class _Draft:
     resolution: float
     clip: bool
     memory: int | None
-    duplicates: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
-    verify: bool
+    offset: OffsetPolicy
 
-    def plan_zones(self, aoi: Aoi, scenes: tuple[Scene, ...]) -> dict[str, Plan]:
+    def search(
+        self, aoi: Aoi, stac: str, collection: str | None, max_cloud_cover: float, context_days: int
+    ) -> Selection:
+        """What there is of the area and of what lies around it."""
+        return find_scenes(
+            _find_search_area(aoi, self.resolution, self.tiling.size + self.buffer + 1),
+            self.dates,
+            bands=self.generator.contract.input_bands,
+            stac=stac,
+            collection=collection,
+            max_cloud_cover=max_cloud_cover,
+            context_days=context_days,
+            offset=self.offset,
+            read_frame=read_frame,
+        )
+
+    def plan_zones(self, aoi: Aoi, selection: Selection) -> dict[str, Plan]:
         """The plan of each zone, by its name."""
         made = {
-            _name_zone(epsg): self.plan(area, tuple(scene for scene in scenes if scene.epsg == epsg))
-            for epsg, area in _divide_area(aoi, scenes).items()
+            _name_zone(epsg): self.plan(area, epsg, selection)
+            for epsg, area in _divide_area(aoi, selection.scenes).items()
         }
         plans = {name: plan for name, plan in made.items() if plan is not None}
         if not plans:
@@ -186,8 +201,9 @@ class _Draft:
             )
         return plans
 
-    def plan(self, area: Aoi, scenes: tuple[Scene, ...]) -> Plan | None:
-        """The plan of an area in the zone of these scenes; None where none of them shows it."""
+    def plan(self, area: Aoi, epsg: int, selection: Selection) -> Plan | None:
+        """The plan of an area in a zone; None where no scene of the zone shows it."""
+        scenes = tuple(scene for scene in selection.scenes if scene.epsg == epsg)
         lattice = source_lattice(scenes, self.resolution)
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
@@ -201,7 +217,7 @@ class _Draft:
         if not written:
             return None
         offsets: tuple[OffsetFinding, ...] = ()
-        if self.verify:
+        if self.offset == "auto":
             west, south, east, north = grid.bounds
             centre = (west + east) / 2, (south + north) / 2
             scenes, offsets = verify_offsets(scenes, self.generator.contract.input_bands, centre)
@@ -224,9 +240,9 @@ class _Draft:
             span=span,
             parts=parts,
             clip=clip,
-            duplicates=self.duplicates,
+            duplicates=selection.duplicates,
             model_files=(self.generator.file_digest, *contract.supersedes),
-            left_out=tuple(one for one in self.left_out if one.epsg in (None, lattice.epsg)),
+            left_out=tuple(one for one in selection.left_out if one.epsg in (None, lattice.epsg)),
             offsets=offsets,
         )
 
