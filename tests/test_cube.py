@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.metadata
 import inspect
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 import rioxarray  # noqa: F401 - the accessor
@@ -16,6 +21,7 @@ import stackstac
 import xarray as xr
 from affine import Affine
 from numpy.testing import assert_array_equal
+from pystac.extensions.hooks import ExtensionHooks, RegisteredExtensionHooks
 from rasterio.vrt import WarpedVRT
 from scenes import EPSG, random_bands, scene, write_item
 
@@ -23,7 +29,7 @@ from cloudgan.errors import InputError, ReadError
 from cloudgan.geo.grid import Grid, Lattice, Window, lattice_window
 from cloudgan.io.cube import open_available, open_cube
 from cloudgan.io.placement import item_window, source_lattice
-from cloudgan.io.readers import READERS, check_reader, stac_item
+from cloudgan.io.readers import READERS, check_reader, read_band, stac_item
 from cloudgan.observations import lacks_surface
 from cloudgan.sentinel2.classification import SCL_MISSING, PixelClass, classify
 from cloudgan.sentinel2.offset import harmonise
@@ -317,3 +323,27 @@ def test_a_reader_that_is_not_installed_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"stackstac is not installed; pip install 'cloudgan\[stackstac\]'"):
         check_reader("stackstac")
     check_reader("odc")
+
+
+def test_threads_read_while_pystac_looks_for_its_extensions(item, monkeypatch):
+    find = importlib.metadata.entry_points
+
+    def find_slowly(**which):
+        time.sleep(0.05)
+        return find(**which)
+
+    class SlowHooks(ExtensionHooks):
+        schema_uri = "https://example.com/slow"
+        prev_extension_ids: ClassVar = set()
+        stac_object_types: ClassVar = {pystac.STACObjectType.ITEM}
+
+        def migrate(self, *_arguments):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", find_slowly)
+    monkeypatch.setattr(pystac, "EXTENSION_HOOKS", RegisteredExtensionHooks([SlowHooks()]))
+    grid = grid_at(0, 0)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda _: read_band(item, grid, "red", "odc", None), range(4)))
+    for values in read:
+        assert_array_equal(values, warped(item.asset("red").href, grid))

@@ -285,8 +285,7 @@ def _simplify(polygons: list[BaseGeometry], source: str) -> tuple[list[BaseGeome
     if not 0 < left <= MAX_VERTICES:
         raise InputError(
             f"{source} has {count} vertices, and {left} where it is simplified by a metre, {MAX_VERTICES} "
-            f"at most are "
-            "read; simplify its outline"
+            "at most are read; simplify its outline"
         )
     return simple, [f"{source} has {count} vertices and was simplified to {left}, by a metre at most"]
 

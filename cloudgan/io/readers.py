@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ ReadLayer = Callable[[SourceItem, Grid, Sequence[str], int | None], Layer]
 
 READ_FAILURES = (RasterioError, RuntimeError, OSError, ValueError, MemoryError)
 """What GDAL and the two libraries raise of an asset that cannot be read."""
+
+# The first item that pystac parses makes it look for its extensions, in a table that a second thread walks.
+_PARSING = threading.Lock()
 
 
 def read_band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: int | None) -> Any:
@@ -120,9 +124,8 @@ def _suggest_remedy(item: SourceItem, name: str, error: BaseException) -> str:
     if is_url(item.asset(name).href):
         return "the server wants credentials, which are not sent to web addresses; use a public one, or s3://"
     return (
-        "check the credentials of its store in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
-        "for "
-        "s3://), or give AWS_NO_SIGN_REQUEST=YES where it is public"
+        "check the credentials of its store in the environment (AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY for s3://), or give AWS_NO_SIGN_REQUEST=YES where it is public"
     )
 
 
@@ -137,9 +140,11 @@ def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | 
     # odc-stac pastes where a nearest read is a mere shift, and rounds a tie to the other side than GDAL. A
     # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
     transform = grid.transform @ Affine.translation(1e-3, 1e-3)
+    with _PARSING:
+        parsed = pystac.Item.from_dict(stac_item(item, names))
     with rasterio.Env(**options_for_odc(os.environ)):
         loaded = odc.stac.load(
-            [pystac.Item.from_dict(stac_item(item, names))],
+            [parsed],
             bands=list(names),
             geobox=GeoBox(grid.shape, transform, f"EPSG:{grid.epsg}"),
             resampling="nearest",
