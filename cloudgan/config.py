@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from cloudgan import defaults
-from cloudgan.object_stores import normalise_location
+from cloudgan.object_stores import normalise_location, path_exists
 from cloudgan.settings import Location, Settings
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class BatchConfig(Settings):
         beside = {
             name: str(folder / table[name])
             for name in ("aoi", "stac", "model")
-            if isinstance(table.get(name), str) and _exists(folder / table[name])
+            if isinstance(table.get(name), str) and path_exists(folder / table[name])
         }
         return table | beside
 
@@ -123,13 +123,6 @@ class BatchConfig(Settings):
     def spell(cls, location: Location) -> str:
         """As the command's option: `--max-cloud-cover`."""
         return f"--{super().spell(location).replace('_', '-')}"
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _parse_offset(text: str) -> OffsetPolicy:

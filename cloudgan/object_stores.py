@@ -60,8 +60,8 @@ def normalise_location(location: str) -> str:
     One of Azure that names its account keeps its scheme: whoever writes there takes it from the address.
     """
     if re.match("file:", location, re.IGNORECASE):
-        path = re.sub(r"^file:(//(localhost)?(?=/))?", "", location, count=1, flags=re.IGNORECASE)
-        location = path if _exists(path) else unquote(path)
+        path = strip_file_scheme(location)
+        location = path if path_exists(path) else unquote(path)
     if location.startswith("~"):
         with suppress(RuntimeError):  # a user that there is not
             return str(Path(location).expanduser())
@@ -69,7 +69,13 @@ def normalise_location(location: str) -> str:
     return location if translated.startswith("https:") else translated
 
 
-def _exists(path: str) -> bool:
+def strip_file_scheme(url: str) -> str:
+    """What a `file:` URL names, still as it is written there."""
+    return re.sub(r"^file:(//(localhost)?(?=/))?", "", url, count=1, flags=re.IGNORECASE)
+
+
+def path_exists(path: str | Path) -> bool:
+    """Whether something lies at a path of this machine, which may be any text."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # a name that no file can have

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from shapely.geometry import box, mapping
 
+from cloudgan.errors import CatalogError
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.frames import Frame, locate
+from cloudgan.stac.items import SourceItem
+from cloudgan.stac.parsing import examine_item
+from cloudgan.stac.raw_items import RawItem
 
 EPSG, WEST, NORTH, EDGE = 32633, 600_000, 5_380_020, 128
 LEVELS = {"green": 792, "red": 592, "nir": 2992}
@@ -23,6 +28,14 @@ FRAME = Frame(EPSG, (EDGE, EDGE), (10.0, 0.0, float(WEST), 0.0, -10.0, float(NOR
 FOOTPRINT = locate(None, FRAME)[0]
 FIELD = FOOTPRINT.buffer(-0.003)
 """An area well within the frame."""
+
+
+def parse_item(raw: RawItem, bands: Sequence[str]) -> tuple[SourceItem, tuple[str, ...]]:
+    """An item that must be one that can be used, and its warnings."""
+    examined = examine_item(raw, bands)
+    if examined.item is None:
+        raise CatalogError(examined.fault or "")
+    return examined.item, examined.warnings
 
 
 def write_image(

@@ -2,11 +2,11 @@ import datetime as dt
 import pickle
 
 import pytest
+from granules import parse_item
 from shapely.geometry import Polygon, mapping
 
 from cloudgan.errors import CatalogError
 from cloudgan.sentinel2.offset import OffsetBasis
-from cloudgan.stac.parsing import parse_item
 from cloudgan.stac.raw_items import RawItem
 from cloudgan.stac.signing import Signing
 

@@ -22,10 +22,9 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from cloudgan.errors import InputError
-from cloudgan.geo.aoi_files import read_area_file
+from cloudgan.geo.aoi_files import POLYGONAL, read_area_file
 from cloudgan.geo.grid import Grid, Lattice, Window
 
-_POLYGONAL = ("Polygon", "MultiPolygon")
 # What names longitude and latitude on WGS 84, as it ends: urn:ogc:def:crs:OGC:1.3:CRS84, EPSG:4326, CRS84h,
 # http://www.opengis.net/def/crs/EPSG/0/4326; the last two have heights.
 _WGS84 = re.compile(r"(?:^|[:/#])(?:4326|4979|CRS:?84h?|(?:GCS_)?WGS[ _]?(?:19)?84)$", re.IGNORECASE)
@@ -193,7 +192,7 @@ def read_aoi(location: str | Path) -> Aoi:
     source = str(location)
     content = read_area_file(source)
     if isinstance(content, list):
-        kinds = [part.geom_type for part in content if part.geom_type not in _POLYGONAL]
+        kinds = [part.geom_type for part in content if part.geom_type not in POLYGONAL]
         return _unite(_keep_areas(content), kinds, source)
     try:
         document = json.loads(content.decode("utf-8-sig"))
@@ -214,13 +213,13 @@ def parse_aoi(document: Any, source: str = "the AOI") -> Aoi:
         geometries = _find_geometries(document, source)
     except RecursionError as error:
         raise InputError(f"{source} is nested too deep; save the area as plain polygons") from error
-    areas = [geometry for geometry in geometries if geometry["type"] in _POLYGONAL]
-    strays = [str(geometry["type"])[:40] for geometry in geometries if geometry["type"] not in _POLYGONAL]
+    areas = [geometry for geometry in geometries if geometry["type"] in POLYGONAL]
+    strays = [str(geometry["type"])[:40] for geometry in geometries if geometry["type"] not in POLYGONAL]
     return _unite([_read_polygons(geometry, source) for geometry in areas], strays, source)
 
 
 def _keep_areas(geometries: Sequence[BaseGeometry]) -> list[BaseGeometry]:
-    return [part for part in geometries if part.geom_type in _POLYGONAL]
+    return [part for part in geometries if part.geom_type in POLYGONAL]
 
 
 def _unite(parts: list[BaseGeometry], strays: Sequence[str], source: str) -> Aoi:

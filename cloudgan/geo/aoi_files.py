@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 """Names standard input."""
+POLYGONAL = ("Polygon", "MultiPolygon")
+"""Kinds of geometry that have an area."""
 MAX_BYTES = 256 << 20
 """Of an area's file."""
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for the next bytes
 _SUFFIXES = (".gpkg", ".shp", ".shz", ".zip", ".kml", ".kmz", ".fgb", ".gml")
 _FIRST_BYTES = (b"SQLite format 3", b"PK\x03\x04", b"\x00\x00\x27\x0a")
-_POLYGONAL = ("Polygon", "MultiPolygon")
 _STEP = 1000.0  # metres: an edge that is straight in a projection is a curve in degrees
 
 
@@ -119,7 +120,7 @@ def _read_vectors(file: str | bytes, source: str) -> list[BaseGeometry]:
         name: _to_degrees(meta, blobs, f"{source}, layer {name},")
         for name, (meta, _, blobs, _) in read.items()
     }
-    areas = [name for name, parts in found.items() if any(part.geom_type in _POLYGONAL for part in parts)]
+    areas = [name for name, parts in found.items() if any(part.geom_type in POLYGONAL for part in parts)]
     if len(areas) > 1 and not source.lower().endswith((".kml", ".kmz")):  # whose folders are layers
         raise InputError(
             f"{source} has several layers of polygons ({', '.join(areas[:6])}); save the one that is meant "

@@ -128,7 +128,7 @@ def _find_factor(
     source: rasterio.DatasetReader, index: int, dtype: np.dtype[Any], nodata: float | None, offset: int
 ) -> float:
     """Digital numbers of a stored 1, from the tags of scale and offset, else from the type."""
-    scale, shift = source.scales[index - 1], source.offsets[index - 1]
+    scale, tag = source.scales[index - 1], source.offsets[index - 1]
     tagged = scale != 1
     if tagged and not 1e-6 <= scale <= 0.1:
         raise EncodingError(f"has a tag of scale {scale:g}, which is that of no reflectance")
@@ -140,9 +140,7 @@ def _find_factor(
         raise EncodingError("holds numbers of 8 bits without a tag of scale")
     else:
         factor = 1.0
-    declared = (
-        round(-shift / (REFLECTANCE_SCALE if tagged or factor != 1 else 1)) if math.isfinite(shift) else 0
-    )
+    declared = round(-tag / (REFLECTANCE_SCALE if tagged or factor != 1 else 1)) if math.isfinite(tag) else 0
     if declared not in (0, offset):
         raise EncodingError(
             f"has a tag of offset that subtracts {declared} DN, where {offset} DN were decided for the item"
@@ -164,11 +162,6 @@ def _find_factor_of_floats(source: rasterio.DatasetReader, index: int, nodata: f
         are_numbers = bool(len(known)) and float(np.mean(known > LARGEST_REFLECTANCE)) > 0.5
         _FACTORS[key] = 1.0 if are_numbers else 1 / REFLECTANCE_SCALE
     return _FACTORS[key]
-
-
-def _name_crs(crs: rasterio.crs.CRS) -> str:
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code else "a CRS without EPSG code"
 
 
 def decode(values: NDArray[Any], valid: NDArray[np.bool_] | None, encoding: Encoding) -> NDArray[np.uint16]:

@@ -68,12 +68,17 @@ def _find_epsg(source: rasterio.DatasetReader) -> int | None:
 
 
 def _contradiction(item: SourceItem, name: str, reason: str) -> ReadError:
-    return ReadError(
+    return name_asset(
+        item,
+        name,
         f"item {item.id} contradicts its file of band {name}: {reason}; leave it out, or give "
-        f"--allow-missing",
-        item.id,
-        redacted(remove_query(item.asset(name).href)),
+        "--allow-missing",
     )
+
+
+def name_asset(item: SourceItem, name: str, message: str) -> ReadError:
+    """An error about the file of a band, which names the item and, without secrets, the file."""
+    return ReadError(message, item.id, redacted(remove_query(item.asset(name).href)))
 
 
 def _show(bounds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:

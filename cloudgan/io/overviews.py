@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,14 +93,25 @@ def read_overview(item: SourceItem, bands: Sequence[str]) -> Overview | None:
     images = {}
     for name in (*bands, SCL):
         with _named(item, name), open_described(item, name) as (source, encoding):
-            if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
+            if _is_large_without_overviews(source):
                 return None
             images[name] = _read_small(source, name, encoding)
     numbers = {name: harmonise(images[name], item.offset) for name in bands}
-    pixel_classes = classify(images[SCL], numbers)
-    clear = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(pixel_classes == PixelClass.CLOUDY)
     stacked = np.stack(list(numbers.values()), axis=-1).astype(np.float32) * np.float32(REFLECTANCE_SCALE)
-    return stacked.reshape(-1, len(bands)), clear.ravel()
+    return stacked.reshape(-1, len(bands)), _find_clear(images[SCL], numbers).ravel()
+
+
+def _is_large_without_overviews(source: DatasetReader) -> bool:
+    return not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff"
+
+
+def _find_clear(scl: NDArray[np.uint8], numbers: Mapping[str, NDArray[np.uint16]]) -> NDArray[np.bool_]:
+    """Clear pixels that do not touch a cloud."""
+    pixel_classes = classify(scl, numbers)
+    clear: NDArray[np.bool_] = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(
+        pixel_classes == PixelClass.CLOUDY
+    )
+    return clear
 
 
 def _read_small(
@@ -150,17 +161,13 @@ def read_sample(item: SourceItem, bands: Sequence[str], centre: tuple[float, flo
     except (*READ_FAILURES, EncodingError, CloudganError):
         return None  # the unit that needs it names it
     numbers = {name: images[name] for name in bands}
-    pixel_classes = classify(images[SCL], numbers)
-    return Sample(
-        tuple(numbers.values()),
-        (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(pixel_classes == PixelClass.CLOUDY),
-    )
+    return Sample(tuple(numbers.values()), _find_clear(images[SCL], numbers))
 
 
 def _read_part(item: SourceItem, name: str, centre: tuple[float, float]) -> NDArray[Any]:
     with open_described(item, name) as (source, encoding):
         window = None
-        if not source.overviews(1) and max(source.shape) > _WHOLE and source.driver == "GTiff":
+        if _is_large_without_overviews(source):
             half = _AROUND / 2
             x, y = centre
             window = from_bounds(x - half, y - half, x + half, y + half, source.transform)

@@ -19,9 +19,10 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from cloudgan.defaults import Reader
-from cloudgan.errors import InputError, ReadError, redacted
+from cloudgan.errors import InputError, ReadError
 from cloudgan.geo.grid import Grid
 from cloudgan.io.encodings import EncodingError, band_dtype, open_described, read_lazily, read_nearest
+from cloudgan.io.frames import name_asset
 from cloudgan.io.gdal import open_image, options_for_odc
 from cloudgan.object_stores import explain_error
 from cloudgan.sentinel2.classification import SCL, Scl
@@ -37,7 +38,7 @@ ReadLayer = Callable[[SourceItem, Grid, Sequence[str], int | None], Layer]
 READ_FAILURES = (RasterioError, RuntimeError, OSError, ValueError, MemoryError)
 """What GDAL and the two libraries raise of an asset that cannot be read."""
 
-# The first item that pystac parses makes it look for its extensions, in a table that a second thread walks.
+# The first item that pystac parses makes it search for its extensions, in a table that a second thread walks.
 _PARSING = threading.Lock()
 
 
@@ -92,21 +93,21 @@ def _remember(file: tuple[Any, ...] | None) -> None:
 
 def refuse_file(item: SourceItem, name: str, error: EncodingError) -> ReadError:
     """What to tell the user of a file that is not what its item says."""
-    return ReadError(
+    return name_asset(
+        item,
+        name,
         f"item {item.id} cannot be used: its file of {name} {error}; leave the item out of the catalogue, or "
         "give --allow-missing",
-        item.id,
-        redacted(remove_query(item.asset(name).href)),
     )
 
 
 def read_error(item: SourceItem, name: str, error: BaseException) -> ReadError:
     """What to tell the user of an asset that could not be read, and why."""
-    return ReadError(
+    return name_asset(
+        item,
+        name,
         f"item {item.id} could not be read: asset {name}, {explain_cause(error)}; "
         f"{_suggest_remedy(item, name, error)}",
-        item.id,
-        redacted(remove_query(item.asset(name).href)),
     )
 
 
@@ -137,7 +138,7 @@ _REFUSED = re.compile(
 
 
 def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> Layer:
-    # odc-stac pastes where a nearest read is a mere shift, and rounds a tie to the other side than GDAL. A
+    # odc-stac pastes where a nearest read moves whole pixels, and rounds a tie to the other side than GDAL. A
     # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
     transform = grid.transform @ Affine.translation(1e-3, 1e-3)
     with _PARSING:

@@ -81,8 +81,7 @@ def warn_of_offsets(findings: Sequence[OffsetFinding]) -> tuple[str, ...]:
     """Warnings of items whose pixels contradict their metadata, and of those that leave it open."""
     warnings = [
         f"item {one.item} is said to carry a BOA offset of {one.stated}, and its pixels show {one.used}: "
-        f"subtract "
-        f"{one.used} (--offset trust goes by the metadata)"
+        f"subtract {one.used} (--offset trust goes by the metadata)"
         for one in findings
         if one.verdict is Verdict.CONTRADICTS
     ]
@@ -94,8 +93,7 @@ def warn_of_offsets(findings: Sequence[OffsetFinding]) -> tuple[str, ...]:
         names = ", ".join(unclear[:MAX_NAMED]) + (", ..." if len(unclear) > MAX_NAMED else "")
         warnings.append(
             f"the pixels of {len(unclear)} items do not show whether they carry the BOA offset, and their "
-            f"metadata "
-            f"contradict each other: the metadata decide, --offset forces a value ({names})"
+            f"metadata contradict each other: the metadata decide, --offset forces a value ({names})"
         )
     return tuple(warnings)
 
@@ -170,7 +168,9 @@ class _Comparison:
         sample = self._samples[item.id]
         if sample is None:
             return Verdict.UNDECIDED
-        votes = Counter(offset for other in others if (offset := self._shift(sample, other)) is not None)
+        votes = Counter(
+            offset for other in others if (offset := self._find_offset(sample, other)) is not None
+        )
         (best, count), *rest = [*votes.most_common(2), (item.offset, 0)]
         if not votes or (len(votes) > 1 and rest[0][1] == count):
             return Verdict.UNDECIDED
@@ -189,7 +189,7 @@ class _Comparison:
             and (decided or other.offset_basis is not OffsetBasis.CONTRADICTED)
         )
 
-    def _shift(self, sample: Sample, other: SourceItem) -> int | None:
+    def _find_offset(self, sample: Sample, other: SourceItem) -> int | None:
         reference = self._samples[other.id]
         if reference is None:
             return None

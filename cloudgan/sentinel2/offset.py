@@ -284,13 +284,13 @@ def compare_dates(
         others: Those of the same place on the other date, without offset.
         valid: Which pixels are clear on both.
     """
-    shifts = []
+    differences = []
     for band, other in zip(numbers, others, strict=True):
         use = valid & (band > 0) & (other > 0)
         if np.count_nonzero(use) < MIN_COMMON_PIXELS:
             return None
-        shifts.append(float(np.median(band[use].astype(np.int32) - other[use])))
+        differences.append(float(np.median(band[use].astype(np.int32) - other[use])))
     for offset in (0, BOA_OFFSET):
-        if all(abs(shift - offset) <= ALIKE for shift in shifts):
+        if all(abs(difference - offset) <= ALIKE for difference in differences):
             return offset
     return None

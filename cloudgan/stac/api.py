@@ -160,8 +160,7 @@ class ApiSource:
             if empty >= MAX_EMPTY_PAGES:
                 self.warnings.append(
                     f"{self.where} answers with {empty} pages in a row that hold nothing and name a further "
-                    f"one: "
-                    "items may be missing; run again later, or ask for fewer dates"
+                    "one: items may be missing; run again later, or ask for fewer dates"
                 )
                 return
             href = resolve_href(str(link["href"]), address)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from cloudgan.errors import CatalogError
-from cloudgan.object_stores import translate_scheme
+from cloudgan.object_stores import path_exists, strip_file_scheme, translate_scheme
 
 _REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az")
 _REMOTE_VSI = re.compile(r"/vsi(?:(?:s3|gs|az)/(?=[^/])|curl/(?=https?://[^/]))")
@@ -64,9 +64,8 @@ def _check_address(href: str, base: str) -> str:
         raise _broken(href, base)
     if has_user:
         raise CatalogError(
-            f"{base} leads to {parts.scheme}://...@{host}: an address with a user's name is not read, leave "
-            f"the "
-            "name out"
+            f"{base} leads to {parts.scheme}://...@{host}: an address with a user's name is not read, "
+            "leave the name out"
         )
     # Object stores take a key as it is; the web knows neither spaces nor letters beyond ASCII.
     return quote(href, safe=_SAFE) if is_url(href) else href
@@ -85,10 +84,10 @@ def _check_path(path: str, href: str, base: str) -> str:
 
 def _path_of_file_url(href: str, base: str) -> str:
     """The path that a `file:` URL names on this machine; a `#` or `?` is a part of its name."""
-    rest = re.sub(r"^file:(//(localhost)?(?=/))?", "", href, count=1, flags=re.IGNORECASE)
+    rest = strip_file_scheme(href)
     if not rest.startswith("/") or rest.startswith("//"):
         raise _broken(href, base)
-    return os.path.normpath(rest if "%" not in rest or _exists(Path(rest)) else unquote(rest))
+    return os.path.normpath(rest if "%" not in rest or path_exists(rest) else unquote(rest))
 
 
 def _join(base: str, href: str) -> str:
@@ -106,17 +105,10 @@ def _join(base: str, href: str) -> str:
         path = folder.joinpath(href).resolve()
     except (OSError, RuntimeError) as err:  # a loop of links, or a name that no file can have
         raise _broken(href, base) from err
-    if "%" in href and not _exists(path):  # written as on the web
+    if "%" in href and not path_exists(path):  # written as on the web
         decoded = folder.joinpath(unquote(href)).resolve()
-        path = decoded if _exists(decoded) else path
+        path = decoded if path_exists(decoded) else path
     return str(path)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _broken(href: str, base: str) -> CatalogError:

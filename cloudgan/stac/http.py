@@ -173,8 +173,7 @@ class JsonReader(StacApiIO):
         if self._bytes > MAX_TOTAL_BYTES:
             raise CatalogError(
                 f"the search read more than {MAX_TOTAL_BYTES >> 20} MiB of catalogue until {where}: ask for "
-                f"fewer "
-                "dates or a smaller area"
+                "fewer dates or a smaller area"
             )
 
     def _check_time(self, href: str) -> None:
@@ -198,8 +197,7 @@ class JsonReader(StacApiIO):
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return (
                 f"the STAC server at {href} answers {answer}: it wants credentials, which cloudgan does not "
-                f"send; "
-                "use a public catalogue, or save the search to a file and give that as --stac"
+                "send; use a public catalogue, or save the search to a file and give that as --stac"
             )
         detail = "" if str(err).lstrip()[:1] in ("", "<") else f" ({_shorten(err)})"
         return f"the STAC server at {href} answers {answer}{detail}: check --stac and --collection"

@@ -47,31 +47,6 @@ class Examined:
     """Metadata that contradict each other, are missing, or were read from a file."""
 
 
-def parse_item(
-    raw: RawItem,
-    bands: Sequence[str],
-    *,
-    offset: OffsetPolicy = "auto",
-    read_frame: ReadFrame | None = None,
-) -> tuple[SourceItem, tuple[str, ...]]:
-    """What a run needs of an item, and warnings about metadata that contradict each other or are missing.
-
-    Args:
-        raw: The item.
-        bands: Common names of the bands; the scene classification is added.
-        offset: What decides the BOA offset; the pixels are not read here.
-        read_frame: Reads from its file where an item lies that does not state it, or states it wrongly.
-
-    Raises:
-        CatalogError: The item lacks a band, its CRS, its datetime, its footprint, or everything from which
-            its BOA offset can be known.
-    """
-    examined = examine_item(raw, bands, offset=offset, read_frame=read_frame)
-    if examined.item is None:
-        raise CatalogError(examined.fault or "")
-    return examined.item, examined.warnings
-
-
 def examine_item(
     raw: RawItem,
     bands: Sequence[str],
@@ -79,7 +54,13 @@ def examine_item(
     offset: OffsetPolicy = "auto",
     read_frame: ReadFrame | None = None,
 ) -> Examined:
-    """An item, or why it cannot be used; the arguments are those of `parse_item`.
+    """What a run needs of an item, or why it cannot be used.
+
+    Args:
+        raw: The item.
+        bands: Common names of the bands; the scene classification is added.
+        offset: What decides the BOA offset; the pixels are not read here.
+        read_frame: Reads from its file where an item lies that does not state it, or states it wrongly.
 
     Raises:
         CatalogError: Not even its time and place are known.

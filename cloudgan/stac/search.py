@@ -333,8 +333,7 @@ def _explain_unusable(left_out: Sequence[LeftOut], query: Query) -> str:
     count = "the only item" if len(left_out) == 1 else f"all {len(left_out)} items"
     return (
         f"{count} for {query.dates} in this AOI cannot be used: {reasons}{more}; choose another "
-        f"--collection or "
-        "--stac, other --dates, or a model that does without"
+        "--collection or --stac, other --dates, or a model that does without"
     )
 
 

@@ -75,8 +75,7 @@ class StaticSource:
         if matched is not None and found < matched:
             self.warnings.append(
                 f"{self.where} counts {matched} items that match and holds {found}: {matched - found} are "
-                f"missing; "
-                "save all pages of the search"
+                "missing; save all pages of the search"
             )
 
     def list_collections(self) -> list[str]:
@@ -91,8 +90,7 @@ class StaticSource:
         if further["method"] != "GET":
             self.warnings.append(
                 f"{link.where} names a further page that a saved search cannot follow: items may be "
-                f"missing; save "
-                "all pages of the search"
+                "missing; save all pages of the search"
             )
             return []
         return [_Link(resolve_href(further["href"], link.where), link.parent, link.depth)]

@@ -50,13 +50,6 @@ def group_versions(items: Iterable[G]) -> list[list[G]]:
     return groups
 
 
-def drop_duplicates(items: Iterable[G]) -> tuple[list[G], list[G]]:
-    """Items without older versions of the same piece, and the versions dropped; both in mosaicking order."""
-    groups = group_versions(items)
-    dropped = [item for group in groups for item in group[1:]]
-    return [group[0] for group in groups], sorted(dropped, key=mosaicking_order)
-
-
 def _are_versions(one: Granule, other: Granule) -> bool:
     """Whether two items of one tile and day are versions of one piece."""
     if (one.datatake or one.id) != (other.datatake or other.id):
