@@ -7,7 +7,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from cloudgan.errors import CloudganError, ReadError, redacted
-from cloudgan.io.gdal import open_env, open_image
+from cloudgan.io.gdal import open_image
 from cloudgan.stac.frames import Frame
 from cloudgan.stac.hrefs import remove_query
 from cloudgan.stac.items import SourceItem
@@ -19,7 +19,7 @@ _FAILURES = (RasterioError, RuntimeError, OSError, ValueError, MemoryError, Clou
 def read_frame(href: str, signing: Signing) -> Frame | None:
     """The frame of a file; None where it cannot be read, or is no image north up in a known CRS."""
     try:
-        with open_env(), open_image(sign(href, signing)) as source:
+        with open_image(sign(href, signing)) as source:
             epsg, transform = _find_epsg(source), source.transform
             if epsg is None or not (transform.a > 0 > transform.e and transform.b == transform.d == 0):
                 return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import rasterio
@@ -73,7 +74,7 @@ def missing_options(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in environment}
 
 
-def open_env() -> rasterio.Env:
+def _open_env() -> rasterio.Env:
     """The same settings for one thread of a process whose environment is left alone, such as the client."""
     options = missing_options(os.environ)
     options.pop("GDAL_CACHEMAX", None)  # there is one cache in a process
@@ -85,7 +86,10 @@ def options_for_odc(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment.get(name, GDAL_OPTIONS[name]) for name in _SET_BY_ODC}
 
 
-def open_image(href: str) -> rasterio.DatasetReader:
-    """Open a file in one of the formats that are read, by its name; others are refused."""
+@contextmanager
+def open_image(href: str) -> Iterator[rasterio.DatasetReader]:
+    """Open a file by our settings, in one of the formats that are read, by its name; others are refused."""
     tiff, jpeg2000 = DRIVERS
-    return rasterio.open(href, driver=jpeg2000 if remove_query(href).lower().endswith(".jp2") else tiff)
+    driver = jpeg2000 if remove_query(href).lower().endswith(".jp2") else tiff
+    with _open_env(), rasterio.open(href, driver=driver) as source:
+        yield source

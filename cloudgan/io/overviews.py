@@ -26,7 +26,6 @@ from cloudgan.io.encodings import (
     decode_classes,
     open_described,
 )
-from cloudgan.io.gdal import open_env
 from cloudgan.io.placement import item_window
 from cloudgan.io.readers import READ_FAILURES, read_error, refuse_file
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
@@ -156,8 +155,7 @@ def read_sample(item: SourceItem, bands: Sequence[str], centre: tuple[float, flo
         centre: Map x and y, in the item's CRS.
     """
     try:
-        with open_env():
-            images = {name: _read_part(item, name, centre) for name in (*bands, SCL)}
+        images = {name: _read_part(item, name, centre) for name in (*bands, SCL)}
     except (*READ_FAILURES, EncodingError, CloudganError):
         return None  # the unit that needs it names it
     numbers = {name: images[name] for name in bands}

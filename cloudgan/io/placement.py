@@ -9,7 +9,7 @@ from rasterio.errors import RasterioError
 
 from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.io.gdal import open_env, open_image
+from cloudgan.io.gdal import open_image
 from cloudgan.io.readers import explain_cause
 from cloudgan.stac.frames import central_meridian, unwrap
 from cloudgan.stac.items import SourceItem
@@ -52,7 +52,7 @@ def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
 def _read_transform(item: SourceItem) -> Affine:
     asset = item.assets[0]
     try:
-        with open_env(), open_image(sign(asset.href, item.signing)) as source:
+        with open_image(sign(asset.href, item.signing)) as source:
             return Affine(*source.transform[:6])
     except RasterioError as error:
         raise ReadError(

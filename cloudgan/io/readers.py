@@ -162,7 +162,8 @@ def _read_stackstac(item: SourceItem, grid: Grid, names: Sequence[str], chunks: 
     body = stac_item(item, names)
     for asset in body["assets"].values():
         # GDAL brings its VRT driver back for stackstac's own use, so `GDAL_SKIP` does not keep it out.
-        open_image(asset["href"]).close()
+        with open_image(asset["href"]):
+            pass
     # Each of these keeps stackstac 0.5.1 from a silent fault: without epsg and bounds it shifts the grid,
     # rescale applies an offset that is applied already, errors_as_nodata turns a 404 into zeros, and dtype
     # and fill_value must be numpy's own types.
