@@ -19,7 +19,8 @@ LAYERS = """
 errors defaults
 geo sentinel2 schema settings object_stores
 stac observations simulation model
-io removal
+io estimation
+removal
 planning evaluation demonstration
 distributed training
 config batch

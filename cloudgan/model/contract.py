@@ -41,6 +41,9 @@ class Source(StrEnum):
     """A date before that shows enough of the tile clear: the same date all over the tile."""
     AFTER = "after"
     """A date after that shows enough of the tile clear: the same date all over the tile."""
+    ESTIMATE = "estimate"
+    """What the clear pixels of all dates tell of the target, see `cloudgan.estimation`; 0 where no other date
+    is clear."""
 
 
 _FORMAT_1 = {
@@ -52,7 +55,7 @@ _FORMAT_1 = {
     "later": Source.AFTER,
 }
 _PATTERN = re.compile(
-    r"mask|(?P<single>target|nearest-before|nearest-after):(?P<of>[a-z0-9]+)"
+    r"mask|(?P<single>target|nearest-before|nearest-after|estimate):(?P<of>[a-z0-9]+)"
     r"|(?P<dated>before|after)-(?P<order>[1-9]):(?P<what>[a-z0-9]+)"
 )
 _PATTERN_1 = re.compile(
@@ -91,8 +94,8 @@ class Channel:
         source = Source(kind) if form > 1 else _FORMAT_1[kind]
         what = match["of"] or match["what"]
         days = "days" if form > 1 else "age"
-        if what == days and source is Source.TARGET:
-            raise ValueError(f"the target has no {days}")
+        if what == days and source in (Source.TARGET, Source.ESTIMATE):
+            raise ValueError(f"the {source} has no {days}")
         return cls(source, None if what == days else what, int(match["order"] or 1))
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.estimation.estimate import DARKEST, estimate_date
 from cloudgan.model.contract import Channel, Source
 from cloudgan.observations import (
     ClearDates,
@@ -16,12 +17,10 @@ from cloudgan.observations import (
     find_nearest_clear_dates,
 )
 from cloudgan.schema import NO_CLEAR_DATE
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE, to_reflectance
+from cloudgan.sentinel2.bands import to_reflectance
 
 _COMMON = (Source.BEFORE, Source.AFTER)
 _NEAREST = (Source.NEAREST_BEFORE, Source.NEAREST_AFTER)
-DARKEST = np.float32(REFLECTANCE_SCALE)
-"""Reflectance of the darkest value that is not yet no data."""
 BRIGHTEST = np.float32(2)
 """Reflectance at which a target's values end: cloud comes out at 1.8 at most, and what lies above is none."""
 
@@ -61,9 +60,13 @@ def assemble_inputs(
     if nearest is None and any(one.source in _NEAREST for one in channels):
         nearest = find_nearest_clear_dates(clear, at, among)
 
+    estimated = _estimate(channels, bands, masked, clear, days, at, among)
+
     def values(channel: Channel) -> NDArray[np.float32]:
         if channel.source is Source.MASK:
             return masked.astype(np.float32)
+        if channel.source is Source.ESTIMATE:
+            return estimated[str(channel.band)]
         if channel.source is Source.TARGET:
             return np.minimum(_reflectance(bands[str(channel.band)][at]), BRIGHTEST)
         dates = _select_dates(channel, common if channel.source in _COMMON else nearest)
@@ -78,6 +81,23 @@ def assemble_inputs(
         return np.where(dates < 0, np.float32(0), image)
 
     return np.stack([values(channel) for channel in channels])
+
+
+def _estimate(
+    channels: Sequence[Channel],
+    bands: Mapping[str, NDArray[Any]],
+    masked: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
+    days: NDArray[np.int64],
+    at: int,
+    among: range,
+) -> dict[str, NDArray[np.float32]]:
+    """The estimate of each band of which a channel asks for it; all of them predict each other."""
+    names = [str(channel.band) for channel in channels if channel.source is Source.ESTIMATE]
+    if not names:
+        return {}
+    numbers = np.stack([_reflectance(bands[name]) for name in names])
+    return dict(zip(names, estimate_date(numbers, clear, masked, days, at, among), strict=True))
 
 
 def _select_dates(channel: Channel, found: ClearDates | None) -> NDArray[np.int16]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cloudgan.errors import GeneratorError, InputError
-from cloudgan.model.contract import METADATA_KEY, Contract
+from cloudgan.model.contract import METADATA_KEY, Contract, Source
 from cloudgan.training.recipe import TILE
 
 INPUT, OUTPUT = "channels", "declouded"
@@ -40,8 +41,11 @@ def export_onnx(
 ) -> None:
     """Write a model as ONNX with its contract, once it agrees with Keras on real tiles.
 
+    Where the contract asks for the estimate of the bands beside the model's own channels, the file gives the
+    mean of the two: their errors differ.
+
     Args:
-        model: From input channels to reflectance, NHWC.
+        model: From input channels, those of the estimate excepted, to reflectance, NHWC.
         path: The file to write; it appears whole or not at all.
         contract: What the file promises.
         tiles: Input channels to check on, shape (batch, 256, 256, channel).
@@ -54,9 +58,10 @@ def export_onnx(
     depth = model.input_shape[-1], model.output_shape[-1]
     terms = json.dumps(contract.as_json())
     promised = Contract.parse(terms, path.name)
-    if depth != (len(promised.input_channels), promised.output_channels):
+    own = [channel for channel in promised.input_channels if channel.source is not Source.ESTIMATE]
+    if depth != (len(own), promised.output_channels):
         raise InputError(
-            f"the contract names {len(promised.input_channels)} input and {promised.output_channels} output "
+            f"the contract names {len(own)} input and {promised.output_channels} output "
             f"channels, and the model has {depth[0]} and {depth[1]}; export it with its own contract"
         )
     if not len(tiles):
@@ -64,11 +69,12 @@ def export_onnx(
     onnx_model = _converted(model)
     if half:
         _store_half(onnx_model.graph)
+    _check(onnx_model.SerializeToString(), model, tiles)
+    if len(own) < len(promised.input_channels):
+        average_with_estimate(onnx_model.graph)
     helper.set_model_props(onnx_model, {METADATA_KEY: terms})
     onnx.checker.check_model(onnx_model, full_check=True)
-    content = onnx_model.SerializeToString()
-    _check(content, model, tiles)
-    _write(content, path)
+    _write(onnx_model.SerializeToString(), path)
 
 
 def write_contract(path: Path, contract: Contract) -> None:
@@ -99,6 +105,48 @@ def _converted(model: keras.Model) -> onnx.ModelProto:
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     del graph.value_info[:]  # shapes noted along the way: they are inferred anew
     return converted
+
+
+def average_with_estimate(graph: onnx.GraphProto) -> None:
+    """Let a network take the estimate of its bands in further channels, and give the mean of the two.
+
+    Where there is no estimate, 0, the network's value stays. Its uncertainty passes through.
+
+    Args:
+        graph: From channels to three bands and their uncertainty, NCHW; changed in place.
+    """
+    taken, given = graph.input[0], graph.output[0]
+    depth = taken.type.tensor_type.shape.dim[1].dim_value
+    bands = given.type.tensor_type.shape.dim[1].dim_value - 1
+    _rename(graph, {taken.name: "own_channels", given.name: "own_output"})
+    places = {"start": 0, "depth": depth, "end": depth + bands, "bands": bands, "last": bands + 1, "axis": 1}
+    constants: dict[str, NDArray[Any]] = {name: np.array([at], np.int64) for name, at in places.items()}
+    constants |= {"zero": np.zeros(1, np.float32), "half": np.full(1, 0.5, np.float32)}
+    graph.initializer.extend(
+        numpy_helper.from_array(value, f"constant_{name}") for name, value in constants.items()
+    )
+
+    def cut(source: str, start: str, end: str, result: str) -> onnx.NodeProto:
+        names = [source, *(f"constant_{name}" for name in (start, end, "axis"))]
+        return helper.make_node("Slice", names, [result])
+
+    nodes = [
+        cut(INPUT, "start", "depth", "own_channels"),
+        cut(INPUT, "depth", "end", "estimate"),
+        *graph.node,
+        cut("own_output", "start", "bands", "own_bands"),
+        cut("own_output", "bands", "last", "own_uncertainty"),
+        helper.make_node("Add", ["own_bands", "estimate"], ["mean_sum"]),
+        helper.make_node("Mul", ["mean_sum", "constant_half"], ["mean_bands"]),
+        helper.make_node("Greater", ["estimate", "constant_zero"], ["estimated"]),
+        helper.make_node("Where", ["estimated", "mean_bands", "own_bands"], ["combined_bands"]),
+        helper.make_node("Concat", ["combined_bands", "own_uncertainty"], [OUTPUT], axis=1),
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for value, name, channels in ((taken, INPUT, depth + bands), (given, OUTPUT, bands + 1)):
+        shape = ["batch", channels, TILE, TILE]
+        value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
 
 def _converted_elsewhere(model: keras.Model, file: Path) -> None:

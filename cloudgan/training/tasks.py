@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -205,6 +206,11 @@ class TimeSeriesTask(Task):
         """See `Task`."""
         how = self._generator()
         return temporal.generator(how.width, how.surface_classes, how.dates_each_side, size)
+
+    def contract(self, card: Mapping[str, Any]) -> Contract:
+        """See `Task`; the file gives the mean of the network and of the estimate."""
+        estimate = (Channel(Source.ESTIMATE, band) for band in self.recipe.bands)
+        return replace(super().contract(card), input_channels=(*self.input_channels, *estimate))
 
     def describe_data(self) -> dict[str, Any]:
         """See `Task`."""

@@ -1,0 +1,130 @@
+"""The estimate of a date: interpolated in time, then corrected by what its own clear pixels show."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from cloudgan.estimation.interpolation import error_variance, interpolate, select_nearest
+from cloudgan.estimation.regression import MIN_PIXELS, correct
+from cloudgan.estimation.variances import ErrorVariances, Floats, estimate_variances
+from cloudgan.observations import ENOUGH_CLEAR, find_nearest_clear_dates
+from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
+
+DATES_EACH_SIDE = 8
+"""Dates on each side whose variances are estimated: the nearest that show enough of the tile clear."""
+PREDICTING_DATES = 6
+"""Dates, of those, whose pixels predict what the target shows beyond the interpolation."""
+_SAMPLE = 4096  # pixels from which variances are estimated
+_ERODED = 2  # pixels next to the mask are left out: haze that the mask misses would move the whole image
+DARKEST = np.float32(REFLECTANCE_SCALE)
+"""Reflectance of the darkest value that is not yet no data."""
+
+
+def estimate_date(
+    numbers: Floats,
+    clear: NDArray[np.bool_],
+    masked: NDArray[np.bool_],
+    days: NDArray[np.int64],
+    at: int,
+    among: range | None = None,
+) -> Floats:
+    """Estimate one date over a tile, for any bands.
+
+    Args:
+        numbers: Reflectance of all dates, shape (band, time, y, x), 0 no data.
+        clear: See `observations.find_clear`, shape (time, y, x).
+        masked: The date's own mask, shape (y, x).
+        days: Day number of each date, ascending, shape (time,).
+        at: Index of the date.
+        among: Which dates may be taken; all by default.
+
+    Returns:
+        Reflectance, shape (band, y, x); 0 where no other date is clear.
+    """
+    among = among or range(len(days))
+    chosen = _choose_dates(clear, at, among)
+    here = int(np.flatnonzero(chosen == at)[0])
+    shape = masked.shape
+    stack = np.moveaxis(numbers[:, chosen], 0, 1)
+    shown = clear[chosen]
+    shown[here] &= ~binary_dilation(masked, iterations=_ERODED) & np.all(stack[here] > 0, axis=0)
+    flat, flat_clear = stack.reshape(*stack.shape[:2], -1), shown.reshape(len(chosen), -1)
+    step = max(1, flat.shape[-1] // _SAMPLE)
+    thin = slice(None, None, step | 1)  # an odd step meets all columns of an even tile
+    variances = estimate_variances(flat[..., thin], flat_clear[:, thin], days[chosen])
+    interpolated = interpolate(flat, flat_clear, here, variances).reshape(-1, *shape)
+    _fill(interpolated, numbers, clear, days, at, among)
+    corrected = interpolated + _correct(interpolated, stack, shown, here, days[chosen])
+    trust = _trust(interpolated, stack[here], shown, here, variances)
+    image = interpolated + trust[:, None, None] * (corrected - interpolated)
+    return np.where(np.isnan(image), np.float32(0), np.maximum(image, DARKEST))
+
+
+def _choose_dates(clear: NDArray[np.bool_], at: int, among: range) -> NDArray[np.intp]:
+    """The date itself and the nearest that show enough of what any of them shows, in order of time."""
+    part = clear[among.start : among.stop]
+    shown = np.count_nonzero(part, axis=(1, 2))
+    shown[at - among.start] = 0
+    enough = max(1.0, ENOUGH_CLEAR * np.count_nonzero(part.any(axis=0)))
+    good = among.start + np.flatnonzero(shown >= enough)
+    return np.concatenate([good[good < at][-DATES_EACH_SIDE:], [at], good[good > at][:DATES_EACH_SIDE]])
+
+
+def _fill(
+    interpolated: Floats,
+    numbers: Floats,
+    clear: NDArray[np.bool_],
+    days: NDArray[np.int64],
+    at: int,
+    among: range,
+) -> None:
+    """Give pixels that none of the chosen dates shows the value of their nearest clear date."""
+    missing = np.isnan(interpolated[0])
+    if not missing.any():
+        return
+    nearest = find_nearest_clear_dates(clear[:, missing][..., None], at, among)
+    sides = np.stack([nearest.before[0, :, 0], nearest.after[0, :, 0]])
+    gaps = np.where(sides < 0, np.iinfo(np.int64).max, np.abs(days[sides] - days[at]))
+    dates = np.take_along_axis(sides, gaps.argmin(axis=0)[None], axis=0)[0]
+    values = np.take_along_axis(
+        numbers[:, :, missing], np.maximum(dates, 0)[None, None].astype(np.intp), axis=1
+    )
+    interpolated[:, missing] = np.where(dates < 0, np.float32(np.nan), values[:, 0])
+
+
+def _correct(
+    interpolated: Floats, stack: Floats, clear: NDArray[np.bool_], here: int, days: NDArray[np.int64]
+) -> Floats:
+    """What the date's own clear pixels show beyond the interpolation, predicted everywhere."""
+    others = np.delete(np.arange(len(days)), here)
+    nearest = np.sort(others[np.argsort(np.abs(days[others] - days[here]), kind="stable")[:PREDICTING_DATES]])
+    base = np.nan_to_num(interpolated)
+    departures = np.where(clear[nearest][:, None], stack[nearest] - base, np.float32(0))
+    predictors = np.concatenate([departures.reshape(-1, *base.shape[1:]), base])
+    return correct(predictors, stack[here] - base, clear[here] & ~np.isnan(interpolated[0]))
+
+
+def _trust(
+    interpolated: Floats, image: Floats, clear: NDArray[np.bool_], here: int, variances: ErrorVariances
+) -> Floats:
+    """How far a date's own clear pixels are followed, by band.
+
+    Haze and thin cloud brighten every band. Of a date that is brighter in all of them than the others tell,
+    the part of the difference that its error variance explains is taken for haze.
+    """
+    known = clear[here] & ~np.isnan(interpolated[0])
+    trusted = np.ones(len(image), np.float32)
+    if not variances.known[here] or np.count_nonzero(known) < MIN_PIXELS:
+        return trusted
+    if not (image - interpolated)[:, known].mean(axis=1).min() > 0:
+        return trusted
+    of_surface = error_variance(_usual_pattern(clear, here), here, variances)
+    return np.asarray(of_surface / np.maximum(of_surface + variances.errors[here], 1e-12), np.float32)
+
+
+def _usual_pattern(clear: NDArray[np.bool_], here: int) -> NDArray[np.bool_]:
+    """The dates from which most pixels are interpolated, shape (time,)."""
+    all_shown = np.ones((len(clear), 1), np.bool_)
+    return select_nearest(all_shown, here)[:, 0]
