@@ -19,14 +19,19 @@ LAYERS = """
 errors defaults
 geo sentinel2 schema settings object_stores
 stac observations simulation model
-io estimation
-removal
+io removal estimation
 planning evaluation demonstration
 distributed training
 config batch
 cli
 """.strip()
-BESIDE = {("schema", "sentinel2"), ("geo", "object_stores"), ("io", "removal"), ("batch", "config")}
+BESIDE = {
+    ("schema", "sentinel2"),
+    ("geo", "object_stores"),
+    ("io", "removal"),
+    ("removal", "estimation"),
+    ("batch", "config"),
+}
 LEVELS = LAYERS.split("\n")
 RANK = {name: rank for rank, line in enumerate(LEVELS) for name in line.split()}
 # The package itself only names the rest.

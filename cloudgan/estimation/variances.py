@@ -110,6 +110,5 @@ def _solve(squares: Doubles, involved: Doubles, parts: Doubles, weights: Doubles
         target[: len(squares)] = squares * each
         solved, _residual = nnls(np.vstack([pairs * each[:, None], pull]), target)
         fitted = np.maximum(pairs @ solved, scale * 1e-3)
-        # Pairs that fit badly, such as those with a date that is cloud throughout, count less.
-        each = weights / fitted / np.sqrt(1 + np.abs(squares - fitted) / fitted)
+        each = weights / fitted
     return solved
