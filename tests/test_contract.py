@@ -195,7 +195,19 @@ def test_a_contract_of_wrong_types_is_refused(change):
 
 @pytest.mark.parametrize(
     "name",
-    ["target:", "target:days", "target:days:red", "sar:vv", "masks", "before:red", "before-0:red", "3", ""],
+    [
+        "target:",
+        "target:days",
+        "estimate:days",
+        "estimate-1:red",
+        "target:days:red",
+        "sar:vv",
+        "masks",
+        "before:red",
+        "before-0:red",
+        "3",
+        "",
+    ],
 )
 def test_an_unknown_channel_is_refused_by_name(name):
     with pytest.raises(GeneratorError, match=r"has a broken contract .*(no input channel|has no days)"):

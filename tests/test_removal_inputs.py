@@ -5,12 +5,16 @@ import pytest
 from networks import TIME_CHANNELS, write_network
 from random_observations import TILE, decloud, distance, nearest_clear_dates, random_observations
 
+from cloudgan.estimation.estimate import estimate_date
 from cloudgan.geo.grid import Window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.model.contract import Channel, Source
 from cloudgan.model.generator import Generator
 from cloudgan.observations import find_common_clear_dates
 from cloudgan.removal.core import decloud_dates, window_to_read
+from cloudgan.removal.inputs import assemble_inputs
 from cloudgan.schema import Provenance
+from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
 
 
@@ -109,3 +113,19 @@ def test_channels_are_in_the_order_of_the_contract(tmp_path, monkeypatch):
         for row, col in np.ndindex(TILE, TILE):
             expected = expected_value(name, observations, 1, top + row, left + col, 2)
             assert channels[0, depth, row, col] == pytest.approx(expected, rel=1e-6), (name, row, col)
+
+
+def test_the_estimate_of_the_bands_that_are_asked_for_is_a_channel():
+    window = Window(0, 0, 40, 40)
+    observations = random_observations(window, bands=["green", "red", "nir"], seed=4)
+    clear = observations.pixel_classes == PixelClass.CLEAR
+    channels = [
+        Channel(Source.ESTIMATE, "nir"),
+        Channel(Source.TARGET, "red"),
+        Channel(Source.ESTIMATE, "red"),
+    ]
+    among = range(len(clear))
+    found = assemble_inputs(channels, observations.bands, ~clear[1], clear, observations.days, 1, among)
+    numbers = np.stack([to_reflectance(observations.bands[name]) for name in ("nir", "red")])
+    nir, red = estimate_date(numbers, clear, ~clear[1], observations.days, 1)
+    assert np.array_equal(found, np.stack([nir, to_reflectance(observations.bands["red"][1]), red]))

@@ -42,9 +42,9 @@ def correct(predictors: Floats, residual: Floats, known: NDArray[np.bool_]) -> F
     middle, mean = sample.mean(axis=0), wanted.mean(axis=0)
     width = sample.std(axis=0) + 1e-4  # a digital number: what varies less tells nothing
     weights = _fit((sample - middle) / width, wanted - mean, fold) / width[:, None]
-    shift = mean - middle @ weights
+    constant = mean - middle @ weights
     predicted = np.einsum("pb,pyx->byx", weights.astype(np.float32), predictors)
-    return np.asarray(predicted + shift.astype(np.float32)[:, None, None])
+    return np.asarray(predicted + constant.astype(np.float32)[:, None, None])
 
 
 def _fold(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.intp]:

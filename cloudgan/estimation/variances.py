@@ -92,8 +92,8 @@ def estimate_variances(
 def _square(difference: Floats) -> Doubles:
     """Robust mean square by band of a difference of shape (band, pixel)."""
     median = np.median(difference, axis=1)
-    spread = _TO_SIGMA * np.median(np.abs(difference - median[:, None]), axis=1)
-    return np.asarray(spread**2 + median**2, np.float64)
+    scatter = _TO_SIGMA * np.median(np.abs(difference - median[:, None]), axis=1)
+    return np.asarray(scatter**2 + median**2, np.float64)
 
 
 def _solve(squares: Doubles, involved: Doubles, parts: Doubles, weights: Doubles) -> Doubles:

@@ -106,3 +106,20 @@ def test_bad_arguments_are_named(model, tiles, tmp_path):
         export_onnx(model, tmp_path / "a.onnx", wrong, tiles)
     with pytest.raises(InputError, match="real tiles"):
         export_onnx(model, tmp_path / "a.onnx", contract({}, "0.0.1"), tiles[:0])
+
+
+def test_a_file_that_takes_the_estimate_gives_the_mean_of_both(tiles, tmp_path):
+    """Of a network that gives three bands and their uncertainty; where there is no estimate, its own."""
+    inputs = keras.Input((256, 256, 3))
+    model = keras.Model(inputs, keras.layers.Concatenate()([inputs * 0.5, inputs[..., :1] * 0 + 0.02]))
+    channels = [Channel(source, band) for source in (Source.TARGET, Source.ESTIMATE) for band in BANDS]
+    promised = Contract("mean", "0.0.1", tuple(channels), BANDS, 256, predicts_uncertainty=True)
+    path = tmp_path / "mean.onnx"
+    export_onnx(model, path, promised, tiles)
+    generator = Generator.load(path)
+    own = np.moveaxis(tiles, -1, 1)
+    estimate = np.where(np.arange(256) < 100, 0, own + np.float32(0.1))
+    found = generator(np.concatenate([own, estimate], axis=1).astype(np.float32))
+    assert np.allclose(found[:, :3, :, :100], own[..., :100] / 2, atol=1e-6)
+    assert np.allclose(found[:, :3, :, 100:], (own / 2 + own + 0.1)[..., 100:] / 2, atol=1e-6)
+    assert np.allclose(found[:, 3], 0.02, atol=1e-6)
