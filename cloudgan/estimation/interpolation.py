@@ -18,7 +18,7 @@ def interpolate(reflectance: Floats, clear: NDArray[np.bool_], at: int, variance
 
     Args:
         reflectance: Shape (time, band, pixel).
-        clear: Which pixels are clear, shape (time, pixel), in order of time.
+        clear: Which pixels are clear, shape (time, pixel), in order of time, of 60 dates at most.
         at: Index of the date, whose own pixels do not count.
         variances: Of the same dates.
 
@@ -26,14 +26,15 @@ def interpolate(reflectance: Floats, clear: NDArray[np.bool_], at: int, variance
         Shape (band, pixel), NaN where no other date is clear.
     """
     nearest = select_nearest(clear, at)
-    patterns, of_pixel = np.unique(np.packbits(nearest, axis=0).T, axis=0, return_inverse=True)
-    used = np.unpackbits(patterns, axis=1, count=len(clear)).astype(np.bool_)
+    bits = np.arange(len(clear))[:, None]
+    patterns, of_pixel = np.unique((nearest << bits).sum(axis=0), return_inverse=True)
+    used = (patterns >> bits & 1).T.astype(np.bool_)
     starts = range(0, len(used), _AT_ONCE)
     solved = [solve_weights(used[start : start + _AT_ONCE], at, variances) for start in starts]
     weights = np.concatenate(solved).astype(np.float32)
     total = np.zeros(reflectance.shape[1:], np.float32)
     for date in np.flatnonzero(nearest.any(axis=1)):
-        of_date = weights[of_pixel.ravel(), :, date].T
+        of_date = weights[of_pixel, :, date].T
         # A pixel that is not clear has no weight, and perhaps no number.
         total += of_date * np.where(nearest[date], reflectance[date], np.float32(0))
     return np.where(nearest.any(axis=0), total, np.float32(np.nan))
