@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import distributed
@@ -78,8 +77,8 @@ class Progress:
     report: ZoneReport
     """What was done so far."""
     dashboard: str | None
-    """Address of the page on which Dask shows its work; None where no worker was needed, or where the extra
-    `dashboard` is not installed."""
+    """Address of the page on which Dask shows its work; None where no worker was needed, or where the workers
+    are our own, which have no page."""
     is_finished: bool
     """Whether this is the end of the zone."""
 
@@ -243,7 +242,7 @@ def _run_zone(
             pass  # before workers are started for nothing; `execute` takes it again
         client = workforce.client
         own = workforce.given is None and config.scheduler is None
-        dashboard = client.dashboard_link if not own or find_spec("bokeh") else None  # bokeh draws the page
+        dashboard = None if own else client.dashboard_link
         check_workers(client, zone.plan)
         store = zone.prepare_store()
         job = Job(zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads)

@@ -41,23 +41,35 @@ def count_threads(workers: int) -> int:
     return max(1, CPU_COUNT // workers)
 
 
+_OWN_CLUSTER = {
+    # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
+    **{f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")},
+    # Dask's pages ask nobody who he is: other users of the machine would see logs and tasks.
+    **{f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")},
+}
+"""Dask's settings for workers of our own."""
+
+
 @contextmanager
 def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Client]:
     """A client of worker processes on this machine, which end with the context.
+
+    Whoever reaches a scheduler runs code on its workers, and all users of a machine reach its loopback. So
+    they speak TLS with a certificate that this call makes and that only these processes have.
 
     Args:
         workers: How many.
         memory: Bytes at which one is restarted; None is an equal share of the machine's.
     """
-    # The limit is a fuse, not the budget: a unit stays within the budget by its plan.
-    fuse = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
     with tempfile.TemporaryDirectory(prefix="cloudgan-", ignore_cleanup_errors=True) as scratch:
-        with dask.config.set(fuse), _ignore_interrupts():
+        with dask.config.set(_OWN_CLUSTER), _ignore_interrupts():
             cluster = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=memory or "auto",
+                security=distributed.Security.temporary(),
                 dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 local_directory=scratch,  # Dask's own stays behind
             )
         with cluster, distributed.Client(cluster) as client:
