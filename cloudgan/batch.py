@@ -19,8 +19,9 @@ import distributed
 from cloudgan.config import BatchConfig
 from cloudgan.distributed import self_check
 from cloudgan.distributed.cluster import connect, count_threads, divide_machine, start_workers
-from cloudgan.distributed.execute import check_workers, execute
+from cloudgan.distributed.execute import check_workers, execute, keep_worker
 from cloudgan.distributed.report import Report, ZoneReport, unwrap_zone
+from cloudgan.distributed.requirements import Requirements
 from cloudgan.distributed.worker import Job
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
@@ -94,6 +95,8 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         InputError: Something cannot be done as asked, or the output is not ours.
         CatalogError: The catalogue cannot be read, or holds nothing for the request.
     """
+    if client is not None and client.asynchronous:
+        raise InputError("the Dask client is asynchronous; give one made with asynchronous=False")
     workers, memory = (None, config.memory_bytes)
     if config.scheduler is None and client is None:
         workers, memory = divide_machine(config.workers, config.memory_bytes)
@@ -205,7 +208,14 @@ class _Workforce:
     @cached_property
     def client(self) -> distributed.Client:
         """Where the workers are."""
-        return self.given or self.stack.enter_context(self._open())
+        client = self.given or self.stack.enter_context(self._open())
+        self.stack.callback(keep_worker(client).release)
+        return client
+
+    @cached_property
+    def requirements(self) -> Requirements:
+        """What workers must have, once it is sure that those that are there have it."""
+        return check_workers(self.client, self.plan.zones.values())
 
     @property
     def count(self) -> int | None:
@@ -243,9 +253,10 @@ def _run_zone(
         client = workforce.client
         own = workforce.given is None and config.scheduler is None
         dashboard = None if own else client.dashboard_link
-        check_workers(client, zone.plan)
+        requirements = workforce.requirements
         store = zone.prepare_store()
-        job = Job(zone.plan, plan.generator, store, config.reader, config.allow_missing, workforce.threads)
+        options = config.reader, config.allow_missing, workforce.threads, requirements
+        job = Job(zone.plan, plan.generator, store, *options)
 
         def show(report: ZoneReport) -> None:
             on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=False))

@@ -23,9 +23,3 @@ def test_a_try_whose_only_workers_are_gone_may_be_done_by_any():
     assert _recall(flights, ["tcp://here", "tcp://sick"]) == [_Try(0.0, 1, 2)]
     assert stranded.future.cancelled
     assert list(flights) == ["two"]
-
-
-def test_a_try_that_all_workers_may_do_is_never_taken_back():
-    flights = {"one": flight(1)}
-    assert _recall(flights, []) == []
-    assert list(flights) == ["one"]

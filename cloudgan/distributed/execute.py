@@ -16,8 +16,9 @@ import numpy as np
 
 from cloudgan import __version__
 from cloudgan.distributed.report import FailedUnit, ZoneReport
+from cloudgan.distributed.requirements import Requirements, list_versions
 from cloudgan.distributed.scheduling import Failure, run_tasks
-from cloudgan.distributed.worker import Job, JobPlugin, find_device, process_unit, run_part
+from cloudgan.distributed.worker import Job, JobPlugin, ask_worker, find_device, process_unit, run_part
 from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
 from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.store.ledger import DONE
@@ -52,7 +53,8 @@ class Workers:
             indices: The numbers.
         """
         task = partial(run_part, work, self.plugin, self.device)
-        return run_tasks(self.client, task, indices, f"{self.plugin}-{work.__name__}", self.check)
+        ask = partial(ask_worker, self.plugin, self.device)
+        return run_tasks(self.client, task, indices, f"{self.plugin}-{work.__name__}", self.check, ask)
 
 
 def execute(
@@ -217,28 +219,17 @@ def _check_lease(lease: Lease) -> None:
         )
 
 
-def _get_version() -> str:
-    return __version__
+def keep_worker(client: distributed.Client) -> distributed.Future[int]:
+    """Ask for a worker, and wait for it.
 
-
-def _check_versions(client: distributed.Client) -> None:
-    """Refuse workers that would compute something else, or nothing."""
-    remedy = f"give them cloudgan {__version__}, as here"
-    try:
-        versions = client.run(_get_version)
-    except Exception as error:  # whatever a worker says that cannot import us
-        raise InputError(f"the workers cannot run cloudgan ({error}); {remedy}") from error
-    for address, version in versions.items():
-        if version != __version__:
-            raise InputError(f"worker {address} has cloudgan {version}; {remedy}")
-
-
-def check_workers(client: distributed.Client, plan: Plan) -> None:
-    """Refuse workers of another version, or whose memory cannot hold the units they would work on at once.
+    Returns:
+        A result; as long as it is kept, a cluster that scales by itself keeps a worker for it.
 
     Raises:
-        InputError: There is no worker, or one that will not do.
+        InputError: There is none.
     """
+    # A cluster that scales by itself, and has no worker yet, starts one only for a task that waits.
+    kept = client.submit(int, pure=False)
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
     except TimeoutError as error:
@@ -246,12 +237,30 @@ def check_workers(client: distributed.Client, plan: Plan) -> None:
             f"the Dask scheduler at {client.scheduler_info()['address']} got no workers in {WORKERS_WITHIN} "
             "seconds; start some, then run again"
         ) from error
-    _check_versions(client)
+    return kept
+
+
+def check_workers(client: distributed.Client, plans: Iterable[Plan]) -> Requirements:
+    """Refuse workers that would compute something else, or whose memory cannot hold the units of a plan.
+
+    Returns:
+        What those that join later must have too.
+
+    Raises:
+        InputError: There is one that will not do.
+        ClusterError: They went away.
+    """
+    try:
+        answers = client.run(list_versions)
+    except Exception as error:  # whatever a worker says that cannot import us
+        raise InputError(
+            f"the workers cannot run cloudgan ({error}); give them cloudgan {__version__}, as here"
+        ) from error
+    if not answers:
+        raise ClusterError("no worker answers any more; run the same command again")
+    requirements = Requirements.of_workers(answers, max(plan.memory for plan in plans))
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        limit, threads = worker["memory_limit"], worker["nthreads"]
-        if limit and plan.memory * threads > limit:
-            raise InputError(
-                f"worker {address} has {limit / 1e9:.1f} GB for {threads} threads, and a work unit needs "
-                f"{plan.memory / 1e9:.1f} GB; give it fewer threads, or "
-                f"a --memory of {limit / 1e9 / threads:.1f}GB"
-            )
+        shortage = requirements.find_shortage(worker["memory_limit"], worker["nthreads"])
+        if shortage:
+            raise InputError(f"worker {address} {shortage}")
+    return requirements

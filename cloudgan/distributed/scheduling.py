@@ -9,15 +9,17 @@ import heapq
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import distributed
 
-from cloudgan.errors import CloudganError, ClusterError, InputError, ReadError
+from cloudgan.distributed.pool import Refusal, WorkerPool, lost_cluster
+from cloudgan.errors import CloudganError, InputError, ReadError
 from cloudgan.object_stores import explain_error
 
 T = TypeVar("T")
@@ -26,8 +28,6 @@ TRIES = 3
 """How often a unit is begun before it is given up."""
 PAUSE = 2.0
 """Seconds before the second try of a unit, give or take half, doubled for the third."""
-NOBODY_WITHIN = 300.0
-"""Seconds without a single worker after which a run is given up: pods may come back, one after the other."""
 _POLL = 1.0  # seconds between two checks of whether the run may go on
 
 
@@ -75,15 +75,16 @@ class _Try:
 
 def run_tasks(
     client: distributed.Client,
-    task: Callable[[int], T | Failure],
+    task: Callable[[int], T | Failure | Refusal],
     indices: Iterable[int],
     name: str,
     check: Callable[[], None],
+    ask: Callable[[], Refusal | None],
 ) -> Iterator[tuple[int, T | Failure]]:
     """Have the workers do units, at most two a worker thread in flight.
 
     A unit that fails is tried again after a pause, on another worker where there is one; one whose worker
-    dies is done by another.
+    dies, or does not do, is done by another.
 
     Args:
         client: Where the workers are.
@@ -91,6 +92,7 @@ def run_tasks(
         indices: Numbers of the units.
         name: Begins the names of the tasks; new to the scheduler, which may hold tasks of a run before.
         check: Called at least every second; what it raises ends the run.
+        ask: What each worker runs first, to say whether it will do; it can be pickled.
 
     Yields:
         Unit by unit, in the order of their ends: its number, and its result at last.
@@ -98,37 +100,38 @@ def run_tasks(
     Raises:
         ClusterError: The scheduler went away, or all the workers did and none came back.
     """
-    fresh = (_Try(0.0, index) for index in indices)
+    fresh = deque(_Try(0.0, index) for index in indices)
     again: list[_Try] = []
     in_flight: dict[str, _Flight[T]] = {}
-    ended: SimpleQueue[distributed.Future[T | Failure]] = SimpleQueue()
-    pool, serial = WorkerPool(client), itertools.count()
-    while True:
+    ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
+    pool, serial = WorkerPool(client, ask, name, ended), itertools.count()
+    while fresh or again or in_flight:
         workers = pool.count_threads()
         for recalled in _recall(in_flight, workers):
             heapq.heappush(again, recalled)
-        room = 2 * max(sum(workers.values()), 1)
+        room = 2 * sum(workers.values())
         while len(in_flight) < room and (attempt := _take(again, fresh)) is not None:
             flight = _submit(client, task, attempt, f"{name}-{next(serial)}", workers)
             in_flight[str(flight.future.key)] = flight
             flight.future.add_done_callback(ended.put)
-        if not in_flight and not again:
-            return
         check()
         try:
             future = ended.get(timeout=_POLL)
         except Empty:
             continue
-        landed = in_flight.pop(str(future.key), None)
-        if landed is None:  # it was recalled
+        landed = None if pool.take_answer(future) else in_flight.pop(str(future.key), None)
+        if landed is None:  # it was a worker's answer, or was recalled
             continue
         attempt, result = landed.attempt, _collect(future)
-        if isinstance(result, Failure):
-            if result.heals and attempt.number < TRIES:
-                heapq.heappush(again, _retry(attempt, result))
-                continue
-            result = Failure(result.reason, result.items, result.asset, tries=attempt.number)
-        yield attempt.index, result
+        if isinstance(result, Refusal):
+            pool.refuse(result)
+            heapq.heappush(again, replace(attempt, due=0.0))
+        elif isinstance(result, Failure) and result.heals and attempt.number < TRIES:
+            heapq.heappush(again, _retry(attempt, result))
+        elif isinstance(result, Failure):
+            yield attempt.index, replace(result, worker=None, tries=attempt.number)
+        else:
+            yield attempt.index, result
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +139,25 @@ class _Flight(Generic[T]):
     """A try that a worker has or waits for."""
 
     attempt: _Try
-    future: distributed.Future[T | Failure]
+    future: distributed.Future[T | Failure | Refusal]
     workers: frozenset[str]
-    """Addresses of the only workers that may do it; empty where all may."""
+    """Addresses of the only workers that may do it: those that came later were not asked yet."""
 
 
 def _submit(
     client: distributed.Client,
-    task: Callable[[int], T | Failure],
+    task: Callable[[int], T | Failure | Refusal],
     attempt: _Try,
     name: str,
     workers: Iterable[str],
 ) -> _Flight[T]:
     # Not a preference: a worker that fails at once is idle, and would steal the unit back.
-    others = [worker for worker in workers if worker != attempt.avoid] if attempt.avoid else []
+    others = [worker for worker in workers if worker != attempt.avoid] or list(workers)
     future = client.submit(
         task,
         attempt.index,
         key=f"{name}-{attempt.index}-{attempt.number}",
-        workers=others or None,
+        workers=others,
         pure=False,
     )
     return _Flight(attempt, future, frozenset(others))
@@ -162,18 +165,18 @@ def _submit(
 
 def _recall(in_flight: dict[str, _Flight[T]], workers: Collection[str]) -> list[_Try]:
     """Take back the tries whose only workers are gone; any worker may do them then."""
-    stranded = [key for key, one in in_flight.items() if one.workers and one.workers.isdisjoint(workers)]
+    stranded = [key for key, one in in_flight.items() if one.workers.isdisjoint(workers)]
     recalled = [in_flight.pop(key) for key in stranded]
     for one in recalled:
         one.future.cancel()
     return [replace(one.attempt, due=0.0, avoid=None) for one in recalled]
 
 
-def _take(again: list[_Try], fresh: Iterator[_Try]) -> _Try | None:
+def _take(again: list[_Try], fresh: deque[_Try]) -> _Try | None:
     """A try that may begin now; None where there is none."""
     if again and again[0].due <= time.monotonic():
         return heapq.heappop(again)
-    return next(fresh, None)
+    return fresh.popleft() if fresh else None
 
 
 def _retry(attempt: _Try, failure: Failure) -> _Try:
@@ -182,7 +185,7 @@ def _retry(attempt: _Try, failure: Failure) -> _Try:
     return _Try(time.monotonic() + pause, attempt.index, attempt.number + 1, failure.worker)
 
 
-def _collect(future: distributed.Future[T | Failure]) -> T | Failure:
+def _collect(future: distributed.Future[T | Failure | Refusal]) -> T | Failure | Refusal:
     try:
         return future.result()
     except distributed.scheduler.KilledWorker as error:
@@ -193,32 +196,7 @@ def _collect(future: distributed.Future[T | Failure]) -> T | Failure:
         )
     except CancelledError as error:
         if getattr(error, "reason", "") == "scheduler-connection-lost":
-            raise _lost_cluster("the connection to the Dask scheduler was lost") from error
+            raise lost_cluster("the connection to the Dask scheduler was lost") from error
         return Failure(f"its task was cancelled ({explain_error(error)})")
     except Exception as error:  # whatever a unit meets, the others go on, and this one is named
         return Failure(f"{type(error).__name__}: {explain_error(error)}")
-
-
-class WorkerPool:
-    """The workers of a client, as they come and go."""
-
-    def __init__(self, client: distributed.Client) -> None:
-        self._client = client
-        self._last_present = time.monotonic()
-
-    def count_threads(self) -> dict[str, int]:
-        """Threads of each worker, by its address."""
-        try:
-            workers: dict[str, int] = self._client.nthreads()
-        except (OSError, ValueError) as error:  # a client that has given up is no longer asked
-            raise _lost_cluster("the Dask scheduler went away") from error
-        now = time.monotonic()
-        if workers:
-            self._last_present = now
-        elif now - self._last_present > NOBODY_WITHIN:
-            raise _lost_cluster(f"there has been no worker for {NOBODY_WITHIN:.0f} seconds")
-        return workers
-
-
-def _lost_cluster(what: str) -> ClusterError:
-    return ClusterError(f"{what}; what is done is kept, run the same command again to do the rest")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from urllib.parse import urlsplit
 
 import rasterio
@@ -53,10 +56,23 @@ logging.getLogger("odc.loader._rio").setLevel(
 )  # it logs the address of what it raises anyway
 
 
+_LIST_DRIVERS = "import rasterio\nwith rasterio.Env() as env: print(*env.drivers(), sep='\\n')"
+
+
+@cache
 def list_foreign_drivers() -> str:
-    """GDAL's other formats, for its option `GDAL_SKIP` in a process that has opened nothing yet."""
-    with rasterio.Env() as env:
-        return ",".join(sorted(set(env.drivers()) - {*DRIVERS, "MEM"}))  # it warps in memory
+    """This GDAL's other formats, for its option `GDAL_SKIP` in a process that has opened nothing yet.
+
+    Another process lists them: one that has done so keeps them all, whatever `GDAL_SKIP` says later.
+
+    Raises:
+        OSError: No process can be started.
+        subprocess.SubprocessError: It failed.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "GDAL_SKIP"}
+    words = [sys.executable, "-P", "-c", _LIST_DRIVERS]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=120)  # noqa: S603
+    return ",".join(sorted(set(done.stdout.splitlines()) - {*DRIVERS, "MEM"}))  # it warps in memory
 
 
 def translate_endpoint(environment: Mapping[str, str]) -> dict[str, str]:
