@@ -87,7 +87,7 @@ def late_worker(client, difference: str, folder: Path, memory: str = "3GB") -> I
             process.terminate()
 
 
-DIFFERENCES = [*list_versions(), "cloudgan without the question", "memory", ""]
+DIFFERENCES = ["cloudgan", "GDAL", "cloudgan without the question", "memory", ""]
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES)
@@ -108,11 +108,10 @@ def test_a_worker_that_joins_late_works_only_if_it_is_like_the_others(
     assert log.exists() == (difference == "")
     assert read_store(tmp_path / "out.zarr") == undisturbed
     said = [record.getMessage() for record in caplog.records if "gets no units" in record.getMessage()]
-    if difference == "":
+    if difference in ("", "cloudgan without the question"):  # Dask lets go of one that does not understand
         assert said == []
         return
     wanted = {
-        "cloudgan without the question": "cannot run cloudgan",
         "memory": f"has 0.1 GB for 1 threads, and a work unit needs {plan.memory / 1e9:.1f} GB",
     }.get(difference, f"has {difference} 0.0 where the run began with {list_versions().get(difference)}")
     assert len(said) == 1
@@ -219,7 +218,11 @@ def test_a_cluster_that_scales_by_itself_may_begin_without_a_worker(demo, networ
 def test_workers_may_be_threads_of_this_process(demo, network64, tmp_path):
     environment = dict(os.environ)
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        processes=False,
+        n_workers=1,
+        host="tcp://127.0.0.1",
+        threads_per_worker=2,
+        dashboard_address="127.0.0.1:0",
     ) as client:
         report = cloudgan.run_batch(config_of(demo, network64, tmp_path / "out.zarr"), client=client)
     assert report.ok
