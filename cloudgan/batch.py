@@ -117,6 +117,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         clip=config.clip,
         offset=config.offset_policy,
         strict=config.strict,
+        allow_missing=config.allow_missing,
         memory=memory,
     )
     plan = BatchPlan(config, plans, generator, workers, memory, tuple(warnings))

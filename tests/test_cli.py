@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,3 +232,36 @@ def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"cloudgan {cloudgan.__version__}\n"
+
+
+@pytest.mark.parametrize("out", ["loop", "loop/out.zarr", "a" * 300])
+def test_an_output_that_no_path_leads_to_is_refused_in_one_sentence(out, ask, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    code, said, errors = ask("--plan", out=tmp_path / out)
+    assert (code, said) == (2, "")
+    assert re.search(r"error: .*(loop|aaa)\S* cannot be used \(.*\); give an --out that can be", errors)
+    assert len([line for line in errors.splitlines() if line.startswith("error: ")]) == 1
+
+
+@pytest.mark.parametrize("name", ["aoi", "stac", "model", "out"])
+def test_a_path_too_long_in_a_job_file_is_refused_in_one_sentence(name, demo, network, tmp_path, capsys):
+    values = {"aoi": demo.aoi, "dates": "2020-05", "stac": demo.catalog, "model": network}
+    values |= {"out": tmp_path / "out.zarr"} | {name: "a" * 300 + ".json"}
+    job = tmp_path / "job.toml"
+    job.write_text("".join(f'{key} = "{value}"\n' for key, value in values.items()))
+    with pytest.raises(SystemExit) as end:
+        batch_main(["--job", str(job), "--plan"])
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    (error,) = [line for line in said.err.splitlines() if "error: " in line]
+    assert "aaa" in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["info", "temporal"], ["-h"]])
+def test_a_full_standard_output_is_named_in_one_sentence(words):
+    with Path("/dev/full").open("w") as full:
+        call = [sys.executable, "-m", "cloudgan.cli.app", *words]
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output cannot be written (No space left on device); make room\n"

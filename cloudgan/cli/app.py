@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
 from cloudgan.cli.verify import verify
 from cloudgan.errors import CloudganError, InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _SETTINGS: dict[str, Any] = {
     "pretty_exceptions_enable": False,
@@ -73,6 +76,12 @@ def _call(command: typer.Typer, arguments: list[str] | None) -> None:
     except CloudganError as error:
         err.print(f"error: {error}", style="red")
         sys.exit(BAD_INPUT if isinstance(error, InputError) else SOME_FAILED)
+    except OSError as error:
+        # Only what is written to an open stream, as stdout, has no name; other files have errors of ours.
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        err.print(f"error: standard output cannot be written ({error.strerror}); make room", style="red")
+        sys.exit(BAD_INPUT)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -53,7 +53,9 @@ class Workers:
             indices: The numbers.
         """
         task = partial(run_part, work, self.plugin, self.device)
-        ask = partial(ask_worker, self.plugin, self.device)
+        # As text: a worker whose cloudgan lacks a function that is sent drops its connection, and hangs.
+        worker = "__import__('cloudgan.distributed.worker', fromlist=['ask_worker'])"
+        ask = partial(eval, f"{worker}.{ask_worker.__name__}({self.plugin!r}, {self.device!r})")
         return run_tasks(self.client, task, indices, f"{self.plugin}-{work.__name__}", self.check, ask)
 
 

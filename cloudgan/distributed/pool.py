@@ -36,8 +36,8 @@ class Refusal:
 class WorkerPool:
     """The workers of a client that may work on a job.
 
-    One that comes is asked by a small task whether it will do. One with a cloudgan that lacks what is asked
-    for cannot read the task: Dask lets go of such a worker, or what it raises is the answer.
+    One that comes is asked by a small task whether it will do. What the task raises is an answer too:
+    another version of cloudgan may lack what is asked for.
     """
 
     def __init__(

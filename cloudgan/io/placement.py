@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from affine import Affine
 from rasterio.errors import RasterioError
@@ -30,11 +30,17 @@ def item_window(item: SourceItem, lattice: Lattice) -> Window:
     return lattice.covering_lonlat(unwrap(item.geometry, central_meridian(lattice.epsg)).bounds)
 
 
-def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
+def source_lattice(scenes: Sequence[Scene], resolution: float, *, allow_missing: bool = False) -> Lattice:
     """The lattice of the scenes' own pixels, where they have this resolution and agree on one.
 
     At any other resolution values are resampled anyway, and the lattice is the zone's: it must not depend on
     which items an area of interest happens to touch.
+
+    Args:
+        scenes: What will be read, of one zone.
+        resolution: Edge of a pixel in metres.
+        allow_missing: Whether the lattice is the zone's where no item states its transform, and no file of
+            the first can be asked.
 
     Raises:
         ReadError: No item states its transform, and no file can be asked.
@@ -43,19 +49,23 @@ def source_lattice(scenes: Sequence[Scene], resolution: float) -> Lattice:
     epsg = items[0].epsg
     frames = {Affine(*item.assets[0].transform) for item in items if item.assets[0].transform}
     # Files that cannot be read now do not decide: their units name them.
-    frames = frames or {_read_transform(items[0])}
+    frames = frames or set(_read_transforms(items[0], allow_missing=allow_missing))
     lattices = {Lattice.through(epsg, frame.a, frame.c, frame.f) for frame in frames}
-    own = next(iter(lattices))
-    return own if len(lattices) == 1 and own.resolution == resolution else Lattice(epsg, resolution)
+    own = next(iter(lattices), None)
+    agreed = own is not None and len(lattices) == 1 and own.resolution == resolution
+    return own if own is not None and agreed else Lattice(epsg, resolution)
 
 
-def _read_transform(item: SourceItem) -> Affine:
-    asset = item.assets[0]
-    try:
-        with open_image(sign(asset.href, item.signing)) as source:
-            return Affine(*source.transform[:6])
-    except RasterioError as error:
-        raise ReadError(
-            f"item {item.id} could not be read: asset {asset.band}, {explain_cause(error)}; run the same "
-            "command again"
-        ) from error
+def _read_transforms(item: SourceItem, *, allow_missing: bool) -> Iterator[Affine]:
+    """The transform of an item's first file; where it may be missing, of the first that can be read."""
+    for asset in item.assets if allow_missing else item.assets[:1]:
+        try:
+            with open_image(sign(asset.href, item.signing)) as source:
+                yield Affine(*source.transform[:6])
+                return
+        except RasterioError as error:
+            if not allow_missing:
+                raise ReadError(
+                    f"item {item.id} could not be read: asset {asset.band}, {explain_cause(error)}; run the "
+                    "same command again, or give --allow-missing"
+                ) from error

@@ -42,6 +42,7 @@ def plan_run(
     clip: bool = False,
     offset: OffsetPolicy = "auto",
     strict: bool = False,
+    allow_missing: bool = False,
     memory: int | None = None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """Search, and decide everything about a run in one UTM zone.
@@ -68,6 +69,7 @@ def plan_run(
         clip=clip,
         offset=offset,
         strict=strict,
+        allow_missing=allow_missing,
         memory=memory,
     )
     if len(plans) > 1:
@@ -92,6 +94,7 @@ def plan_zones(
     clip: bool = False,
     offset: OffsetPolicy = "auto",
     strict: bool = False,
+    allow_missing: bool = False,
     memory: int | None = None,
 ) -> tuple[dict[str, Plan], tuple[str, ...]]:
     """Search, and decide everything about a run.
@@ -115,6 +118,7 @@ def plan_zones(
         offset: What decides the BOA offset of an item: metadata and pixels, metadata alone, or so many DN of
             all.
         strict: Whether an item that cannot be used is refused instead of being left out.
+        allow_missing: Whether the plan may be made though no file can be asked where its pixels lie.
         memory: Bytes that a worker may use; None is without limit.
 
     Returns:
@@ -126,7 +130,7 @@ def plan_zones(
     """
     tiling = default_tiling(generator)
     buffer = observations.metres_to_pixels(buffer_metres, resolution)
-    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset)
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset, allow_missing)
     selection = draft.search(aoi, stac, collection, max_cloud_cover, context_days)
     plans = draft.plan_zones(aoi, selection)
     if strict:
@@ -170,6 +174,7 @@ class _Draft:
     clip: bool
     memory: int | None
     offset: OffsetPolicy
+    allow_missing: bool
 
     def search(
         self, aoi: Aoi, stac: str, collection: str | None, max_cloud_cover: float, context_days: int
@@ -204,7 +209,7 @@ class _Draft:
     def plan(self, area: Aoi, epsg: int, selection: Selection) -> Plan | None:
         """The plan of an area in a zone; None where no scene of the zone shows it."""
         scenes = tuple(scene for scene in selection.scenes if scene.epsg == epsg)
-        lattice = source_lattice(scenes, self.resolution)
+        lattice = source_lattice(scenes, self.resolution, allow_missing=self.allow_missing)
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
         read = [window_to_read(part, self.tiling, self.buffer) for part in parts]

@@ -15,7 +15,14 @@ from typing import Any
 import zarr
 
 from cloudgan.errors import StoreError
-from cloudgan.io.store.access import IDENTITY, name_damage, not_ours, open_zarr_store, read_object
+from cloudgan.io.store.access import (
+    IDENTITY,
+    name_damage,
+    name_unusable,
+    not_ours,
+    open_zarr_store,
+    read_object,
+)
 from cloudgan.io.store.remove import check_removable
 from cloudgan.io.store.spec import StoreSpec
 from cloudgan.object_stores import is_object_store, unusable_error
@@ -37,8 +44,10 @@ def read_identity(location: str) -> dict[str, Any] | None:
     try:
         group = zarr.open_group(open_zarr_store(location), mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
-        copy = _read_copy(location)
-        if copy is None and not _is_nothing(location):
+        with name_unusable(location):  # a loop of links, say, or a name that no file can have
+            copy = _read_copy(location)
+            is_foreign = copy is None and not _is_nothing(location)
+        if is_foreign:
             raise not_ours(location) from error
         return copy
     except Exception as error:  # the disk's errors, and those of whatever object store it is
