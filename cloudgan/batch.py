@@ -60,7 +60,11 @@ class BatchPlan:
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """The plan in figures, by zone; see `Plan.summary`."""
-        return {name: plan.summary(self.memory) for name, plan in self.zones.items()}
+        summaries = {name: plan.summary(self.memory) for name, plan in self.zones.items()}
+        if self.config.score:
+            for name, plan in self.zones.items():
+                summaries[name]["score"] = self_check.estimate_cost(plan)
+        return summaries
 
     def as_json(self) -> Any:
         """The plan in figures, as JSON; by zone where there are several."""

@@ -151,6 +151,11 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         "memory of a unit": f"{summary['bytes_of_memory_per_unit'] / 1e9:.2f} GB"
         + (f" of a worker's {budget / 1e9:.2f} GB" if budget else ""),
     }
+    if (score := summary.get("score")) is not None:
+        rows["to score"] = (
+            f"{score['tiles_at_most']} generator tiles and {score['bytes_to_read_at_most'] / 1e6:.0f} MB to "
+            f"read at most, on {score['pieces']} pieces of the area"
+        )
     return make_grid([*([("group", name)] if name else []), *rows.items()])
 
 

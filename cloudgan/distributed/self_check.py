@@ -28,6 +28,8 @@ EDGE = 512
 """Edge of a piece in pixels, at most."""
 DATES = 3
 """Dates of a piece that are masked, at most."""
+SHARE = 0.5
+"""Tiles that are generated for it, at most, as a share of those that the run may generate."""
 NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
 """What the generator is measured against."""
 _CLEAR = 0.3  # share of a piece that a date must show clear to be masked; only the clear part is evaluated
@@ -45,7 +47,8 @@ class Piece:
 
 
 def draw_pieces(plan: Plan) -> tuple[Piece, ...]:
-    """The pieces of a plan's units that are evaluated: the same for the same plan."""
+    """The pieces of a plan's units that are evaluated: the same for the same plan, and one at least."""
+    allowed = SHARE * len(plan.written) * plan.blocks.tiles(plan.tiling)
     rng = np.random.default_rng(_seed(plan))
     pieces: dict[Piece, None] = {}
     for _ in range(_DRAWS):
@@ -56,6 +59,9 @@ def draw_pieces(plan: Plan) -> tuple[Piece, ...]:
             for low, length in ((whole.row, whole.height), (whole.col, whole.width))
         )
         piece = Window(row, col, min(EDGE, whole.bottom - row), min(EDGE, whole.right - col))
+        allowed -= DATES * plan.tiling.count(piece)
+        if pieces and allowed < 0:
+            break
         pieces[Piece(piece, unit.scenes)] = None
         if len(pieces) == PIECES:
             break
@@ -64,6 +70,19 @@ def draw_pieces(plan: Plan) -> tuple[Piece, ...]:
 
 def _seed(plan: Plan) -> int:
     return int(plan.digest()[:16], 16)
+
+
+def estimate_cost(plan: Plan) -> dict[str, int]:
+    """What evaluating the generator on a plan's cube takes beside the run, in figures, as JSON."""
+    pieces = draw_pieces(plan)
+    read = [plan.read_grid(piece.window).window for piece in pieces]
+    pixels = sum(one.height * one.width * len(piece.scenes) for one, piece in zip(read, pieces, strict=True))
+    return {
+        "pieces": len(pieces),
+        "dates_at_most": DATES,
+        "tiles_at_most": DATES * sum(plan.tiling.count(piece.window) for piece in pieces),
+        "bytes_to_read_at_most": pixels * (2 * len(plan.bands) + 1),
+    }
 
 
 def evaluate_piece(job: Job, index: int) -> list[Unit]:

@@ -50,6 +50,27 @@ def test_the_sample_lies_in_the_store_and_follows_the_plan(job):
     assert len(others) > 1
 
 
+def test_the_sample_costs_no_more_than_the_plan_says(job, client, monkeypatch):
+    """Of tiles: those that a run may generate, at most by half, or those of one piece."""
+    cost = self_check.estimate_cost(job.plan)
+    assert cost["tiles_at_most"] <= job.plan.summary()["tiles_at_most"] / 2
+    assert cost["pieces"] == len(self_check.draw_pieces(job.plan))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_check, "SHARE", 0.0)
+        assert len(self_check.draw_pieces(job.plan)) == 1
+    made = []
+    whole = Generator.__call__
+
+    def count(generator, channels):
+        made.append(len(channels))
+        return whole(generator, channels)
+
+    monkeypatch.setattr(Generator, "__call__", count)
+    for index in range(cost["pieces"]):
+        self_check.evaluate_piece(job, index)
+    assert 0 < sum(made) <= cost["tiles_at_most"]
+
+
 def test_blocks_that_cannot_be_read_are_named_and_the_run_is_not_lost(job, client):
     scenes = tuple(
         replace(
