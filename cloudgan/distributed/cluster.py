@@ -62,7 +62,9 @@ def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Clie
         memory: Bytes at which one is restarted; None is an equal share of the machine's.
     """
     with tempfile.TemporaryDirectory(prefix="cloudgan-", ignore_cleanup_errors=True) as scratch:
-        with dask.config.set(_OWN_CLUSTER), _ignore_interrupts():
+        # Dask makes a folder of locks there, which stays.
+        settings = _OWN_CLUSTER | {"temporary-directory": scratch}
+        with dask.config.set(settings), _ignore_interrupts():
             cluster = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
