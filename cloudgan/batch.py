@@ -33,6 +33,7 @@ from cloudgan.io.store.zones import Zones
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
+from cloudgan.sentinel2.classification import ClassRules
 from cloudgan.sentinel2.dates import DateRange
 
 
@@ -120,6 +121,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         context_days=config.context_days,
         clip=config.clip,
         offset=config.offset_policy,
+        rules=ClassRules(snow=config.snow),
         strict=config.strict,
         allow_missing=config.allow_missing,
         memory=memory,

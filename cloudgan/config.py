@@ -55,6 +55,8 @@ class BatchConfig(Settings):
     """Write no data outside the polygon, instead of outside its bounding box."""
     offset: str = "auto"
     """BOA offset of the items: auto (metadata and pixels), trust (metadata), none, or DN such as 1000."""
+    snow: defaults.Snow = defaults.SNOW
+    """What class 11, snow or ice, is: auto (clear if other dates confirm it), keep (clear) or cloud."""
     strict: bool = False
     """Refuse items that cannot be used, instead of leaving them out."""
     score: bool = False

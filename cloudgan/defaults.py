@@ -6,6 +6,9 @@ from typing import Literal
 
 Reader = Literal["odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
+Snow = Literal["auto", "keep", "cloud"]
+"""What class 11 of the scene classification, snow or ice, is taken for: clear where other dates confirm it,
+clear, or cloud."""
 
 STAC = "earth-search"
 """Where items are searched."""
@@ -19,3 +22,5 @@ MAX_CLOUD_COVER = 100.0
 """Cloud cover of a granule in percent, included."""
 CONTEXT_DAYS = 30
 """Days read before and after the dates asked for: some ten overpasses on either side."""
+SNOW: Snow = "auto"
+"""What is taken for snow."""

@@ -45,7 +45,8 @@ class Observations:
     days: NDArray[np.int64]
     """Days since 1970-01-01 of each date, ascending, shape (time,)."""
     scl: NDArray[np.uint8] | None = None
-    """Sen2Cor's scene classification, shape (time, y, x); None where it is not kept or not known."""
+    """Sen2Cor's scene classification, shape (time, y, x), with unconfirmed snow as cloud of high probability;
+    None where it is not kept or not known."""
     opacities: NDArray[np.float16] | None = None
     """See `opacity`, shape (time, y, x), where images of several overpasses were merged into one date: each
     has clouds of its own, whose buffer must be known before. None where it follows from the pixel classes."""

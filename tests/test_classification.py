@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloudgan.sentinel2.classification import SCL_MISSING, PixelClass, classify
+from cloudgan.sentinel2.classification import SCL_MISSING, ClassRules, PixelClass, classify
 
 SCL_CLASSES = {  # Sentinel-2 L2A product definition
     0: ("no data", PixelClass.UNRELIABLE),
@@ -17,7 +17,7 @@ SCL_CLASSES = {  # Sentinel-2 L2A product definition
     8: ("cloud, medium probability", PixelClass.CLOUDY),
     9: ("cloud, high probability", PixelClass.CLOUDY),
     10: ("thin cirrus", PixelClass.CLOUDY),
-    11: ("snow or ice", PixelClass.CLEAR),
+    11: ("snow or ice", PixelClass.SNOW),
     12: ("no class", PixelClass.UNRELIABLE),
     254: ("no class", PixelClass.UNRELIABLE),
 }
@@ -57,7 +57,9 @@ def test_a_pixel_that_lacks_a_band_never_counts_as_clear(bands):
         {name: np.full((1, 255), band, np.uint16) for name, band in zip(NAMES, bands, strict=True)},
     )
     whole = classify(EVERY_CLASS, full)
-    np.testing.assert_array_equal(partial, np.where(whole == PixelClass.CLEAR, PixelClass.UNRELIABLE, whole))
+    np.testing.assert_array_equal(
+        partial, np.where(np.isin(whole, (PixelClass.CLEAR, PixelClass.SNOW)), PixelClass.UNRELIABLE, whole)
+    )
 
 
 def test_an_asset_that_could_not_be_read_is_missing_and_not_empty():
@@ -85,6 +87,29 @@ def test_each_pixel_of_each_date_is_classified():
 def test_what_no_surface_reflects_is_unreliable(bands, expected):
     assert class_of(4, *bands) == expected
     assert class_of(9, *bands) == PixelClass.CLOUDY
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (ClassRules(), PixelClass.SNOW),
+        (ClassRules(snow="keep"), PixelClass.CLEAR),
+        (ClassRules(snow="cloud"), PixelClass.CLOUDY),
+        (ClassRules(is_used=False), PixelClass.CLEAR),
+    ],
+)
+def test_what_is_called_snow_is_what_the_rules_say(rules, expected):
+    scl, bright = np.array([[11]], np.uint8), numbers(5000)
+    assert classify(scl, {"green": bright}, rules) == expected
+    assert classify(scl, {"green": bright * 0}, rules) == PixelClass.NO_DATA
+
+
+def test_where_the_classification_is_not_used_all_that_has_data_is_clear():
+    rules, full = ClassRules(is_used=False), np.full((1, 255), 500, np.uint16)
+    assert (classify(EVERY_CLASS, {"green": full}, rules) == PixelClass.CLEAR).all()
+    assert (classify(EVERY_CLASS, {"green": full * 0}, rules) == PixelClass.NO_DATA).all()
+    missing = np.array([[SCL_MISSING]], np.uint8)
+    assert classify(missing, {"green": numbers(0)}, rules) == PixelClass.MISSING
 
 
 def test_water_is_dark_beyond_the_visible():

@@ -52,6 +52,7 @@ def test_a_file_gives_every_option(job_file):
         "allow_missing": True,
         "clip": True,
         "offset": "1000",
+        "snow": "keep",
         "strict": True,
         "score": True,
     }

@@ -18,7 +18,7 @@ ROOT = Path(cloudgan.__file__).parent
 LAYERS = """
 errors defaults
 geo sentinel2 schema settings object_stores
-stac observations simulation model
+stac observations simulation model masks
 io removal estimation
 planning evaluation demonstration
 distributed training
@@ -31,6 +31,7 @@ BESIDE = {
     ("io", "removal"),
     ("removal", "estimation"),
     ("batch", "config"),
+    ("masks", "observations"),
 }
 LEVELS = LAYERS.split("\n")
 RANK = {name: rank for rank, line in enumerate(LEVELS) for name in line.split()}

@@ -19,6 +19,7 @@ from cloudgan.planning.plan import Plan, estimate_share_of_tiles
 from cloudgan.planning.planner import continue_plan
 from cloudgan.planning.units import BLOCKS, estimate_unit_memory
 from cloudgan.removal.core import window_to_read
+from cloudgan.sentinel2.classification import ClassRules
 from cloudgan.sentinel2.offset import Verdict
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import LeftOut, Scene
@@ -163,6 +164,7 @@ def elsewhere(band, **changes):
         {"block": 1024},
         {"span": 2},
         {"max_age": 60},
+        {"rules": ClassRules(snow="keep")},
         {"parts": (Window(-700, 40_100, 10, 10),)},
         {"clip": SQUARE},
         {"grid": Grid(Lattice(32633, 10.0), SMALL.buffered(1))},
@@ -218,6 +220,7 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "block",
         "span",
         "max_age",
+        "rules",
         "parts",
         "clip",
     }
@@ -334,11 +337,16 @@ def test_a_store_whose_units_no_longer_fit_asks_for_the_memory():
 def test_a_plan_knows_the_memory_of_its_units():
     plan = make_plan(Window(0, 0, 9000, 9000))
     assert plan.memory == estimate_unit_memory((512, 512), 3, CONTRACT, TILING, BUFFER)
-    cut = replace(plan, span=1, max_age=5)  # the one in the middle reads all three
-    assert cut.memory == plan.memory
-    assert replace(plan, span=1, max_age=4).memory == estimate_unit_memory(
-        (512, 512), 1, CONTRACT, TILING, BUFFER
-    )
+    kept = replace(plan, span=1, rules=ClassRules(snow="keep"))
+    assert replace(kept, max_age=5).memory == plan.memory  # the one in the middle reads all three
+    assert replace(kept, max_age=4).memory == estimate_unit_memory((512, 512), 1, CONTRACT, TILING, BUFFER)
+
+
+def test_a_unit_reads_the_dates_that_confirm_the_snow_of_its_clear_dates():
+    days = [dt.date(2020, 1, 1) + dt.timedelta(days) for days in (0, 6, 35, 40)]
+    plan = make_plan(scenes=tuple(map(scene, days)), written=(3,), max_age=5)
+    assert plan.unit(0).scenes == range(1, 4)
+    assert replace(plan, rules=ClassRules(snow="cloud")).unit(0).scenes == range(2, 4)
 
 
 def test_a_store_smaller_than_a_unit_needs_no_more_than_its_own_size():

@@ -302,7 +302,7 @@ def test_a_store_begun_by_other_rules_of_pixels_is_not_continued(tmp_path):
     metadata = json.loads((path / "zarr.json").read_text())
     del metadata["attributes"]["cloudgan:plan"]["pixel_rules"]
     (path / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"made with other settings.*\n  pixel_rules: null -> 2$"):
+    with pytest.raises(StoreError, match=r"made with other settings.*\n  pixel_rules: null -> 3$"):
         check_store(str(path), PLAN.store_spec())
 
 

@@ -30,6 +30,7 @@ from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
+from cloudgan.masks.union import classify_observations
 from cloudgan.model.generator import Generator
 from cloudgan.object_stores import explain_error
 from cloudgan.observations import OPACITY, Observations
@@ -38,7 +39,7 @@ from cloudgan.planning.units import Unit
 from cloudgan.removal.core import DecloudedDate, decloud_dates
 from cloudgan.removal.normalisation import RadiometricOffsets
 from cloudgan.schema import Provenance
-from cloudgan.sentinel2.classification import SCL, classify
+from cloudgan.sentinel2.classification import SCL
 from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.stac.signing import forget_signatures
 
@@ -79,15 +80,22 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
     plan = job.plan
     grid, scenes = plan.read_grid(target), plan.scenes[which.start : which.stop]
     missing: tuple[str, ...] = ()
+    how: dict[str, Any] = {"reader": job.reader, "buffer": plan.buffer, "rules": plan.rules}
     if job.allow_missing:
-        cube, missing = open_available(scenes, grid, plan.bands, reader=job.reader, buffer=plan.buffer)
+        cube, missing = open_available(scenes, grid, plan.bands, **how)
     else:
-        cube = open_cube(scenes, grid, plan.bands, reader=job.reader, buffer=plan.buffer)
+        cube = open_cube(scenes, grid, plan.bands, **how)
     bands = {name: cube[name].values for name in plan.bands}
-    pixel_classes = classify(cube[SCL].values, bands)
-    opacities = cube[OPACITY].values.astype(np.float16) if OPACITY in cube else None
-    days = day_numbers(cube["time"].values)
-    return Observations(grid.window, bands, pixel_classes, days, opacities=opacities), missing
+    observations = classify_observations(
+        grid.window,
+        bands,
+        cube[SCL].values,
+        day_numbers(cube["time"].values),
+        buffer=plan.buffer,
+        rules=plan.rules,
+        opacities=cube[OPACITY].values if OPACITY in cube else None,
+    )
+    return observations, missing
 
 
 def read_offsets(job: Job, target: Window, which: range) -> tuple[list[RadiometricOffsets], set[str]]:

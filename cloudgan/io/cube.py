@@ -22,11 +22,17 @@ from cloudgan.defaults import READER, Reader
 from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Grid
 from cloudgan.io.encodings import band_dtype
-from cloudgan.io.merging import group_overpasses, measure_opacity, merge_overpasses, merge_tiles
+from cloudgan.io.merging import (
+    MergeRules,
+    group_overpasses,
+    measure_opacity,
+    merge_overpasses,
+    merge_tiles,
+)
 from cloudgan.io.placement import item_window
 from cloudgan.io.readers import Layer, read_band
 from cloudgan.observations import BUFFER_METRES, OPACITY, metres_to_pixels
-from cloudgan.sentinel2.classification import SCL, SCL_MISSING
+from cloudgan.sentinel2.classification import DEFAULT_RULES, SCL, SCL_MISSING, ClassRules
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import SourceItem
 from cloudgan.stac.search import Scene
@@ -45,6 +51,7 @@ def open_cube(
     reader: Reader = READER,
     chunks: int | None = None,
     buffer: int | None = None,
+    rules: ClassRules = DEFAULT_RULES,
 ) -> xr.Dataset:
     """Read scenes onto a grid.
 
@@ -57,6 +64,7 @@ def open_cube(
         chunks: Edge in pixels of the Dask chunks of a lazy cube; None reads now.
         buffer: Width in pixels of the buffer around cloud and shadow, where images of several overpasses of
             one day are merged; that of `observations.BUFFER_METRES` where None.
+        rules: How the scene classification is used then.
 
     Returns:
         The bands, uint16, harmonised digital numbers (reflectance x 10000, 0 no data), and `scl`, uint8,
@@ -68,18 +76,18 @@ def open_cube(
             computed), or is not what its item says.
     """
     names = (*bands, SCL)
-    buffer = metres_to_pixels(BUFFER_METRES, grid.resolution) if buffer is None else buffer
+    merging = _merge_rules(grid, buffer, rules)
     with warnings.catch_warnings():
         # stackstac 0.5.1 is older than what pandas and xarray warn of; and rasterio, which keeps quiet about
         # its own buffers lacking a frame, forgets to in threads.
         warnings.simplefilter("ignore")
         if chunks is None:
-            return _read_now(scenes, grid, names, partial(_read_layer, reader=reader), buffer)
+            return _read_now(scenes, grid, names, partial(_read_layer, reader=reader), merging)
         layer = partial(_read_layer, reader=reader, chunks=chunks)
-        lazy = [_read_scene(scene, grid, names, layer, buffer, chunks) for scene in scenes]
-        lazy = _add_opacities(lazy, buffer)
+        lazy = [_read_scene(scene, grid, names, layer, merging, chunks) for scene in scenes]
+        lazy = _add_opacities(lazy, merging)
     arrays = {name: dask.array.stack([one[name] for one in lazy]) for name in lazy[0]}
-    return _make_dataset(arrays, scenes, grid, buffer)
+    return _make_dataset(arrays, scenes, grid, merging)
 
 
 def open_available(
@@ -89,6 +97,7 @@ def open_available(
     *,
     reader: Reader = READER,
     buffer: int | None = None,
+    rules: ClassRules = DEFAULT_RULES,
 ) -> tuple[xr.Dataset, tuple[str, ...]]:
     """Read scenes onto a grid now, leaving out the items that cannot be read.
 
@@ -97,7 +106,7 @@ def open_available(
         those items.
     """
     broken: set[str] = set()
-    buffer = metres_to_pixels(BUFFER_METRES, grid.resolution) if buffer is None else buffer
+    merging = _merge_rules(grid, buffer, rules)
 
     def layer(item: SourceItem, grid: Grid, names: Sequence[str]) -> Layer | None:
         try:
@@ -111,7 +120,7 @@ def open_available(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `open_cube`
-        cube = _read_now(scenes, grid, (*bands, SCL), layer, buffer)
+        cube = _read_now(scenes, grid, (*bands, SCL), layer, merging)
     if not broken:
         return cube, ()
     empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
@@ -125,12 +134,12 @@ def open_available(
 
 
 def _read_now(
-    scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer, buffer: int
+    scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer, rules: MergeRules
 ) -> xr.Dataset:
     """Read scenes now, some at once."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(layer), repeat(buffer))
-        return _make_dataset(_stack(read, len(scenes), names, grid, buffer), scenes, grid, buffer)
+        read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(layer), repeat(rules))
+        return _make_dataset(_stack(read, len(scenes), names, grid, rules), scenes, grid, rules)
 
 
 def _read_scene(
@@ -138,7 +147,7 @@ def _read_scene(
     grid: Grid,
     names: Sequence[str],
     layer: _ReadLayer,
-    buffer: int,
+    rules: MergeRules,
     chunks: int | None = None,
 ) -> Layer:
     """One scene, merged: by band an array (y, x), in memory or lazy; of several overpasses `opacity` too."""
@@ -148,12 +157,12 @@ def _read_scene(
     overpasses = []
     for group in group_overpasses(items):
         read = (layer(item, grid, names) for item in group)
-        if (merged := merge_tiles(one for one in read if one is not None)) is not None:
+        if (merged := merge_tiles((one for one in read if one is not None), rules)) is not None:
             overpasses.append(merged)
     if not overpasses:
         edge = chunks or max(grid.shape)
         return {name: _zeros(grid, band_dtype(name), edge if chunks else None) for name in names}
-    return overpasses[0] if len(overpasses) == 1 else merge_overpasses(overpasses, buffer)
+    return overpasses[0] if len(overpasses) == 1 else merge_overpasses(overpasses, rules)
 
 
 def _read_layer(
@@ -178,15 +187,15 @@ def _zeros(grid: Grid, dtype: np.dtype[Any], chunks: int | None) -> Any:
     return dask.array.zeros(grid.shape, dtype, chunks=chunks) if chunks else np.zeros(grid.shape, dtype)
 
 
-def _add_opacities(layers: list[Layer], buffer: int) -> list[Layer]:
+def _add_opacities(layers: list[Layer], rules: MergeRules) -> list[Layer]:
     """The layers, each with an opacity if one has it."""
     if not any(OPACITY in layer for layer in layers):
         return layers
-    return [layer | {OPACITY: layer.get(OPACITY, measure_opacity(layer, buffer))} for layer in layers]
+    return [layer | {OPACITY: layer.get(OPACITY, measure_opacity(layer, rules))} for layer in layers]
 
 
 def _stack(
-    read: Iterable[Layer], times: int, names: Sequence[str], grid: Grid, buffer: int
+    read: Iterable[Layer], times: int, names: Sequence[str], grid: Grid, rules: MergeRules
 ) -> dict[str, Any]:
     """Scenes into one array a band, each put in its place as it arrives."""
     arrays = {name: np.zeros((times, *grid.shape), band_dtype(name)) for name in names}
@@ -199,17 +208,23 @@ def _stack(
     if opacities:
         layers = [{name: arrays[name][at] for name in names} for at in range(times)]
         arrays[OPACITY] = np.stack(
-            [opacities[at] if at in opacities else measure_opacity(layers[at], buffer) for at in range(times)]
+            [opacities[at] if at in opacities else measure_opacity(layers[at], rules) for at in range(times)]
         )
     return arrays
 
 
-def _make_dataset(arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid, buffer: int) -> xr.Dataset:
+def _merge_rules(grid: Grid, buffer: int | None, rules: ClassRules) -> MergeRules:
+    return MergeRules(metres_to_pixels(BUFFER_METRES, grid.resolution) if buffer is None else buffer, rules)
+
+
+def _make_dataset(
+    arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid, rules: MergeRules
+) -> xr.Dataset:
     dates = np.array([scene.date for scene in scenes], "datetime64[ns]")
     cube = xr.Dataset(
         {name: (("time", "y", "x"), values) for name, values in arrays.items()},
         {"time": dates, "y": grid.y(), "x": grid.x()},
     )
     if OPACITY in cube:
-        cube[OPACITY].attrs["buffer"] = buffer
+        cube[OPACITY].attrs["buffer"] = rules.buffer
     return cube.assign_coords(spatial_ref=xr.Variable((), 0, CRS.from_epsg(grid.epsg).to_cf()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from cloudgan.io.readers import Layer
 from cloudgan.observations import OPACITY, compute_opacity
-from cloudgan.sentinel2.classification import SCL, PixelClass, classify
+from cloudgan.sentinel2.classification import DEFAULT_RULES, SCL, ClassRules, PixelClass, classify
 from cloudgan.stac.items import SourceItem
 
 APART = dt.timedelta(minutes=5)
@@ -26,9 +27,20 @@ APART = dt.timedelta(minutes=5)
 
 _BY_DATA = np.zeros(len(PixelClass), np.uint8)
 _BY_DATA[PixelClass.UNRELIABLE] = 1
-_BY_DATA[[PixelClass.CLEAR, PixelClass.CLOUDY]] = 2
+_BY_DATA[[PixelClass.CLEAR, PixelClass.CLOUDY, PixelClass.SNOW]] = 2
 _BY_VIEW = _BY_DATA.copy()
-_BY_VIEW[PixelClass.CLEAR] = 3  # and 4 beyond the buffer of clouds
+_BY_VIEW[PixelClass.SNOW] = 3  # other days decide what it is, so it is better than cloud alone
+_BY_VIEW[PixelClass.CLEAR] = 4  # and 5 beyond the buffer of clouds
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRules:
+    """What the choice between the images of a day depends on."""
+
+    buffer: int
+    """Width in pixels of the buffer around cloud and shadow."""
+    classes: ClassRules = DEFAULT_RULES
+    """How the scene classification is used."""
 
 
 def group_overpasses(items: Sequence[SourceItem]) -> list[list[SourceItem]]:
@@ -43,31 +55,31 @@ def group_overpasses(items: Sequence[SourceItem]) -> list[list[SourceItem]]:
     return sorted(ordered, key=lambda group: items.index(group[0]))
 
 
-def merge_tiles(layers: Iterable[Layer]) -> Layer | None:
+def merge_tiles(layers: Iterable[Layer], rules: MergeRules) -> Layer | None:
     """The images of one overpass as one, the first with data on top; None of none."""
 
     def rank(layer: Layer) -> Any:
-        return _apply_to_classes(layer, lambda classes: _BY_DATA[classes], np.uint8)
+        return _apply_to_classes(layer, rules.classes, lambda classes: _BY_DATA[classes], np.uint8)
 
     return _choose(layers, rank)
 
 
-def merge_overpasses(layers: Iterable[Layer], buffer: int) -> Layer:
+def merge_overpasses(layers: Iterable[Layer], rules: MergeRules) -> Layer:
     """The images of several overpasses as one, the first that shows the surface on top.
 
     Args:
         layers: One of each overpass, at least one.
-        buffer: Width in pixels of the buffer around cloud and shadow.
+        rules: What the choice depends on.
 
     Returns:
         The bands, and as `opacity` that of the image that was chosen.
     """
 
     def rank(layer: Layer) -> Any:
-        ranks = _apply_to_classes(layer, lambda classes: _BY_VIEW[classes], np.uint8)
+        ranks = _apply_to_classes(layer, rules.classes, lambda classes: _BY_VIEW[classes], np.uint8)
         return ranks + ((ranks == _BY_VIEW[PixelClass.CLEAR]) & (layer[OPACITY] == 0))
 
-    merged = _choose((layer | {OPACITY: measure_opacity(layer, buffer)} for layer in layers), rank)
+    merged = _choose((layer | {OPACITY: measure_opacity(layer, rules)} for layer in layers), rank)
     assert merged is not None  # noqa: S101
     return merged
 
@@ -88,19 +100,25 @@ def _choose(layers: Iterable[Layer], rank: Callable[[Layer], Any]) -> Layer | No
     return merged
 
 
-def measure_opacity(layer: Layer, buffer: int) -> Any:
+def measure_opacity(layer: Layer, rules: MergeRules) -> Any:
     """See `observations.compute_opacity`, of an image in memory or lazy; float32 of shape (y, x)."""
     # A value depends on no pixel further away than the buffer.
-    return _apply_to_classes(layer, partial(compute_opacity, buffer=buffer), np.float32, buffer)
+    compute = partial(compute_opacity, buffer=rules.buffer)
+    return _apply_to_classes(layer, rules.classes, compute, np.float32, rules.buffer)
 
 
 def _apply_to_classes(
-    layer: Layer, function: Callable[[NDArray[np.uint8]], NDArray[Any]], dtype: Any, depth: int = 0
+    layer: Layer,
+    rules: ClassRules,
+    function: Callable[[NDArray[np.uint8]], NDArray[Any]],
+    dtype: Any,
+    depth: int = 0,
 ) -> Any:
     """A function of an image's pixel classes that keeps their shape, in memory or lazily.
 
     Args:
         layer: The image.
+        rules: How its classification is used.
         function: Of pixel classes, shape (y, x).
         dtype: Of what it returns.
         depth: Pixels around one that decide its value.
@@ -108,7 +126,7 @@ def _apply_to_classes(
     names = [name for name in layer if name not in (SCL, OPACITY)]
 
     def compute(scl: Any, *bands: Any) -> NDArray[Any]:
-        return function(classify(scl, dict(zip(names, bands, strict=True))))
+        return function(classify(scl, dict(zip(names, bands, strict=True)), rules))
 
     arrays = [layer[name] for name in (SCL, *names)]
     if not isinstance(layer[SCL], dask.array.Array):

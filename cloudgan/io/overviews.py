@@ -105,11 +105,10 @@ def _is_large_without_overviews(source: DatasetReader) -> bool:
 
 
 def _find_clear(scl: NDArray[np.uint8], numbers: Mapping[str, NDArray[np.uint16]]) -> NDArray[np.bool_]:
-    """Clear pixels that do not touch a cloud."""
+    """Clear pixels that touch neither cloud nor snow, which one image cannot tell from cloud."""
     pixel_classes = classify(scl, numbers)
-    clear: NDArray[np.bool_] = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(
-        pixel_classes == PixelClass.CLOUDY
-    )
+    cloudy = np.isin(pixel_classes, (PixelClass.CLOUDY, PixelClass.SNOW))
+    clear: NDArray[np.bool_] = (pixel_classes == PixelClass.CLEAR) & ~binary_dilation(cloudy)
     return clear
 
 

@@ -19,6 +19,7 @@ from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.store.identity import FORMAT
 from cloudgan.io.store.spec import StoreSpec
+from cloudgan.masks.snow import margin_days
 from cloudgan.model.contract import Contract
 from cloudgan.observations import MAX_AGE
 from cloudgan.planning.offsets import OffsetFinding
@@ -35,6 +36,7 @@ from cloudgan.planning.units import (
     find_outside,
 )
 from cloudgan.removal.core import window_to_read
+from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
 from cloudgan.sentinel2.offset import Verdict
 from cloudgan.stac.hrefs import remove_query
 from cloudgan.stac.items import SourceItem
@@ -75,6 +77,8 @@ class Plan:
     """SHA-256 of the model's file and of earlier files of it, by which stores of format 1 name the model."""
     left_out: tuple[LeftOut, ...] = ()
     """Items that were found and cannot be used."""
+    rules: ClassRules = DEFAULT_RULES
+    """How the scene classification is used."""
     offsets: tuple[OffsetFinding, ...] = ()
     """What the pixels of items say whose metadata contradict each other about the BOA offset."""
 
@@ -87,7 +91,12 @@ class Plan:
     def spans(self) -> tuple[TimeSpan, ...]:
         """The spans of time that each block is cut into."""
         days = tuple(scene.date.toordinal() for scene in self.scenes)
-        return Timeline(days, self.written, self.max_age).spans(self.span)
+        return Timeline(days, self.written, self.time_margin).spans(self.span)
+
+    @property
+    def time_margin(self) -> int:
+        """Days around a date within which others decide its pixels: clear dates, and what confirms them."""
+        return self.max_age + margin_days(self.rules)
 
     @property
     def unit_count(self) -> int:
@@ -172,6 +181,7 @@ class Plan:
             "stride": self.tiling.stride,
             "buffer": self.buffer,
             "max_age": self.max_age,
+            "snow": self.rules.snow,
             "block": self.block,
             "span": self.span,
             "clip": self.clip,

@@ -18,11 +18,13 @@ from cloudgan.geo.tiling import Tiling
 from cloudgan.io.frames import read_frame
 from cloudgan.io.placement import source_lattice
 from cloudgan.io.store.identity import translate_identity
+from cloudgan.masks.snow import margin_days
 from cloudgan.model.generator import Generator
 from cloudgan.planning.offsets import OffsetFinding, verify_offsets, warn_of_offsets
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
 from cloudgan.removal.core import default_tiling, window_to_read
+from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.sentinel2.offset import OffsetPolicy
 from cloudgan.stac.search import LeftOut, Scene, Selection, find_scenes, warn_left_out
@@ -41,6 +43,7 @@ def plan_run(
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     offset: OffsetPolicy = "auto",
+    rules: ClassRules = DEFAULT_RULES,
     strict: bool = False,
     allow_missing: bool = False,
     memory: int | None = None,
@@ -68,6 +71,7 @@ def plan_run(
         buffer_metres=buffer_metres,
         clip=clip,
         offset=offset,
+        rules=rules,
         strict=strict,
         allow_missing=allow_missing,
         memory=memory,
@@ -93,6 +97,7 @@ def plan_zones(
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     offset: OffsetPolicy = "auto",
+    rules: ClassRules = DEFAULT_RULES,
     strict: bool = False,
     allow_missing: bool = False,
     memory: int | None = None,
@@ -117,6 +122,7 @@ def plan_zones(
             around them.
         offset: What decides the BOA offset of an item: metadata and pixels, metadata alone, or so many DN of
             all.
+        rules: How the scene classification is used.
         strict: Whether an item that cannot be used is refused instead of being left out.
         allow_missing: Whether the plan may be made though no file can be asked where its pixels lie.
         memory: Bytes that a worker may use; None is without limit.
@@ -130,7 +136,7 @@ def plan_zones(
     """
     tiling = default_tiling(generator)
     buffer = observations.metres_to_pixels(buffer_metres, resolution)
-    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset, allow_missing)
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset, allow_missing, rules)
     selection = draft.search(aoi, stac, collection, max_cloud_cover, context_days)
     plans = draft.plan_zones(aoi, selection)
     if strict:
@@ -175,6 +181,7 @@ class _Draft:
     memory: int | None
     offset: OffsetPolicy
     allow_missing: bool
+    rules: ClassRules
 
     def search(
         self, aoi: Aoi, stac: str, collection: str | None, max_cloud_cover: float, context_days: int
@@ -227,7 +234,8 @@ class _Draft:
             centre = (west + east) / 2, (south + north) / 2
             scenes, offsets = verify_offsets(scenes, self.generator.contract.input_bands, centre)
         contract = self.generator.contract
-        timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, observations.MAX_AGE)
+        time_margin = observations.MAX_AGE + margin_days(self.rules)
+        timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, time_margin)
         parts = parts if len(parts) > 1 else ()
         clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
         block, span = choose_unit(
@@ -248,6 +256,7 @@ class _Draft:
             duplicates=selection.duplicates,
             model_files=(self.generator.file_digest, *contract.supersedes),
             left_out=tuple(one for one in selection.left_out if one.epsg in (None, lattice.epsg)),
+            rules=self.rules,
             offsets=offsets,
         )
 

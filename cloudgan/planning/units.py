@@ -54,24 +54,24 @@ class TimeSpan:
 
 
 def cut_into_spans(
-    days: NDArray[np.int64], written: tuple[int, ...], span: int | None, max_age: int
+    days: NDArray[np.int64], written: tuple[int, ...], span: int | None, time_margin: int
 ) -> tuple[TimeSpan, ...]:
     """Cut a time series into spans.
 
-    No clear date counts that is more than `max_age` days away. A span that reads so far around its dates
-    gives them the values that the whole time series would.
+    No date counts that is further away. A span that reads so far around its dates gives them the values that
+    the whole time series would.
 
     Args:
         days: Day number of each scene, ascending.
         written: Which scenes are dates of the store.
         span: Dates of the store in one span; None for all.
-        max_age: Days.
+        time_margin: Days around a date within which others decide its pixels.
     """
     size = span or len(written)
     spans = []
     for first in range(0, len(written), size):
         dates = range(first, min(first + size, len(written)))
-        earliest, latest = (dates_within(days, written[at], max_age) for at in (dates[0], dates[-1]))
+        earliest, latest = (dates_within(days, written[at], time_margin) for at in (dates[0], dates[-1]))
         spans.append(TimeSpan(dates, range(earliest.start, latest.stop)))
     return tuple(spans)
 
@@ -214,12 +214,12 @@ class Timeline:
     """Day number of each scene, ascending."""
     written: tuple[int, ...]
     """Which scenes are dates of the store."""
-    max_age: int
-    """Days beyond which a clear date does not count."""
+    time_margin: int
+    """Days around a date within which others decide its pixels."""
 
     def spans(self, span: int | None) -> tuple[TimeSpan, ...]:
         """Cut into so many dates a span; see `cut_into_spans`."""
-        return cut_into_spans(np.asarray(self.days, np.int64), self.written, span, self.max_age)
+        return cut_into_spans(np.asarray(self.days, np.int64), self.written, span, self.time_margin)
 
 
 def choose_unit(

@@ -12,19 +12,25 @@ from dask.base import is_dask_collection
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from cloudgan import schema
+from cloudgan import defaults, schema
+from cloudgan.defaults import Snow
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Window, lattice_window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.masks.union import classify_observations
 from cloudgan.model.generator import Generator
-from cloudgan.observations import BUFFER_METRES, OPACITY, Observations, metres_to_pixels
+from cloudgan.observations import BUFFER_METRES, OPACITY, metres_to_pixels
 from cloudgan.removal.core import decloud_dates, default_tiling, window_to_read
-from cloudgan.sentinel2.classification import SCL, classify
+from cloudgan.sentinel2.classification import SCL, ClassRules
 from cloudgan.sentinel2.dates import day_numbers
 
 
 def remove_clouds(
-    cube: xr.Dataset, generator: Generator, *, buffer_metres: float = BUFFER_METRES
+    cube: xr.Dataset,
+    generator: Generator,
+    *,
+    buffer_metres: float = BUFFER_METRES,
+    snow: Snow = defaults.SNOW,
 ) -> xr.Dataset:
     """Decloud an xarray cube, lazily where it is lazy.
 
@@ -38,6 +44,8 @@ def remove_clouds(
             of dimensions (time, y, x) on the pixel grid of a projected CRS, and perhaps `opacity`.
         generator: What fills the mask.
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
+        snow: What class 11 is taken for: clear where other dates of the cube confirm it (`auto`), clear
+            (`keep`), or cloud.
 
     Returns:
         The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and
@@ -62,7 +70,14 @@ def remove_clouds(
             f"the cube was merged with a buffer of {cube[OPACITY].attrs.get('buffer')} pixels around clouds, "
             f"and {buffer} are asked for; give open_cube the same buffer"
         )
-    task = _Task(generator, buffer, default_tiling(generator), day_numbers(cube["time"].values), bool(merged))
+    task = _Task(
+        generator,
+        buffer,
+        default_tiling(generator),
+        day_numbers(cube["time"].values),
+        bool(merged),
+        ClassRules(snow=snow),
+    )
     bands = [cube[name].transpose("time", "y", "x").data for name in (*names, SCL, *merged)]
     lazy = any(is_dask_collection(band) for band in bands)
     arrays = _compute_lazily(task, window, bands) if lazy else task(window, window, *bands)
@@ -80,14 +95,16 @@ class _Task:
     tiling: Tiling
     days: NDArray[np.int64]
     has_opacity: bool
+    rules: ClassRules
 
     def __call__(self, target: Window, window: Window, *arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
         contract = self.generator.contract
         count = len(contract.input_bands)
         bands, scl, opacity = arrays[:count], arrays[count], arrays[count + 1] if self.has_opacity else None
         named = dict(zip(contract.input_bands, bands, strict=True))
-        opacities = None if opacity is None else opacity.astype(np.float16)
-        observations = Observations(window, named, classify(scl, named), self.days, opacities=opacities)
+        observations = classify_observations(
+            window, named, scl, self.days, buffer=self.buffer, rules=self.rules, opacities=opacity
+        )
         dates = decloud_dates(observations, target, self.generator, buffer=self.buffer, tiling=self.tiling)
         variables = [date.variables(contract.output_bands) for date in dates]
         return {name: np.stack([date[name] for date in variables]) for name in variables[0]}

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from shapely.geometry import box
 
+from cloudgan.defaults import SNOW, Snow
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.io.cube import open_cube
 from cloudgan.io.placement import item_window, source_lattice
 from cloudgan.observations import Site
+from cloudgan.sentinel2.classification import ClassRules
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.stac.search import Scene, find_scenes
 from cloudgan.training.data.cubes import refuse_too_large, site_of_cube
@@ -39,6 +41,7 @@ def read_catalogue(
     resolution: float | None = None,
     max_cloud_cover: float = 100.0,
     max_trusted_cloud: float = MAX_TRUSTED_CLOUD,
+    snow: Snow = SNOW,
 ) -> Site:
     """Search a catalogue and read what it finds, with the batch command's own functions.
 
@@ -52,6 +55,7 @@ def read_catalogue(
         resolution: Edge of a pixel in metres; that of the first band's own pixels where None.
         max_cloud_cover: Percent of a granule, included.
         max_trusted_cloud: See `make_site`.
+        snow: What class 11 is taken for; see `ClassRules`.
 
     Raises:
         InputError: Nothing is found, it would not fit into memory, or without `aoi` lies in several zones.
@@ -78,11 +82,12 @@ def read_catalogue(
     refuse_too_large(f"{stac} in {aoi} for {dates}", (len(scenes), *grid.shape), len(bands))
     region = region or scenes[0].items[0].mgrs_tile or Path(stac).stem
     site = site_of_cube(
-        open_cube(scenes, grid, bands),
+        open_cube(scenes, grid, bands, rules=ClassRules(snow=snow)),
         bands,
         aoi.stem if aoi else region,
         region,
         max_trusted_cloud=max_trusted_cloud,
+        snow=snow,
     )
     return replace(site, lattice=lattice)
 

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from cloudgan.defaults import SNOW, Snow
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Lattice, Window
 from cloudgan.io.encodings import decode_classes
-from cloudgan.observations import OPACITY, Observations, Site
+from cloudgan.masks.union import classify_observations
+from cloudgan.observations import BUFFER_METRES, OPACITY, Observations, Site, metres_to_pixels
 from cloudgan.schema import Provenance
-from cloudgan.sentinel2.classification import SCL
+from cloudgan.sentinel2.classification import SCL, ClassRules, PixelClass, Scl
 from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.training.data.faults import name_unreadable
 from cloudgan.training.data.sites import (
     DEFAULT_RESOLUTION,
     MAX_TRUSTED_CLOUD,
-    classify_known,
+    classify_by_data,
     holds_numbers,
     make_site,
     numbers_of,
@@ -54,6 +58,7 @@ def site_of_cube(
     region: str,
     *,
     max_trusted_cloud: float = MAX_TRUSTED_CLOUD,
+    snow: Snow = SNOW,
 ) -> Site:
     """A site of a cube with dimensions time, y and x.
 
@@ -64,16 +69,17 @@ def site_of_cube(
         name: What to call it.
         region: What to call the place.
         max_trusted_cloud: See `make_site`.
+        snow: What class 11 is taken for; see `ClassRules`.
 
     Raises:
         InputError: It lacks a band or a dimension, its grid is irregular, or its dates do not rise.
     """
     with name_unreadable(name, "a cube", "give dimensions time, y and x, and a variable per band"):
-        return _as_site(cube, bands, name, region, max_trusted_cloud)
+        return _as_site(cube, bands, name, region, max_trusted_cloud, snow)
 
 
 def _as_site(
-    cube: xr.Dataset, bands: Sequence[str], name: str, region: str, max_trusted_cloud: float
+    cube: xr.Dataset, bands: Sequence[str], name: str, region: str, max_trusted_cloud: float, snow: Snow
 ) -> Site:
     if missing := [band for band in bands if band not in cube]:
         raise InputError(
@@ -102,11 +108,32 @@ def _as_site(
     if (np.diff(days) <= 0).any():
         raise InputError(f"the dates of {name} do not rise, each of them once; sort and merge them")
     window, resolution, lattice = _place(cube, name)
-    opacities = cube[OPACITY].values.astype(np.float16) if OPACITY in cube else None
-    observations = Observations(window, arrays, classify_known(arrays, scl), days, scl, opacities)
+    opacities = cube[OPACITY].values if OPACITY in cube else None
+    observations = _observe(window, arrays, scl, days, resolution, ClassRules(snow=snow), opacities)
     return make_site(
         name, region, resolution, observations, max_trusted_cloud=max_trusted_cloud, lattice=lattice
     )
+
+
+def _observe(
+    window: Window,
+    bands: Mapping[str, NDArray[np.uint16]],
+    scl: NDArray[np.uint8] | None,
+    days: NDArray[np.int64],
+    resolution: float,
+    rules: ClassRules,
+    opacities: NDArray[Any] | None,
+) -> Observations:
+    if scl is None:
+        half = None if opacities is None else opacities.astype(np.float16)
+        return Observations(window, bands, classify_by_data(bands), days, opacities=half)
+    buffer = metres_to_pixels(BUFFER_METRES, resolution)
+    observations = classify_observations(
+        window, bands, scl, days, buffer=buffer, rules=rules, opacities=opacities
+    )
+    # Whoever asks the classification is told the same.
+    cloud = (scl == Scl.SNOW_OR_ICE) & (observations.pixel_classes != PixelClass.CLEAR)
+    return replace(observations, scl=np.where(cloud, np.uint8(Scl.CLOUD_HIGH_PROBABILITY), scl))
 
 
 def _place(cube: xr.Dataset, name: str) -> tuple[Window, float, Lattice | None]:

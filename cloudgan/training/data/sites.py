@@ -14,7 +14,7 @@ from cloudgan.geo.grid import Lattice, Window
 from cloudgan.io.encodings import LARGEST_REFLECTANCE
 from cloudgan.observations import BUFFER_METRES, Observations, Site, metres_to_pixels
 from cloudgan.sentinel2.bands import MAX_NUMBER, REFLECTANCE_SCALE
-from cloudgan.sentinel2.classification import PixelClass, Scl, classify
+from cloudgan.sentinel2.classification import ClassRules, PixelClass, classify
 from cloudgan.training.data.imagery import Floats, Image, Pair
 
 log = logging.getLogger(__name__)
@@ -104,13 +104,10 @@ def make_site(
     return Site(name, region, resolution, buffer, observations, trusted, lattice=lattice)
 
 
-def classify_known(
-    bands: Mapping[str, NDArray[np.uint16]], scl: NDArray[np.uint8] | None
-) -> NDArray[np.uint8]:
-    """See `classify`; where there is no classification, what has data is clear."""
-    if scl is None:
-        scl = np.full(next(iter(bands.values())).shape, Scl.VEGETATION, np.uint8)
-    return classify(scl, bands)
+def classify_by_data(bands: Mapping[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
+    """Pixel classes where there is no classification: what has data is clear."""
+    unknown = np.zeros(next(iter(bands.values())).shape, np.uint8)
+    return classify(unknown, bands, ClassRules(is_used=False))
 
 
 def exclude_dates(site: Site, dates: Collection[str]) -> Site:
@@ -182,7 +179,7 @@ def site_of_images(
     arrays = _stack_bands([image.reflectance for image in images], bands)
     days = np.arange(len(images), dtype=np.int64) * days_between
     window = Window(0, 0, *images[0].valid.shape)
-    observations = Observations(window, arrays, classify_known(arrays, None), days)
+    observations = Observations(window, arrays, classify_by_data(arrays), days)
     return make_site(name, images[0].region, resolution, observations)
 
 
@@ -196,7 +193,7 @@ def site_of_pair(pair: Pair, bands: Sequence[str], resolution: float, days_betwe
         days_between: Days from one to the other.
     """
     arrays = _stack_bands([pair.clear, pair.cloudy], bands)
-    pixel_classes = classify_known(arrays, None)
+    pixel_classes = classify_by_data(arrays)
     pixel_classes[1][pair.masked] = PixelClass.CLOUDY
     days = np.array([0, days_between], np.int64)
     observations = Observations(Window(0, 0, *pair.masked.shape), arrays, pixel_classes, days)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from cloudgan.defaults import SNOW, Snow
 from cloudgan.errors import InputError
 from cloudgan.observations import Site
 from cloudgan.settings import Settings
@@ -37,7 +38,7 @@ Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(val
 Names = tuple[Name, ...]
 """Names of files or regions, or dates."""
 
-_DATES = ("exclude", "untrusted", "max_trusted_cloud", "split_column", "sampling_weight")
+_DATES = ("exclude", "untrusted", "max_trusted_cloud", "snow", "split_column", "sampling_weight")
 _PAIRING = ("pair_with", "max_pair_days")
 _NEEDS: dict[Kind, tuple[str, ...]] = {
     "clear": (),
@@ -80,6 +81,9 @@ class Source(Settings):
     """Time series: dates that stay in it but never serve as the truth, such as one under haze."""
     max_trusted_cloud: Annotated[float, Field(ge=0, le=1)] = MAX_TRUSTED_CLOUD
     """Time series: share of a date under cloud or shadow from which on it never serves as the truth."""
+    snow: Snow = SNOW
+    """Time series: what class 11 is taken for: `auto` (clear where other dates confirm it), `keep` (clear) or
+    `cloud`."""
     split_column: NonNegativeInt = 0
     """Time series: cut it here into a region REGION-west and a region REGION-east; 0 leaves it whole."""
     sampling_weight: PositiveFloat = 1.0
@@ -249,22 +253,23 @@ def _read_catalogue(source: Source, bands: Sequence[str]) -> Site:
         resolution=source.resolution,
         max_cloud_cover=source.max_cloud_cover,
         max_trusted_cloud=source.max_trusted_cloud,
+        snow=source.snow,
     )
 
 
 def _read_cube(source: Source, bands: Sequence[str]) -> Site:
     with cubes.open_store(source.path) as cube:
-        return cubes.site_of_cube(
-            cube, bands, Path(source.path).stem, source.region, max_trusted_cloud=source.max_trusted_cloud
-        )
+        return cubes.site_of_cube(cube, bands, Path(source.path).stem, source.region, **_trust(source))
 
 
 def _read_netcdf(source: Source, bands: Sequence[str]) -> Site:
     path = Path(source.path)
     cube = netcdf.read_netcdf(path, bands)
-    return cubes.site_of_cube(
-        cube, bands, path.stem, source.region, max_trusted_cloud=source.max_trusted_cloud
-    )
+    return cubes.site_of_cube(cube, bands, path.stem, source.region, **_trust(source))
+
+
+def _trust(source: Source) -> dict[str, Any]:
+    return {"max_trusted_cloud": source.max_trusted_cloud, "snow": source.snow}
 
 
 _READERS: dict[Kind, Callable[[Source, Sequence[str]], Site]] = {
