@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.schema import NO_CLEAR_DATE
+from cloudgan.schema import NO_CLEAR_DATE, MaskSource
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
 
@@ -50,6 +50,9 @@ class Observations:
     opacities: NDArray[np.float16] | None = None
     """See `opacity`, shape (time, y, x), where images of several overpasses were merged into one date: each
     has clouds of its own, whose buffer must be known before. None where it follows from the pixel classes."""
+    mask_sources: NDArray[np.uint8] | None = None
+    """Who calls each cloudy pixel cloudy, as bits of `MaskSource`, shape (time, y, x); None where the scene
+    classification calls them all so."""
 
     def __post_init__(self) -> None:
         shape = (len(self.days), *self.window.shape)
@@ -89,6 +92,7 @@ class Observations:
             self.days if days is None else days,
             None if self.scl is None else change(self.scl),
             None if self.opacities is None else change(self.opacities),
+            None if self.mask_sources is None else change(self.mask_sources),
         )
 
     def image(self, at: int) -> NDArray[np.uint16]:
@@ -164,6 +168,23 @@ def find_masked(pixel_classes: NDArray[np.uint8], opacity: NDArray[Any]) -> NDAr
     """
     masked: NDArray[np.bool_] = np.logical_or(opacity > 0, lacks_surface(pixel_classes))
     return masked
+
+
+def find_mask_sources(
+    pixel_classes: NDArray[np.uint8], opacity: NDArray[Any], called: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Who masked each pixel, as bits of `MaskSource`, of the shape given; 0 where `find_masked` is false.
+
+    Args:
+        pixel_classes: Values of `PixelClass`.
+        opacity: See `compute_opacity`, of the same shape.
+        called: See `Observations.mask_sources`, of the same shape.
+    """
+    cloudy = pixel_classes == PixelClass.CLOUDY
+    by_cloud = np.where(cloudy, np.uint8(MaskSource.SCL) if called is None else called, np.uint8(0))
+    sources: NDArray[np.uint8] = np.where((opacity > 0) & ~cloudy, np.uint8(MaskSource.BUFFER), by_cloud)
+    sources[lacks_surface(pixel_classes)] |= np.uint8(MaskSource.NO_DATA)
+    return sources
 
 
 def find_clear(pixel_classes: NDArray[np.uint8], opacity: NDArray[Any]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,27 @@ class Provenance(IntEnum):
     UNRELIABLE = 4
     """The satellite's own value, which nothing vouches for: without a class, defective, dark noise, or
     lacking in a band. Where it was saturated, the value is 0."""
+
+
+class MaskSource(IntFlag):
+    """Who masked a pixel; several may have. A pixel that nobody masked is 0, and observed."""
+
+    SCL = 1
+    """The scene classification, which calls it cloud or cloud shadow."""
+    SNOW = 2
+    """The scene classification, which calls it snow or ice that no other dates confirm."""
+    CSMASK = 4
+    """The detector `csmask`."""
+    DETECTOR = 8
+    """Another detector, from a file."""
+    TEMPORAL = 16
+    """Time: it differs from its other dates as cloud does."""
+    USER = 32
+    """A mask that the user gave."""
+    BUFFER = 64
+    """The buffer around what another source masked."""
+    NO_DATA = 128
+    """It shows no surface: no data, an asset is missing, or a value that nothing vouches for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,16 @@ PROVENANCE = Variable(
         "flag_meanings": " ".join(flag.name.lower() for flag in Provenance),
     },
 )
+MASK_SOURCE = Variable(
+    "mask_source",
+    np.dtype(np.uint8),
+    MaskSource.NO_DATA,
+    {
+        "long_name": "who masked the pixel, 0 where it is observed",
+        "flag_masks": [int(flag) for flag in MaskSource],
+        "flag_meanings": " ".join(str(flag.name).lower() for flag in MaskSource),
+    },
+)
 DAYS_BEFORE, DAYS_AFTER = (
     Variable(
         f"days_{side}",
@@ -105,7 +136,7 @@ def band(name: str) -> Variable:
         "_FillValue": 0,
         "standard_name": "surface_bidirectional_reflectance",
         "long_name": f"{name} surface reflectance, declouded",
-        "ancillary_variables": "provenance days_before days_after uncertainty",
+        "ancillary_variables": "provenance mask_source days_before days_after uncertainty",
     } | _REFLECTANCE
     if name in BANDS:
         attributes["wavelength_nm"] = BANDS[name].wavelength
@@ -119,9 +150,9 @@ def variables(bands: Sequence[str], *, predicts_uncertainty: bool = False) -> tu
         bands: Common names.
         predicts_uncertainty: Whether the generator predicts its uncertainty.
     """
-    quality = (PROVENANCE, DAYS_BEFORE, DAYS_AFTER, uncertainty(predicted=predicts_uncertainty))
+    quality = (PROVENANCE, MASK_SOURCE, DAYS_BEFORE, DAYS_AFTER, uncertainty(predicted=predicts_uncertainty))
     return (*map(band, bands), *quality)
 
 
-QUALITY_NAMES = ("provenance", "days_before", "days_after", "uncertainty")
+QUALITY_NAMES = ("provenance", "mask_source", "days_before", "days_after", "uncertainty")
 """Names of the variables that say something of each pixel, in order."""

@@ -63,14 +63,14 @@ def crop(date, window, part):
         date.bands[:, rows, cols],
         *(
             getattr(date, name)[rows, cols]
-            for name in ("provenance", "days_before", "days_after", "uncertainty", "clamped")
+            for name in ("provenance", "mask_source", "days_before", "days_after", "uncertainty", "clamped")
         ),
     )
 
 
 def assert_same(one, other):
     """Equal bit for bit."""
-    for name in ("bands", "provenance", "days_before", "days_after", "uncertainty", "clamped"):
+    for name in ("bands", "provenance", "mask_source", "days_before", "days_after", "uncertainty", "clamped"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
         assert getattr(one, name).dtype == getattr(other, name).dtype
 

@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 from cloudgan.geo.grid import Window
 from cloudgan.masks.snow import ENOUGH_DATES, SNOW_DAYS, SNOW_STAYS, classify_series, margin_days
 from cloudgan.masks.union import classify_observations
-from cloudgan.observations import compute_opacity, find_clear, find_masked
+from cloudgan.observations import compute_opacity, find_clear, find_mask_sources, find_masked
+from cloudgan.schema import MaskSource
 from cloudgan.sentinel2.classification import ClassRules, PixelClass, classify
 
 GREEN = {11: 5000, 9: 6000}
@@ -184,3 +185,12 @@ def test_in_romania_the_snow_of_a_winter_is_clear_and_that_of_summers_is_not(rea
     winter = {str(date): float(share) for date, share in zip(dates, clear.mean(axis=(1, 2)), strict=True)}
     assert winter["2020-02-01"] > 0.2
     assert winter["2020-02-16"] > 0.2
+
+
+def test_the_series_says_who_called_a_pixel_cloudy():
+    scl = np.array([4, 11, 9, 3, 0], np.uint8)[:, None, None]
+    bands = {"green": np.full(scl.shape, 900, np.uint16)}
+    made = classify_observations(Window(0, 0, 1, 1), bands, scl, np.arange(5) * 5, buffer=0)
+    assert made.mask_sources.ravel().tolist() == [0, MaskSource.SNOW, MaskSource.SCL, MaskSource.SCL, 0]
+    masked = find_mask_sources(made.pixel_classes, made.opacity(0), made.mask_sources).ravel().tolist()
+    assert masked == [0, MaskSource.SNOW, MaskSource.SCL, MaskSource.SCL, MaskSource.NO_DATA]

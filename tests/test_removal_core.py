@@ -27,9 +27,10 @@ from random_observations import (
 from cloudgan import schema
 from cloudgan.geo.grid import Window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.observations import find_masked, lacks_surface
 from cloudgan.planning.units import cut_into_spans
 from cloudgan.removal.core import default_tiling, window_to_read
-from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, Provenance
+from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, MaskSource, Provenance
 from cloudgan.sentinel2.classification import PixelClass
 
 STRIDES = [16, 24, 28, 32]
@@ -232,6 +233,19 @@ def test_the_uncertainty_is_known_where_tiles_overlap(wholes, stride):
         assert stride == TILE or date.uncertainty[generated & overlapping].max() > 100
 
 
+def test_whoever_masked_a_pixel_is_named_and_nobody_else_is(wholes):
+    observations, whole = wholes[24]
+    rows, cols = AREA.slices_in(observations.window)
+    masked = find_masked(observations.pixel_classes, observations.opacity(BUFFER))[:, rows, cols]
+    for at, date in enumerate(whole):
+        classes = observations.pixel_classes[at, rows, cols]
+        np.testing.assert_array_equal(date.mask_source > 0, masked[at])
+        np.testing.assert_array_equal((date.mask_source & MaskSource.SCL) > 0, classes == PixelClass.CLOUDY)
+        np.testing.assert_array_equal((date.mask_source & MaskSource.NO_DATA) > 0, lacks_surface(classes))
+        assert not (date.mask_source & ~(MaskSource.SCL | MaskSource.NO_DATA | MaskSource.BUFFER)).any()
+        assert (date.provenance[date.mask_source == 0] == Provenance.OBSERVED).all()
+
+
 def test_a_clipped_date_has_no_data_outside(wholes):
     _, (date, *_) = wholes[24]
     outside = np.zeros(AREA.shape, bool)
@@ -241,6 +255,7 @@ def test_a_clipped_date_has_no_data_outside(wholes):
     assert_same(crop(clipped, AREA, inside), crop(date, AREA, inside))
     assert (clipped.bands[:, outside] == 0).all()
     assert (clipped.provenance[outside] == Provenance.NO_DATA).all()
+    assert (clipped.mask_source[outside] == MaskSource.NO_DATA).all()
     assert (clipped.uncertainty[outside] == NO_UNCERTAINTY).all()
     assert (clipped.days_before[outside] == NO_CLEAR_DATE).all()
     assert (clipped.days_after[outside] == NO_CLEAR_DATE).all()

@@ -106,7 +106,7 @@ def test_other_dates_are_used_through_the_cube(temporal):
     made = remove_clouds(cube, temporal)
     lazy = remove_clouds(cube.chunk({"time": 2, "y": 30, "x": 25}), temporal)
     xr.testing.assert_identical(lazy.compute(scheduler="threads"), made)
-    assert set(made) == {"green", "provenance", "days_before", "days_after", "uncertainty"}
+    assert set(made) == {"green", "provenance", "mask_source", "days_before", "days_after", "uncertainty"}
     gap = cube["green"].values == 0
     assert (made["provenance"].values[gap] == Provenance.GENERATED).any()
 

@@ -97,7 +97,13 @@ def made(index: int, at: int, window: Window) -> DecloudedDate:
     rng = np.random.default_rng((index, at))
     numbers = rng.integers(1, 10_000, (len(BANDS), *window.shape)).astype(np.uint16)
     return DecloudedDate(
-        numbers, (numbers[0] % 4).astype(np.uint8), numbers[1], numbers[2], numbers[0], numbers[0] > 9
+        numbers,
+        (numbers[0] % 4).astype(np.uint8),
+        (numbers[0] % 256).astype(np.uint8),
+        numbers[1],
+        numbers[2],
+        numbers[0],
+        numbers[0] > 9,
     )
 
 

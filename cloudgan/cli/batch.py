@@ -215,6 +215,9 @@ def _print_report(report: ZoneReport, store: str) -> None:
         f"{store}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
         f"generated, {report.observed / 1e6:.1f} observed) in {report.seconds:.1f} s, {rate:.2f} Mpixel/s"
     )
+    if masked := report.masked_on_average():
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in masked.items())
+        err.print(f"masked by: {shares} (a pixel may have several)")
     _print_unusual_pixels(report)
     if report.score is not None:
         _print_score(report.score)

@@ -31,6 +31,9 @@ class UnitReport:
     """Of these, not generated, with a value that nothing vouches for; see `Provenance.UNRELIABLE`."""
     clamped: int
     """Of the generated, those whose value was out of range; see `DecloudedDate.clamped`."""
+    masked: Mapping[str, Mapping[str, int]]
+    """By date, ISO 8601: of the area's pixels (`pixels`), how many each source masked, by its name; see
+    `schema.MaskSource`."""
     missing: tuple[str, ...]
     """Ids of items that could not be read."""
     seconds: Mapping[str, float]
@@ -88,6 +91,8 @@ class ZoneReport:
     """Of these, not generated, with a value that nothing vouches for; see `Provenance.UNRELIABLE`."""
     clamped: int = 0
     """Of the generated, those whose value was out of range; see `DecloudedDate.clamped`."""
+    masked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By date: of the area's pixels, how many each source masked; see `UnitReport.masked`."""
     failed: Mapping[int, FailedUnit] = field(default_factory=dict)
     """Units that failed, by their numbers."""
     pending: int = 0
@@ -161,9 +166,17 @@ class ZoneReport:
             observed=self.observed + unit.observed,
             unreliable=self.unreliable + unit.unreliable,
             clamped=self.clamped + unit.clamped,
+            masked=_add_counts(self.masked, unit.masked),
             missing=self.missing.union(unit.missing),
             worker_seconds={**self.worker_seconds, **spent},
         )
+
+    def masked_on_average(self) -> dict[str, float]:
+        """Share of the area's pixels that each source masked, by its name, over all dates."""
+        total: dict[str, int] = {}
+        for counts in self.masked.values():
+            total = {name: total.get(name, 0) + count for name, count in counts.items()}
+        return _share(total)
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -178,12 +191,32 @@ class ZoneReport:
             "observed": self.observed,
             "unreliable": self.unreliable,
             "clamped": self.clamped,
+            "masked": {date: _share(counts) for date, counts in sorted(self.masked.items())},
             "missing_items": sorted(self.missing),
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
         }
         report |= {} if self.empty is None else {"empty": self.empty}
         return report if self.score is None else report | {"score": dict(self.score)}
+
+
+def _add_counts(
+    some: Mapping[str, Mapping[str, int]], more: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Counts by date and name, added up."""
+    return {
+        date: {
+            name: some.get(date, {}).get(name, 0) + more.get(date, {}).get(name, 0)
+            for name in (some.get(date) or more[date])
+        }
+        for date in {**some, **more}
+    }
+
+
+def _share(counts: Mapping[str, int]) -> dict[str, float]:
+    """What each source masked, as a share of the pixels; the sources that masked any."""
+    pixels = counts.get("pixels", 0)
+    return {name: round(count / pixels, 4) for name, count in counts.items() if count and name != "pixels"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import distributed
 import numpy as np
 from distributed.diagnostics.plugin import WorkerPlugin
+from numpy.typing import NDArray
 
 from cloudgan.defaults import READER, Reader
 from cloudgan.distributed.pool import Refusal
@@ -38,7 +39,7 @@ from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import Unit
 from cloudgan.removal.core import DecloudedDate, decloud_dates
 from cloudgan.removal.normalisation import RadiometricOffsets
-from cloudgan.schema import Provenance
+from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL
 from cloudgan.sentinel2.dates import day_numbers
 from cloudgan.stac.signing import forget_signatures
@@ -154,7 +155,7 @@ def process_unit(job: Job, index: int) -> UnitReport:
 
     writer = job.store.open_writer(job.plan.store_spec(), unit.window)
     dates = _decloud(job, unit, observations, read_offsets_once)
-    counts, clamped = _write_dates(job, unit, dates, writer, clock)
+    counts, clamped, masked = _write_dates(job, unit, dates, writer, clock)
     missing = tuple(sorted({*missing, *unread}))
     with clock.measure("write"):
         writer.enter(index, DONE_WITHOUT_ASSETS if missing else DONE)
@@ -165,6 +166,7 @@ def process_unit(job: Job, index: int) -> UnitReport:
         observed=int(counts[Provenance.OBSERVED]),
         unreliable=int(counts[Provenance.UNRELIABLE]),
         clamped=clamped,
+        masked=masked,
         missing=missing,
         seconds=clock.seconds,
     )
@@ -204,10 +206,15 @@ def _decloud(
 
 def _write_dates(
     job: Job, unit: Unit, dates: Iterator[DecloudedDate], writer: UnitWriter, clock: _Clock
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
-    """Write the dates as they are generated; how many pixels have which provenance, how many were clamped."""
+) -> tuple[NDArray[np.int64], int, dict[str, dict[str, int]]]:
+    """Write the dates as they are generated.
+
+    Returns:
+        How many pixels have which provenance, how many were clamped, and by date who masked how many.
+    """
     plan = job.plan
-    counts, clamped = np.zeros(len(Provenance), np.int64), 0
+    counts, clamped, masked = np.zeros(len(Provenance), np.int64), 0, {}
+    outside = plan.outside(unit.target)
     for at in unit.dates:
         with clock.measure("generate"):
             date = next(dates)
@@ -215,7 +222,17 @@ def _write_dates(
             writer.write(at, date.place(unit.target, unit.window).variables(plan.contract.output_bands))
         counts += np.bincount(date.provenance.ravel(), minlength=len(counts))
         clamped += int(date.clamped.sum())
-    return counts, clamped
+        name = plan.scenes[plan.written[at]].date.isoformat()
+        masked[name] = _count_sources(date.mask_source if outside is None else date.mask_source[~outside])
+    return counts, clamped, masked
+
+
+def _count_sources(sources: NDArray[np.uint8]) -> dict[str, int]:
+    """How many pixels there are, and how many each source masked."""
+    counts = np.bincount(sources.ravel(), minlength=256)
+    values = np.arange(256)
+    masked = {str(flag.name).lower(): int(counts[(values & flag) > 0].sum()) for flag in MaskSource}
+    return {"pixels": sources.size} | masked
 
 
 class JobPlugin(WorkerPlugin):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cloudgan.geo.grid import Window
 from cloudgan.masks.snow import classify_series
 from cloudgan.observations import Observations, compute_opacity
-from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules, PixelClass, classify
+from cloudgan.schema import MaskSource
+from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules, PixelClass, Scl, classify
 
 
 def classify_observations(
@@ -36,10 +37,12 @@ def classify_observations(
         opacities: See `Observations.opacities`, as images of each day on its own have it.
     """
     pixel_classes = classify_series(scl, bands, days, rules)
+    sources = np.where(pixel_classes == PixelClass.CLOUDY, np.uint8(MaskSource.SCL), np.uint8(0))
+    sources[(sources > 0) & (scl == Scl.SNOW_OR_ICE)] = MaskSource.SNOW
     if opacities is not None:
         known = classify(scl, bands, rules) == PixelClass.CLOUDY
         opacities = _add_opacity(opacities.astype(np.float16), pixel_classes, known, buffer)
-    return Observations(window, bands, pixel_classes, days, opacities=opacities)
+    return Observations(window, bands, pixel_classes, days, opacities=opacities, mask_sources=sources)
 
 
 def _add_opacity(

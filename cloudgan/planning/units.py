@@ -192,7 +192,7 @@ def estimate_unit_memory(
     """Bytes that a unit of so many rows and columns needs at most.
 
     All dates of the read window are in memory at once: the bands, the scene classification, pixel classes,
-    opacity and clear dates. Beside them is the work on one date, in float32.
+    who masks them, opacity and clear dates. Beside them is the work on one date, in float32.
     """
     # However a block lies on the tile lattice, its tiles extend at most a tile beyond it on both sides.
     height, width = window_to_read(
@@ -200,7 +200,7 @@ def estimate_unit_memory(
     ).shape
     read = height * width
     bands = len(contract.input_bands)
-    all_dates = 2 * bands + 1 + 1 + 2 + 4
+    all_dates = 2 * bands + 1 + 1 + 1 + 2 + 4
     passing = 4 + 16  # indices while clear dates are found, of all dates; distances of one date
     one_date = 4 * 5 * contract.output_channels + 32
     return _SESSION_BYTES + read * (times * (all_dates + 4) + passing + one_date)

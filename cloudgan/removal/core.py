@@ -22,6 +22,7 @@ from cloudgan.observations import (
     dates_within,
     days_to_clear_date,
     find_clear,
+    find_mask_sources,
     find_masked,
     find_nearest_clear_dates,
 )
@@ -37,7 +38,7 @@ from cloudgan.removal.blending import (
 )
 from cloudgan.removal.inputs import assemble_inputs
 from cloudgan.removal.normalisation import RadiometricOffsets, combine_offsets, similarity
-from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, Provenance
+from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, MaskSource, Provenance
 from cloudgan.sentinel2.bands import SATURATED_NUMBER
 from cloudgan.sentinel2.classification import PixelClass
 
@@ -65,6 +66,8 @@ class DecloudedDate:
     """Digital numbers, 0 no data, shape (band, y, x), in the order of the generator's output bands."""
     provenance: NDArray[np.uint8]
     """Values of `Provenance`, shape (y, x)."""
+    mask_source: NDArray[np.uint8]
+    """Who masked each pixel: bits of `MaskSource`, 0 where it is observed, shape (y, x)."""
     days_before: NDArray[np.uint16]
     """Days to the nearest clear date before, `NO_CLEAR_DATE` without one, 0 where observed, shape (y, x)."""
     days_after: NDArray[np.uint16]
@@ -82,6 +85,7 @@ class DecloudedDate:
         return DecloudedDate(
             np.where(outside, np.uint16(0), self.bands),
             np.where(outside, np.uint8(Provenance.NO_DATA), self.provenance),
+            np.where(outside, np.uint8(MaskSource.NO_DATA), self.mask_source),
             np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_before),
             np.where(outside, np.uint16(NO_CLEAR_DATE), self.days_after),
             np.where(outside, np.uint16(NO_UNCERTAINTY), self.uncertainty),
@@ -102,6 +106,7 @@ class DecloudedDate:
         return DecloudedDate(
             put(self.bands, 0),
             put(self.provenance, Provenance.NO_DATA),
+            put(self.mask_source, MaskSource.NO_DATA),
             put(self.days_before, NO_CLEAR_DATE),
             put(self.days_after, NO_CLEAR_DATE),
             put(self.uncertainty, NO_UNCERTAINTY),
@@ -232,6 +237,16 @@ class _Date:
         )
         return before, after
 
+    def mask_source(self, window: Window) -> NDArray[np.uint8]:
+        """Who masked each pixel, shape (y, x)."""
+        rows, cols = window.slices_in(self.observations.window)
+        called = self.observations.mask_sources
+        return find_mask_sources(
+            self.observations.pixel_classes[self.at, rows, cols],
+            self.opacity[rows, cols],
+            None if called is None else called[self.at, rows, cols],
+        )
+
     def _masked(self, window: Window) -> NDArray[np.bool_]:
         rows, cols = window.slices_in(self.observations.window)
         return find_masked(self.observations.pixel_classes[self.at, rows, cols], self.opacity[rows, cols])
@@ -273,7 +288,8 @@ def _decloud_date(
         uncertainty = uncertainty_numbers(predicted_uncertainty)
         clamped = generated & (is_out_of_range(predicted) | is_uncertainty_clamped(predicted_uncertainty))
     days = [np.where(generated, side, np.uint16(0)) for side in date.days_to_nearest(target)]
-    return DecloudedDate(bands, provenance, days[0], days[1], uncertainty, clamped)
+    sources = date.mask_source(target)
+    return DecloudedDate(bands, provenance, sources, days[0], days[1], uncertainty, clamped)
 
 
 def _generate(

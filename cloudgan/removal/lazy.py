@@ -48,8 +48,8 @@ def remove_clouds(
             (`keep`), or cloud.
 
     Returns:
-        The generator's output bands, uint16, with `provenance`, `days_before`, `days_after` and
-        `uncertainty`, of the cube's dimensions, coordinates and chunks.
+        The generator's output bands, uint16, with `provenance`, `mask_source`, `days_before`,
+        `days_after` and `uncertainty`, of the cube's dimensions, coordinates and chunks.
 
     Raises:
         InputError: The cube lacks a band, has no regular grid in a projected CRS, or was merged with another

@@ -49,7 +49,7 @@ from cloudgan.sentinel2.classification import PixelClass, classify
 from cloudgan.sentinel2.dates import DateRange, day_numbers
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
-VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "uncertainty")
+VARIABLES = ("green", "red", "nir", "provenance", "mask_source", "days_before", "days_after", "uncertainty")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,15 @@ def test_the_store_opens_as_anyone_would_open_it(written, plan):
         "2020-05-15",
         "2020-05-20",
     ]
+    assert store["mask_source"].attrs["flag_masks"] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert store["mask_source"].attrs["flag_meanings"].split()[:2] == ["scl", "snow"]
+    source, provenance = store["mask_source"].values, store["provenance"].values
+    np.testing.assert_array_equal(source == 0, provenance == Provenance.OBSERVED)
+    masked = store.attrs["cloudgan:run"]["masked"]
+    assert list(masked) == ["2020-05-05", "2020-05-10", "2020-05-15", "2020-05-20"]
+    for at, shares in enumerate(masked.values()):
+        for name, bit in (("scl", 1), ("buffer", 64), ("no_data", 128)):
+            assert shares.get(name, 0) == pytest.approx(((source[at] & bit) > 0).mean(), abs=5e-5)
     assert all("S2" in ids for ids in store["item_ids"].values)
     assert store.attrs["cloudgan:model"]["name"] == "mean"
     assert store.attrs["cloudgan:run"]["failed"] == []

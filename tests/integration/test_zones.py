@@ -24,7 +24,7 @@ from cloudgan.planning.planner import plan_zones
 from cloudgan.schema import Provenance
 from cloudgan.sentinel2.dates import DateRange
 
-VARIABLES = ("green", "red", "nir", "provenance", "days_before", "days_after", "uncertainty")
+VARIABLES = ("green", "red", "nir", "provenance", "mask_source", "days_before", "days_after", "uncertainty")
 ACROSS = box(11.985, 45.992, 12.012, 46.006)
 
 
