@@ -8,7 +8,7 @@ SYNC := $(UV) sync --quiet --frozen --inexact --python $(PYTHON)
 COVER = env $$($(BIN)/python -c "import sys; print('COVERAGE_CORE=sysmon' * (sys.version_info >= (3, 12)))") \
 	$(BIN)/python -m pytest --cov
 UNIT := -q -m "not integration" --ignore=tests/training
-USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra vector --extra dashboard
+USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra vector --extra dashboard --extra masks
 
 .PHONY: help demo test unit lowest coverage lint audit docs wheel clean
 
@@ -33,7 +33,7 @@ unit: $(VENV)/.users ## The tests without servers and without training, with the
 lowest: .tools/bin/uv ## The same tests with the oldest dependencies that pyproject.toml allows
 	$(UV) venv --quiet --clear --python $(PYTHON) .tools/lowest
 	$(UV) pip install --quiet --python .tools/lowest --resolution lowest-direct --group test \
-		--editable ".[cpu,planetary,s3,stackstac,vector,dashboard]"
+		--editable ".[cpu,planetary,s3,stackstac,vector,dashboard,masks]"
 	.tools/lowest/bin/python -m pytest $(UNIT) -W default
 
 coverage: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done ## All tests, with their coverage

@@ -30,10 +30,11 @@ from cloudgan.io.readers import check_reader
 from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
 from cloudgan.io.store.zones import Zones
+from cloudgan.masks.detector import Detector
+from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
-from cloudgan.sentinel2.classification import ClassRules
 from cloudgan.sentinel2.dates import DateRange
 
 
@@ -53,6 +54,8 @@ class BatchPlan:
     """Bytes that a worker may use; None where nobody said."""
     warnings: tuple[str, ...] = ()
     """What the user should know of the area and of the catalogue."""
+    detectors: tuple[Detector, ...] = ()
+    """What finds clouds beside the scene classification."""
 
     @property
     def groups(self) -> Zones:
@@ -109,6 +112,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
     span = DateRange.parse(config.dates)
     area = read_aoi(config.aoi)
     generator = Generator.load(config.model, "auto")
+    masks = Masks.load(config.masks, config.snow, generator.contract.input_bands)
     read_identity(config.out)  # it raises where somebody else's files are
     plans, warnings = plan_zones(
         area,
@@ -121,12 +125,12 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         context_days=config.context_days,
         clip=config.clip,
         offset=config.offset_policy,
-        rules=ClassRules(snow=config.snow),
+        masks=masks,
         strict=config.strict,
         allow_missing=config.allow_missing,
         memory=memory,
     )
-    plan = BatchPlan(config, plans, generator, workers, memory, tuple(warnings))
+    plan = BatchPlan(config, plans, generator, workers, memory, tuple(warnings), masks.detectors)
     zones = {
         name: continue_plan(one, read_identity(plan.groups.at(name)), memory) for name, one in plans.items()
     }
@@ -262,7 +266,7 @@ def _run_zone(
         dashboard = None if own else client.dashboard_link
         requirements = workforce.requirements
         store = zone.prepare_store()
-        options = config.reader, config.allow_missing, workforce.threads, requirements
+        options = config.reader, config.allow_missing, workforce.threads, requirements, plan.detectors
         job = Job(zone.plan, plan.generator, store, *options)
 
         def show(report: ZoneReport) -> None:

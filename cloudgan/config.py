@@ -55,6 +55,8 @@ class BatchConfig(Settings):
     """Write no data outside the polygon, instead of outside its bounding box."""
     offset: str = "auto"
     """BOA offset of the items: auto (metadata and pixels), trust (metadata), none, or DN such as 1000."""
+    mask: str = Field(defaults.MASK, json_schema_extra={"repeated": True})
+    """What finds clouds, united: scl, csmask, an ONNX file; or none. Several with commas or repeated."""
     snow: defaults.Snow = defaults.SNOW
     """What class 11, snow or ice, is: auto (clear if other dates confirm it), keep (clear) or cloud."""
     strict: bool = False
@@ -71,6 +73,19 @@ class BatchConfig(Settings):
     @classmethod
     def _take_number(cls, offset: object) -> object:
         return str(offset) if isinstance(offset, int) and not isinstance(offset, bool) else offset
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _join_masks(cls, mask: object) -> object:
+        if isinstance(mask, list | tuple) and all(isinstance(one, str) for one in mask):
+            return ",".join(mask)
+        return mask
+
+    @field_validator("mask")
+    @classmethod
+    def _normalise_masks(cls, mask: str) -> str:
+        names = [one.strip() for one in mask.split(",") if one.strip()]
+        return ",".join(normalise_location(one) if "/" in one else one for one in names)
 
     @field_validator("offset")
     @classmethod
@@ -107,18 +122,27 @@ class BatchConfig(Settings):
         return _parse_offset(self.offset)
 
     @property
+    def masks(self) -> tuple[str, ...]:
+        """The masks that are named."""
+        return tuple(one for one in self.mask.split(",") if one)
+
+    @property
     def memory_bytes(self) -> int | None:
         """Memory of one worker in bytes; None where not given."""
         return None if self.memory is None else _parse_bytes(self.memory)
 
     @classmethod
     def resolve_paths(cls, table: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Count relative `aoi`, `model` and `stac` from the job file's folder where they exist there."""
+        """Count relative paths from the job file's folder where they exist there."""
         beside = {
             name: str(folder / table[name])
             for name in ("aoi", "stac", "model")
             if isinstance(table.get(name), str) and path_exists(folder / table[name])
         }
+        if isinstance(masks := table.get("mask"), str | list):
+            names = [str(one).strip() for one in (masks.split(",") if isinstance(masks, str) else masks)]
+            found = [str(folder / one) if path_exists(folder / one) else one for one in names]
+            beside["mask"] = ",".join(found)
         return table | beside
 
     @classmethod

@@ -22,5 +22,7 @@ MAX_CLOUD_COVER = 100.0
 """Cloud cover of a granule in percent, included."""
 CONTEXT_DAYS = 30
 """Days read before and after the dates asked for: some ten overpasses on either side."""
+MASK = "scl"
+"""What finds clouds: the scene classification."""
 SNOW: Snow = "auto"
 """What is taken for snow."""

@@ -43,6 +43,10 @@ class GeneratorError(InputError):
     """A model file is broken, foreign, or does not fit the cube."""
 
 
+class DetectorError(InputError):
+    """A mask detector's file is broken, foreign, or gives no numbers."""
+
+
 class StoreError(InputError):
     """The output cannot be used: it exists with other settings, is another run's, or no store of ours."""
 

@@ -10,6 +10,42 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+DETECTOR = {
+    "format": 1,
+    "name": "bright",
+    "version": "1",
+    "input_bands": ["red", "green"],
+    "mean": [0.1, 0.1],
+    "scale": [0.5, 0.25],
+    "tile": 32,
+    "classes": ["clear", "cloud"],
+    "masked": ["cloud"],
+}
+"""Contract of the mask detector of `write_detector`."""
+
+
+def write_detector(path: Path, *, contract: object = DETECTOR, bands: int = 2, gain: float = 1.0) -> Path:
+    """Write a mask detector that calls a pixel cloud where the mean around it is above zero.
+
+    Its zero padding makes a class depend on where in its tile a pixel lies.
+    """
+    kernel = np.full((2, bands, 11, 11), gain / (bands * 121), np.float32)
+    kernel[0] *= -1
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["bands", "kernel"], ["classes"], pads=[5] * 4)],
+        "bright",
+        [helper.make_tensor_value_info("bands", TensorProto.FLOAT, ["batch", bands, 32, 32])],
+        [helper.make_tensor_value_info("classes", TensorProto.FLOAT, ["batch", 2, 32, 32])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if contract is not None:
+        text = contract if isinstance(contract, str) else json.dumps(contract)
+        helper.set_model_props(model, {"cloudgan_mask": text})
+    onnx.save(model, path)
+    return path
+
+
 BANDS = ("green", "red", "nir")
 TIME_CHANNELS = (
     "target:green",

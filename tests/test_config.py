@@ -52,6 +52,7 @@ def test_a_file_gives_every_option(job_file):
         "allow_missing": True,
         "clip": True,
         "offset": "1000",
+        "mask": "scl,csmask",
         "snow": "keep",
         "strict": True,
         "score": True,
@@ -62,6 +63,18 @@ def test_a_file_gives_every_option(job_file):
     assert job.as_json() == options
     assert job.memory_bytes == 4_000_000_000
     assert BatchConfig.load(job_file(text.replace("_", "-")), {}) == job
+
+
+@pytest.mark.parametrize("given", ["scl,csmask", "scl, csmask,", ["scl", "csmask"], ("scl,csmask",)])
+def test_masks_are_given_in_a_row_or_one_by_one(given):
+    assert BatchConfig(**NEEDED, mask=given).masks == ("scl", "csmask")
+
+
+def test_a_mask_beside_the_job_file_is_found(job_file, tmp_path):
+    path = job_file('aoi = "field.geojson"\ndates = "2020"\nmask = ["scl", "own.onnx"]')
+    assert BatchConfig.load(path, {}).masks == ("scl", "own.onnx")
+    (path.parent / "own.onnx").touch()
+    assert BatchConfig.load(path, {}).masks == ("scl", str(path.parent / "own.onnx"))
 
 
 def test_locations_are_normalised_in_flags_and_files(job_file, monkeypatch):

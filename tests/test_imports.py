@@ -32,6 +32,7 @@ BESIDE = {
     ("removal", "estimation"),
     ("batch", "config"),
     ("masks", "observations"),
+    ("masks", "model"),
 }
 LEVELS = LAYERS.split("\n")
 RANK = {name: rank for rank, line in enumerate(LEVELS) for name in line.split()}

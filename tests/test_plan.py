@@ -13,12 +13,15 @@ from shapely.geometry import box
 from cloudgan.errors import InputError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.masks.contract import DetectorContract
+from cloudgan.masks.detector import DetectorSpec
 from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.offsets import OffsetFinding
 from cloudgan.planning.plan import Plan, estimate_share_of_tiles
 from cloudgan.planning.planner import continue_plan
 from cloudgan.planning.units import BLOCKS, estimate_unit_memory
 from cloudgan.removal.core import window_to_read
+from cloudgan.schema import MaskSource
 from cloudgan.sentinel2.classification import ClassRules
 from cloudgan.sentinel2.offset import Verdict
 from cloudgan.stac.items import Asset, SourceItem
@@ -59,6 +62,7 @@ def scene(day, **changes):
     return Scene(day, 32633, (source_item(day, **changes),))
 
 
+DETECTOR = DetectorContract("d", "1", ("red",), (0.0,), (1.0,), 32, ("clear", "cloud"), ("cloud",))
 SCENES = tuple(scene(dt.date(2020, 4, day)) for day in (3, 8, 13))
 
 
@@ -165,6 +169,9 @@ def elsewhere(band, **changes):
         {"span": 2},
         {"max_age": 60},
         {"rules": ClassRules(snow="keep")},
+        {"rules": ClassRules(is_used=False)},
+        {"detectors": (DetectorSpec(DETECTOR, "0" * 64, MaskSource.DETECTOR),)},
+        {"detectors": (DetectorSpec(DETECTOR, "1" * 64, MaskSource.DETECTOR),)},
         {"parts": (Window(-700, 40_100, 10, 10),)},
         {"clip": SQUARE},
         {"grid": Grid(Lattice(32633, 10.0), SMALL.buffered(1))},
@@ -221,6 +228,7 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "span",
         "max_age",
         "rules",
+        "detectors",
         "parts",
         "clip",
     }
@@ -258,7 +266,7 @@ def test_the_summary_counts():
     assert summary["baselines"] == ["05.09"]
     assert summary["units"] == 6
     assert summary["pixels"] == plan.pixels == 2 * 1300 * 900
-    assert summary["bytes_to_write_at_most"] == 2 * 1300 * 900 * (3 * 2 + 1 + 3 * 2)
+    assert summary["bytes_to_write_at_most"] == 2 * 1300 * 900 * (3 * 2 + 2 + 3 * 2)
     assert summary["bytes_of_memory_per_unit"] == plan.memory
     assert summary["bytes_of_memory_per_worker"] is None
     assert plan.summary(10**9)["bytes_of_memory_per_worker"] == 10**9

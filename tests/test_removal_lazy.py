@@ -1,6 +1,7 @@
 """Cloud removal on an xarray cube: the same bits lazily, with coordinates and attributes kept."""
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,7 +13,7 @@ from cloudgan.errors import InputError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.observations import Observations
 from cloudgan.removal.lazy import remove_clouds
-from cloudgan.schema import Provenance
+from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL_MISSING, PixelClass
 from cloudgan.sentinel2.dates import day_numbers
 
@@ -176,3 +177,51 @@ def test_a_negative_buffer_is_refused(generator):
 
 def test_days_are_counted_from_1970():
     assert day_numbers(make_cube()["time"].values).tolist() == DAYS.tolist()
+
+
+@pytest.mark.parametrize("form", ["array", "data array", "lazy", "lazy cube"])
+def test_the_mask_of_the_user_decides_alone(generator, form):
+    cube = make_cube()
+    cloudy = np.random.default_rng(3).random(cube["scl"].shape) < 0.1
+    scl = np.where(cloudy, 9, 4).astype(np.uint8)
+    wanted = remove_clouds(cube.assign(scl=(("time", "y", "x"), scl)), generator, buffer_metres=40)
+    given = {
+        "array": cloudy,
+        "data array": xr.DataArray(cloudy, dims=("time", "y", "x")).transpose("x", "time", "y"),
+        "lazy": dask.array.from_array(cloudy, chunks=(1, 20, 30)),
+        "lazy cube": cloudy,
+    }[form]
+    source = cube.drop_vars("scl")
+    made = remove_clouds(
+        source.chunk({"y": 20}) if form == "lazy cube" else source, generator, mask=given, buffer_metres=40
+    ).compute()
+    for name in DTYPES.keys() - {"mask_source"}:
+        np.testing.assert_array_equal(made[name].values, wanted[name].values, err_msg=name)
+    by_user = (made["mask_source"].values & MaskSource.USER) > 0
+    shown = np.any([cube[band].values > 0 for band in BANDS], axis=0)
+    np.testing.assert_array_equal(by_user, cloudy & shown)
+    assert not (made["mask_source"].values & MaskSource.SCL).any()
+
+
+def test_snow_is_what_the_user_says_it_is(generator):
+    cube = make_cube()
+    cube["scl"][:] = 11
+    shares = {
+        snow: float((remove_clouds(cube, generator, snow=snow)["provenance"] == 2).mean())
+        for snow in ("keep", "auto", "cloud")
+    }
+    assert shares["keep"] < shares["auto"] <= shares["cloud"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (np.zeros((4, 50, 67), np.uint8), r"uint8 of shape \(4, 50, 67\), and must be bool"),
+        (np.zeros((50, 67), bool), r"bool of shape \(50, 67\), and must be bool of shape \(4, 50, 67\)"),
+        ([[True]], "the mask is list, and must be bool"),
+        (xr.DataArray(np.zeros((50, 67), bool), dims=("y", "x")), r"the mask has dimensions \('y', 'x'\)"),
+    ],
+)
+def test_a_mask_of_another_shape_or_type_is_refused(generator, mask, reason):
+    with pytest.raises(InputError, match=reason):
+        remove_clouds(make_cube(), generator, mask=mask)

@@ -90,6 +90,8 @@ def _describe_field(name: str, field: FieldInfo) -> tuple[Any, Any, Any]:
     kind = str if get_origin(field.annotation) is Literal else field.annotation
     flag = f"--{name.replace('_', '-')}"
     flags = f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag
+    if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("repeated"):
+        return list[str], typer.Option(flag, help=field.description), [field.default]
     option = typer.Option(flags, help=field.description, show_default=kind is not bool)
     return (str | None, option, None) if field.is_required() else (kind, option, field.default)
 
@@ -142,6 +144,7 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
         "duplicates dropped": str(len(summary["duplicates"])),
         "items left out": str(len(summary["left_out"])),
         "model": f"{summary['model']} ({summary['model_digest'][:12]})",
+        "masks": f"{', '.join(summary['mask']) or 'none'}; bands {', '.join(summary['bands'])}",
         "work units": f"{summary['units']}, each of {summary['unit']} pixels square and "
         f"{summary['unit_dates']} dates at most",
         "generator tiles": f"{summary['tiles_at_most']} at most; without the clear ones some "

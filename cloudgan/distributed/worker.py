@@ -31,13 +31,14 @@ from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
+from cloudgan.masks.detector import Detector, detect_clouds
 from cloudgan.masks.union import classify_observations
 from cloudgan.model.generator import Generator
 from cloudgan.object_stores import explain_error
 from cloudgan.observations import OPACITY, Observations
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import Unit
-from cloudgan.removal.core import DecloudedDate, decloud_dates
+from cloudgan.removal.core import DecloudedDate, decloud_dates, window_to_read
 from cloudgan.removal.normalisation import RadiometricOffsets
 from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL
@@ -67,6 +68,8 @@ class Job:
     """Tiles that a worker generates at once."""
     requirements: Requirements = field(default_factory=Requirements)
     """What every worker must have, also one that joins late."""
+    detectors: tuple[Detector, ...] = ()
+    """What finds clouds beside the scene classification: those of the plan."""
 
 
 def read_observations(job: Job, target: Window, which: range) -> tuple[Observations, tuple[str, ...]]:
@@ -86,15 +89,19 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
         cube, missing = open_available(scenes, grid, plan.bands, **how)
     else:
         cube = open_cube(scenes, grid, plan.bands, **how)
-    bands = {name: cube[name].values for name in plan.bands}
+    part = window_to_read(target, plan.tiling, plan.buffer)
+    called = detect_clouds(cube, job.detectors, grid.window, part)
+    rows, cols = part.slices_in(grid.window)
+    cube = cube.isel(y=rows, x=cols)
     observations = classify_observations(
-        grid.window,
-        bands,
+        part,
+        {name: cube[name].values for name in plan.contract.input_bands},
         cube[SCL].values,
         day_numbers(cube["time"].values),
         buffer=plan.buffer,
         rules=plan.rules,
         opacities=cube[OPACITY].values if OPACITY in cube else None,
+        called=called,
     )
     return observations, missing
 
@@ -121,7 +128,7 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
         offsets = job.store.read_offsets(number)
         if offsets is None:
             try:
-                offsets = measure_offsets(plan.scenes, lattice, frame, plan.bands, plan.max_age).values
+                offsets = _measure_offsets(plan, frame)
             except ReadError as error:
                 if not job.allow_missing:
                     raise
@@ -130,6 +137,11 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
             job.store.write_offsets(number, offsets)
         found.append(RadiometricOffsets(frame, offsets).select_dates(which))
     return found, missing
+
+
+def _measure_offsets(plan: Plan, frame: Window) -> NDArray[np.float32]:
+    bands = plan.contract.input_bands
+    return measure_offsets(plan.scenes, plan.grid.lattice, frame, bands, plan.max_age).values
 
 
 def process_unit(job: Job, index: int) -> UnitReport:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloudgan.geo.grid import Window
 from cloudgan.masks.snow import classify_series
-from cloudgan.observations import Observations, compute_opacity
+from cloudgan.observations import Observations, compute_opacity, is_empty
 from cloudgan.schema import MaskSource
 from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules, PixelClass, Scl, classify
 
@@ -24,6 +24,7 @@ def classify_observations(
     buffer: int,
     rules: ClassRules = DEFAULT_RULES,
     opacities: NDArray[Any] | None = None,
+    called: Mapping[MaskSource, NDArray[np.bool_]] | None = None,
 ) -> Observations:
     """A time series as it was read, classified.
 
@@ -35,14 +36,30 @@ def classify_observations(
         buffer: Width of the buffer around cloud and shadow, in pixels.
         rules: How the classification is used.
         opacities: See `Observations.opacities`, as images of each day on its own have it.
+        called: What others than the classification call cloudy, shape (time, y, x): a detector, the user.
     """
     pixel_classes = classify_series(scl, bands, days, rules)
     sources = np.where(pixel_classes == PixelClass.CLOUDY, np.uint8(MaskSource.SCL), np.uint8(0))
     sources[(sources > 0) & (scl == Scl.SNOW_OR_ICE)] = MaskSource.SNOW
+    for source, cloudy in (called or {}).items():
+        _call_cloudy(pixel_classes, sources, source, cloudy)
     if opacities is not None:
         known = classify(scl, bands, rules) == PixelClass.CLOUDY
         opacities = _add_opacity(opacities.astype(np.float16), pixel_classes, known, buffer)
     return Observations(window, bands, pixel_classes, days, opacities=opacities, mask_sources=sources)
+
+
+def _call_cloudy(
+    pixel_classes: NDArray[np.uint8],
+    sources: NDArray[np.uint8],
+    source: MaskSource,
+    cloudy: NDArray[np.bool_],
+) -> None:
+    """Enter what one more source calls cloudy, in place; only what has data can be."""
+    for at, found in enumerate(cloudy):
+        there = found & ~is_empty(pixel_classes[at])
+        pixel_classes[at][there] = PixelClass.CLOUDY
+        sources[at][there] |= np.uint8(source)
 
 
 def _add_opacity(

@@ -62,7 +62,7 @@ class Generator:
                 f"{', '.join(sorted(_shipped()))}"
             ) from error
         try:
-            session = _open(model, ("CPUExecutionProvider",))
+            session = open_session(model, ("CPUExecutionProvider",))
             metadata = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise GeneratorError(
@@ -124,7 +124,8 @@ def _shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 
 
-def _open(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
+def open_session(model: bytes, providers: tuple[str, ...]) -> ort.InferenceSession:
+    """A session of ONNX Runtime on one thread, which reads no other file."""
     options = ort.SessionOptions()
     # Workers run side by side, one unit each: more threads per call gain 1.3 x at most, and only idle cores.
     options.intra_op_num_threads = 1
@@ -141,9 +142,9 @@ def _session(generator: Generator) -> ort.InferenceSession:
         generator.device == "auto" and "CUDAExecutionProvider" in ort.get_available_providers()
     )
     if not wants_gpu:
-        return _open(generator.model, ("CPUExecutionProvider",))
+        return open_session(generator.model, ("CPUExecutionProvider",))
     ort.preload_dlls()  # CUDA and cuDNN from the wheels that the extra [gpu] brings
-    session = _open(generator.model, ("CUDAExecutionProvider", "CPUExecutionProvider"))
+    session = open_session(generator.model, ("CUDAExecutionProvider", "CPUExecutionProvider"))
     if generator.device == "gpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise GeneratorError(
             "a GPU was asked for, but ONNX Runtime cannot use one here; install cloudgan[gpu] and the CUDA "

@@ -19,6 +19,7 @@ from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.store.identity import FORMAT
 from cloudgan.io.store.spec import StoreSpec
+from cloudgan.masks.detector import DetectorSpec, cover_detectors
 from cloudgan.masks.snow import margin_days
 from cloudgan.model.contract import Contract
 from cloudgan.observations import MAX_AGE
@@ -31,9 +32,11 @@ from cloudgan.planning.units import (
     Unit,
     compute_unit_shape,
     count_blocks,
+    estimate_margin,
     estimate_unit_memory,
     find_blocks,
     find_outside,
+    list_bands,
 )
 from cloudgan.removal.core import window_to_read
 from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
@@ -79,6 +82,8 @@ class Plan:
     """Items that were found and cannot be used."""
     rules: ClassRules = DEFAULT_RULES
     """How the scene classification is used."""
+    detectors: tuple[DetectorSpec, ...] = ()
+    """What finds clouds beside it."""
     offsets: tuple[OffsetFinding, ...] = ()
     """What the pixels of items say whose metadata contradict each other about the BOA offset."""
 
@@ -134,8 +139,8 @@ class Plan:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Bands that are read, beside the scene classification."""
-        return self.contract.input_bands
+        """Bands that are read, beside the scene classification: the generator's first."""
+        return list_bands(self.contract, self.detectors)
 
     @property
     def pixels(self) -> int:
@@ -147,11 +152,14 @@ class Plan:
         """Bytes that one unit needs at most, in a worker of its own."""
         times = max(len(span.scenes) for span in self.spans)
         shape = compute_unit_shape(self.block, self.grid.shape)
-        return estimate_unit_memory(shape, times, self.contract, self.tiling, self.buffer)
+        return estimate_unit_memory(
+            shape, times, self.contract, self.tiling, self.buffer, detectors=self.detectors
+        )
 
     def read_grid(self, window: Window | None = None) -> Grid:
         """What must be read to decloud a window of the store, or all of it."""
-        return Grid(self.grid.lattice, window_to_read(window or self.grid.window, self.tiling, self.buffer))
+        declouded = window_to_read(window or self.grid.window, self.tiling, self.buffer)
+        return Grid(self.grid.lattice, cover_detectors(declouded, self.detectors))
 
     def digest(self) -> str:
         """SHA-256 of all that decides a byte of the store, in hex: a store of another digest is another."""
@@ -181,7 +189,8 @@ class Plan:
             "stride": self.tiling.stride,
             "buffer": self.buffer,
             "max_age": self.max_age,
-            "snow": self.rules.snow,
+            "mask": ["scl"] * self.rules.is_used + [" ".join(one.identify()) for one in self.detectors],
+            "snow": self.rules.snow if self.rules.is_used else None,
             "block": self.block,
             "span": self.span,
             "clip": self.clip,
@@ -229,7 +238,9 @@ class Plan:
         items = [item for scene in self.scenes for item in scene.items]
         blocks, spans = self.blocks, self.spans
         tiles = blocks.tiles(self.tiling)
-        read = blocks.read_pixels(self.tiling, self.buffer) * sum(len(span.scenes) for span in spans)
+        margin = estimate_margin(self.detectors)
+        read = blocks.read_pixels(self.tiling, self.buffer + margin)
+        read *= sum(len(span.scenes) for span in spans)
         variables = schema.variables(self.contract.output_bands)
         return {
             "crs": f"EPSG:{self.grid.epsg}",
@@ -246,6 +257,9 @@ class Plan:
             "baselines": sorted({item.processing_baseline or "unknown" for item in items}),
             "model": f"{self.contract.name} {self.contract.version}",
             "model_digest": self.model,
+            "mask": ["scl"] * self.rules.is_used
+            + [f"{one.contract.name} {one.contract.version}" for one in self.detectors],
+            "bands": list(self.bands),
             "units": len(blocks.numbers) * len(spans),
             "unit": self.block,
             "unit_dates": max(len(span.dates) for span in spans),

@@ -18,13 +18,14 @@ from cloudgan.geo.tiling import Tiling
 from cloudgan.io.frames import read_frame
 from cloudgan.io.placement import source_lattice
 from cloudgan.io.store.identity import translate_identity
+from cloudgan.masks.detector import cover_detectors
+from cloudgan.masks.selection import DEFAULT_MASKS, Masks
 from cloudgan.masks.snow import margin_days
 from cloudgan.model.generator import Generator
 from cloudgan.planning.offsets import OffsetFinding, verify_offsets, warn_of_offsets
 from cloudgan.planning.plan import Plan
-from cloudgan.planning.units import BLOCKS, Timeline, choose_unit
+from cloudgan.planning.units import BLOCKS, Timeline, choose_unit, estimate_margin, list_bands
 from cloudgan.removal.core import default_tiling, window_to_read
-from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.sentinel2.offset import OffsetPolicy
 from cloudgan.stac.search import LeftOut, Scene, Selection, find_scenes, warn_left_out
@@ -43,7 +44,7 @@ def plan_run(
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     offset: OffsetPolicy = "auto",
-    rules: ClassRules = DEFAULT_RULES,
+    masks: Masks = DEFAULT_MASKS,
     strict: bool = False,
     allow_missing: bool = False,
     memory: int | None = None,
@@ -71,7 +72,7 @@ def plan_run(
         buffer_metres=buffer_metres,
         clip=clip,
         offset=offset,
-        rules=rules,
+        masks=masks,
         strict=strict,
         allow_missing=allow_missing,
         memory=memory,
@@ -97,7 +98,7 @@ def plan_zones(
     buffer_metres: float = observations.BUFFER_METRES,
     clip: bool = False,
     offset: OffsetPolicy = "auto",
-    rules: ClassRules = DEFAULT_RULES,
+    masks: Masks = DEFAULT_MASKS,
     strict: bool = False,
     allow_missing: bool = False,
     memory: int | None = None,
@@ -122,7 +123,7 @@ def plan_zones(
             around them.
         offset: What decides the BOA offset of an item: metadata and pixels, metadata alone, or so many DN of
             all.
-        rules: How the scene classification is used.
+        masks: What finds the clouds.
         strict: Whether an item that cannot be used is refused instead of being left out.
         allow_missing: Whether the plan may be made though no file can be asked where its pixels lie.
         memory: Bytes that a worker may use; None is without limit.
@@ -136,7 +137,7 @@ def plan_zones(
     """
     tiling = default_tiling(generator)
     buffer = observations.metres_to_pixels(buffer_metres, resolution)
-    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset, allow_missing, rules)
+    draft = _Draft(dates, generator, tiling, buffer, resolution, clip, memory, offset, allow_missing, masks)
     selection = draft.search(aoi, stac, collection, max_cloud_cover, context_days)
     plans = draft.plan_zones(aoi, selection)
     if strict:
@@ -181,16 +182,23 @@ class _Draft:
     memory: int | None
     offset: OffsetPolicy
     allow_missing: bool
-    rules: ClassRules
+    masks: Masks
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that are read."""
+        return list_bands(self.generator.contract, self.masks.specs)
 
     def search(
         self, aoi: Aoi, stac: str, collection: str | None, max_cloud_cover: float, context_days: int
     ) -> Selection:
         """What there is of the area and of what lies around it."""
         return find_scenes(
-            _find_search_area(aoi, self.resolution, self.tiling.size + self.buffer + 1),
+            _find_search_area(
+                aoi, self.resolution, self.tiling.size + self.buffer + estimate_margin(self.masks.specs) + 1
+            ),
             self.dates,
-            bands=self.generator.contract.input_bands,
+            bands=self.bands,
             stac=stac,
             collection=collection,
             max_cloud_cover=max_cloud_cover,
@@ -219,7 +227,10 @@ class _Draft:
         lattice = source_lattice(scenes, self.resolution, allow_missing=self.allow_missing)
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
-        read = [window_to_read(part, self.tiling, self.buffer) for part in parts]
+        read = [
+            cover_detectors(window_to_read(part, self.tiling, self.buffer), self.masks.specs)
+            for part in parts
+        ]
         scenes = _select_touching(scenes, cover_windows(read, lattice))
         scenes = tuple(_select_within(self.dates, scene) for scene in scenes)
         shown = {scene.date for scene in _select_touching(scenes, cover_windows(parts, lattice))}
@@ -234,12 +245,12 @@ class _Draft:
             centre = (west + east) / 2, (south + north) / 2
             scenes, offsets = verify_offsets(scenes, self.generator.contract.input_bands, centre)
         contract = self.generator.contract
-        time_margin = observations.MAX_AGE + margin_days(self.rules)
+        time_margin = observations.MAX_AGE + margin_days(self.masks.rules)
         timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, time_margin)
         parts = parts if len(parts) > 1 else ()
         clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
         block, span = choose_unit(
-            grid, timeline, contract, self.tiling, self.buffer, self.memory, parts, clip
+            grid, timeline, contract, self.tiling, self.buffer, self.memory, parts, clip, self.masks.specs
         )
         return Plan(
             grid=grid,
@@ -256,7 +267,8 @@ class _Draft:
             duplicates=selection.duplicates,
             model_files=(self.generator.file_digest, *contract.supersedes),
             left_out=tuple(one for one in selection.left_out if one.epsg in (None, lattice.epsg)),
-            rules=self.rules,
+            rules=self.masks.rules,
+            detectors=self.masks.specs,
             offsets=offsets,
         )
 

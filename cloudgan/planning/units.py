@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,7 @@ from cloudgan.errors import InputError
 from cloudgan.geo.aoi import Aoi
 from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.masks.detector import DetectorSpec
 from cloudgan.model.contract import Contract
 from cloudgan.observations import dates_within
 from cloudgan.removal.core import window_to_read
@@ -25,6 +27,8 @@ BLOCKS = (2048, 1024, 512)
 
 _SESSION_BYTES = 500_000_000
 """What a worker needs before it reads a pixel: the libraries, ONNX Runtime and its arena (measured)."""
+_DETECTOR_BYTES = 300_000_000
+"""What a mask detector needs beside that (csmask, measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +190,24 @@ def compute_unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
     return min(block, store[0]), min(block, store[1])
 
 
+def list_bands(contract: Contract, detectors: Sequence[DetectorSpec]) -> tuple[str, ...]:
+    """Bands that are read: the generator's, and those that detectors ask for beside them."""
+    others = (band for one in detectors for band in one.contract.input_bands)
+    return tuple(dict.fromkeys([*contract.input_bands, *others]))
+
+
+def estimate_margin(detectors: Sequence[DetectorSpec]) -> int:
+    """Pixels that detectors read around a window, at each side and at most."""
+    return max((one.contract.tile - 1 for one in detectors), default=0)
+
+
 def estimate_unit_memory(
-    shape: tuple[int, int], times: int, contract: Contract, tiling: Tiling, buffer: int
+    shape: tuple[int, int],
+    times: int,
+    contract: Contract,
+    tiling: Tiling,
+    buffer: int,
+    detectors: Sequence[DetectorSpec] = (),
 ) -> int:
     """Bytes that a unit of so many rows and columns needs at most.
 
@@ -196,14 +216,17 @@ def estimate_unit_memory(
     """
     # However a block lies on the tile lattice, its tiles extend at most a tile beyond it on both sides.
     height, width = window_to_read(
-        Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size), tiling, buffer
+        Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size),
+        tiling,
+        buffer + estimate_margin(detectors),
     ).shape
     read = height * width
-    bands = len(contract.input_bands)
-    all_dates = 2 * bands + 1 + 1 + 1 + 2 + 4
+    bands = len(list_bands(contract, detectors))
+    all_dates = 2 * bands + 1 + 1 + 1 + 2 + 4 + len(detectors)
     passing = 4 + 16  # indices while clear dates are found, of all dates; distances of one date
     one_date = 4 * 5 * contract.output_channels + 32
-    return _SESSION_BYTES + read * (times * (all_dates + 4) + passing + one_date)
+    sessions = _SESSION_BYTES + len(detectors) * _DETECTOR_BYTES
+    return sessions + read * (times * (all_dates + 4) + passing + one_date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +254,7 @@ def choose_unit(
     budget: int | None,
     parts: tuple[Window, ...] = (),
     clip: str | None = None,
+    detectors: Sequence[DetectorSpec] = (),
 ) -> tuple[int, int | None]:
     """The work unit that fits the budget and reads the least beyond what it writes.
 
@@ -243,6 +267,7 @@ def choose_unit(
         budget: Bytes that a worker may use; None is without limit.
         parts: See `find_blocks`.
         clip: See `find_blocks`.
+        detectors: What finds clouds beside the scene classification.
 
     Returns:
         Edge of a block in pixels, and dates of the store in a unit; None for all.
@@ -255,11 +280,12 @@ def choose_unit(
 
     def needed(block: int, spans: tuple[TimeSpan, ...]) -> int:
         times = max(len(one.scenes) for one in spans)
-        return estimate_unit_memory(compute_unit_shape(block, shape), times, contract, tiling, buffer)
+        edges = compute_unit_shape(block, shape)
+        return estimate_unit_memory(edges, times, contract, tiling, buffer, detectors)
 
     fitting: list[tuple[int, int, int | None]] = []
     for block in useful:
-        read = find_blocks(grid, block, parts, clip).read_pixels(tiling, buffer)
+        read = find_blocks(grid, block, parts, clip).read_pixels(tiling, buffer + estimate_margin(detectors))
         for span in (None, *_shorter(len(timeline.written))):
             spans = timeline.spans(span)
             if budget is None or needed(block, spans) <= budget:

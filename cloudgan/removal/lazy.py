@@ -21,6 +21,7 @@ from cloudgan.masks.union import classify_observations
 from cloudgan.model.generator import Generator
 from cloudgan.observations import BUFFER_METRES, OPACITY, metres_to_pixels
 from cloudgan.removal.core import decloud_dates, default_tiling, window_to_read
+from cloudgan.schema import MaskSource
 from cloudgan.sentinel2.classification import SCL, ClassRules
 from cloudgan.sentinel2.dates import day_numbers
 
@@ -31,6 +32,7 @@ def remove_clouds(
     *,
     buffer_metres: float = BUFFER_METRES,
     snow: Snow = defaults.SNOW,
+    mask: xr.DataArray | NDArray[np.bool_] | dask.array.Array | None = None,
 ) -> xr.Dataset:
     """Decloud an xarray cube, lazily where it is lazy.
 
@@ -46,6 +48,8 @@ def remove_clouds(
         buffer_metres: Width of the buffer around detected cloud and shadow, in metres.
         snow: What class 11 is taken for: clear where other dates of the cube confirm it (`auto`), clear
             (`keep`), or cloud.
+        mask: Where you say that cloud or shadow is, boolean of shape (time, y, x). It alone decides then, and
+            the buffer around it. The cube needs no `scl`.
 
     Returns:
         The generator's output bands, uint16, with `provenance`, `mask_source`, `days_before`,
@@ -53,10 +57,10 @@ def remove_clouds(
 
     Raises:
         InputError: The cube lacks a band, has no regular grid in a projected CRS, or was merged with another
-            buffer.
+            buffer; or the mask has another shape or type.
     """
     names = generator.contract.input_bands
-    missing = [name for name in (*names, SCL) if name not in cube.data_vars]
+    missing = [name for name in (*names, *([SCL] if mask is None else [])) if name not in cube.data_vars]
     if missing:
         raise InputError(
             f"the cube lacks {', '.join(missing)}, which {generator.contract.name} needs; it has "
@@ -64,26 +68,48 @@ def remove_clouds(
         )
     window, resolution = lattice_window(cube["x"].values, cube["y"].values)
     buffer = metres_to_pixels(buffer_metres, resolution)
-    merged = [OPACITY] if OPACITY in cube.data_vars else []
-    if merged and cube[OPACITY].attrs.get("buffer") != buffer:
+    merged = [OPACITY] if OPACITY in cube.data_vars and mask is None else []
+    if merged:
+        _refuse_another_buffer(cube, buffer)
+    days, rules = day_numbers(cube["time"].values), ClassRules(is_used=mask is None, snow=snow)
+    task = _Task(generator, buffer, default_tiling(generator), days, bool(merged), rules)
+    said = cube[SCL] if mask is None else _check_mask(mask, cube)
+    arrays = [*(cube[name] for name in names), said, *(cube[name] for name in merged)]
+    bands = [array.transpose("time", "y", "x").data for array in arrays]
+    lazy = any(is_dask_collection(band) for band in bands)
+    made = _compute_lazily(task, window, bands) if lazy else task(window, window, *bands)
+    return xr.Dataset(
+        {name: (("time", "y", "x"), values) for name, values in made.items()}, cube.coords, cube.attrs
+    )
+
+
+def _refuse_another_buffer(cube: xr.Dataset, buffer: int) -> None:
+    if cube[OPACITY].attrs.get("buffer") != buffer:
         raise InputError(
             f"the cube was merged with a buffer of {cube[OPACITY].attrs.get('buffer')} pixels around clouds, "
             f"and {buffer} are asked for; give open_cube the same buffer"
         )
-    task = _Task(
-        generator,
-        buffer,
-        default_tiling(generator),
-        day_numbers(cube["time"].values),
-        bool(merged),
-        ClassRules(snow=snow),
-    )
-    bands = [cube[name].transpose("time", "y", "x").data for name in (*names, SCL, *merged)]
-    lazy = any(is_dask_collection(band) for band in bands)
-    arrays = _compute_lazily(task, window, bands) if lazy else task(window, window, *bands)
-    return xr.Dataset(
-        {name: (("time", "y", "x"), values) for name, values in arrays.items()}, cube.coords, cube.attrs
-    )
+
+
+def _check_mask(mask: Any, cube: xr.Dataset) -> xr.DataArray:
+    """The user's mask with dimensions time, y and x, in memory or lazy.
+
+    Raises:
+        InputError: It has another shape or type.
+    """
+    wanted = tuple(cube.sizes[name] for name in ("time", "y", "x"))
+    if isinstance(mask, xr.DataArray):
+        if set(mask.dims) != {"time", "y", "x"}:
+            raise InputError(f"the mask has dimensions {mask.dims}; give one of time, y and x")
+        mask = mask.transpose("time", "y", "x").data
+    dtype, shape = getattr(mask, "dtype", None), getattr(mask, "shape", None)
+    if dtype != np.bool_ or shape != wanted:
+        found = type(mask).__name__ if dtype is None else f"{dtype} of shape {shape}"
+        raise InputError(
+            f"the mask is {found}, and must be bool of shape {wanted} (time, y, x), true where cloud or "
+            "shadow is"
+        )
+    return xr.DataArray(mask, dims=("time", "y", "x"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +126,18 @@ class _Task:
     def __call__(self, target: Window, window: Window, *arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
         contract = self.generator.contract
         count = len(contract.input_bands)
-        bands, scl, opacity = arrays[:count], arrays[count], arrays[count + 1] if self.has_opacity else None
+        bands, said, opacity = arrays[:count], arrays[count], arrays[count + 1] if self.has_opacity else None
         named = dict(zip(contract.input_bands, bands, strict=True))
+        own = not self.rules.is_used
         observations = classify_observations(
-            window, named, scl, self.days, buffer=self.buffer, rules=self.rules, opacities=opacity
+            window,
+            named,
+            np.zeros(said.shape, np.uint8) if own else said,
+            self.days,
+            buffer=self.buffer,
+            rules=self.rules,
+            opacities=opacity,
+            called={MaskSource.USER: said} if own else None,
         )
         dates = decloud_dates(observations, target, self.generator, buffer=self.buffer, tiling=self.tiling)
         variables = [date.variables(contract.output_bands) for date in dates]

@@ -21,11 +21,12 @@ import shapely
 import xarray as xr
 from affine import Affine
 from clusters import workers
-from networks import write_network
+from networks import write_detector, write_network
 from scenes import scene, write_item
 from shapely.geometry import box, mapping
 from stores import read_store
 
+from cloudgan import BatchConfig, run_batch
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.errors import ReadError, StoreError
@@ -547,3 +548,51 @@ def test_an_overview_that_cannot_be_read_is_no_clear_sky(under_a_bank, monkeypat
         assert job.store.read_offsets(0) is None
     assert process_unit(job, 0).missing == ()
     assert job.store.read_ledger()[0] == DONE
+
+
+def test_masks_are_united_and_a_crop_stays_a_crop(demo, network, written, client, tmp_path):
+    """A detector beside the classification, over the area and over half of it, and no mask at all."""
+    mask = str(write_detector(tmp_path / "bright.onnx"))
+    west, south, east, north = read_aoi(demo.aoi).geometry.bounds
+    half = tmp_path / "half.geojson"
+    half.write_text(json.dumps(mapping(box(west, south, (west + east) / 2, north))))
+
+    def run(name, aoi, masks):
+        out = tmp_path / name
+        options = {"aoi": str(aoi), "dates": "2020-05", "stac": str(demo.catalog), "model": str(network)}
+        report = run_batch(BatchConfig(**options, out=str(out), mask=masks), client=client)
+        assert report.ok
+        return stored(out), report.as_json()["report"]["masked"]
+
+    both, shares = run("both.zarr", demo.aoi, ["scl", mask])
+    alone, plain = run("alone.zarr", demo.aoi, mask)[0], stored(written[0])
+    detected = (both["mask_source"].values & 8) > 0
+    assert 0.001 < detected.mean() < 0.9
+    assert shares["2020-05-05"]["detector"] == pytest.approx(detected[0].mean(), abs=5e-5)
+    classified = (plain["mask_source"].values & 1) > 0
+    np.testing.assert_array_equal((both["mask_source"].values & 1) > 0, classified)
+    assert (both["provenance"].values[detected] != Provenance.OBSERVED).all()
+    assert not (alone["mask_source"].values & 1).any()
+    np.testing.assert_array_equal((alone["mask_source"].values & 8) > 0, detected)
+    part, _ = run("half.zarr", half, ["scl", mask])
+    here, there = xr.align(part, both, join="inner")
+    assert here.sizes["x"] > 200
+    for name in VARIABLES:
+        np.testing.assert_array_equal(here[name].values, there[name].values, err_msg=name)
+    none, _ = run("none.zarr", half, "none")
+    assert set(np.unique(none["mask_source"].values)) <= {0, 128}
+
+
+def test_a_detector_that_gives_no_numbers_fails_its_unit_by_name(demo, network, client, tmp_path):
+    mask = str(write_detector(tmp_path / "nan.onnx", gain=float("nan")))
+    config = BatchConfig(
+        aoi=str(demo.aoi),
+        dates="2020-05-05",
+        stac=str(demo.catalog),
+        model=str(network),
+        out=str(tmp_path / "out.zarr"),
+        mask=mask,
+    )
+    report = run_batch(config, client=client)
+    assert not report.ok
+    assert "mask detector bright gave" in report.failed[0].reason

@@ -1,0 +1,72 @@
+"""Which masks a run takes: what the user names becomes rules for the classification, and detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloudgan.defaults import Snow
+from cloudgan.errors import InputError
+from cloudgan.masks.detector import CSMASK, Detector, DetectorSpec
+from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
+
+CLASSIFICATION = "scl"
+"""Name of the scene classification as a mask."""
+NONE = "none"
+"""Name of no mask at all: whatever has data is clear."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What finds the clouds of a run."""
+
+    rules: ClassRules = DEFAULT_RULES
+    """How the scene classification is used."""
+    detectors: tuple[Detector, ...] = ()
+    """What is asked beside it."""
+
+    @property
+    def specs(self) -> tuple[DetectorSpec, ...]:
+        """What a plan must know of the detectors."""
+        return tuple(one.spec for one in self.detectors)
+
+    @classmethod
+    def load(cls, names: Sequence[str], snow: Snow, bands: Sequence[str]) -> Masks:
+        """Read and check the masks that a user names.
+
+        Args:
+            names: `scl`, `csmask`, paths of detectors, or `none` alone.
+            snow: What class 11 is taken for.
+            bands: Common names of the bands that are read in any case.
+
+        Raises:
+            InputError: A name is unknown, or a detector cannot be used.
+        """
+        check_names(names)
+        detectors = []
+        for name in dict.fromkeys(names):
+            if name == CSMASK:
+                detectors.append(Detector.load_csmask(bands))
+            elif name not in (CLASSIFICATION, NONE):
+                detectors.append(Detector.load(name))
+        return cls(ClassRules(is_used=CLASSIFICATION in names, snow=snow), tuple(detectors))
+
+
+DEFAULT_MASKS = Masks()
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Make sure that names of masks can be meant.
+
+    Raises:
+        InputError: One is no name and no ONNX file, or `none` is not alone.
+    """
+    if not names:
+        raise InputError(f"--mask names nothing; give {CLASSIFICATION}, {CSMASK}, an ONNX file, or {NONE}")
+    if NONE in names and len(set(names)) > 1:
+        raise InputError(f"--mask {NONE} trusts no mask, and others are named; leave one or the other out")
+    for name in names:
+        if name not in (CLASSIFICATION, CSMASK, NONE) and not name.lower().endswith(".onnx"):
+            raise InputError(
+                f"--mask {name} is unknown; give {CLASSIFICATION}, {CSMASK}, an ONNX file, or {NONE}"
+            )
