@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from networks import write_network
+from networks import write_detector, write_network
 from shapely.geometry import box, mapping
 
 import cloudgan
@@ -141,6 +141,29 @@ def test_a_folder_of_somebody_elses_is_left_alone(ask, tmp_path):
     assert [path.name for path in theirs.iterdir()] == ["cat.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--mask", "fmask"], "--mask fmask is unknown; give scl, csmask, an ONNX file, or none"),
+        (["--mask", "scl,none"], "--mask none trusts no mask"),
+        (["--mask", "scl", "--mask", "gone.onnx"], "no mask detector at gone.onnx"),
+        (["--mask", ","], "--mask names nothing"),
+        (["--snow", "melt"], "--snow"),
+    ],
+)
+def test_masks_that_cannot_be_taken_are_refused(ask, flags, reason):
+    refused(ask("--plan", *flags), reason)
+
+
+def test_a_detector_of_another_contract_is_refused(ask, network):
+    refused(ask("--plan", mask=f"scl,{network}"), "without the contract of a mask detector")
+
+
+def test_csmask_without_its_package_is_refused(ask, monkeypatch):
+    monkeypatch.setattr("cloudgan.masks.detector.find_spec", lambda name: None)
+    refused(ask("--plan", mask="csmask"), r"csmask is not installed; pip install 'cloudgan\[masks\]'")
+
+
 def refused(end: tuple[object, str, str], reason: str) -> None:
     """It ended with 2, in one sentence on stderr, with nothing on stdout and nothing written."""
     code, out, err = end
@@ -160,6 +183,17 @@ def nothing_half_written(tmp_path):
 
 
 # What goes well
+
+
+def test_masks_are_named_in_the_plan_in_a_row_or_one_by_one(ask, tmp_path):
+    path = str(write_detector(tmp_path / "bright.onnx"))
+    plans = [
+        json.loads(ask("--plan", "--json", *flags)[1])
+        for flags in (["--mask", f"scl,{path}"], ["--mask", "scl", "--mask", path])
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0]["mask"] == ["scl", "bright 1"]
+    assert plans[0]["bands"] == ["green", "red", "nir"]
 
 
 def test_a_plan_is_printed_and_nothing_is_written(ask):
