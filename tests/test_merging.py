@@ -18,14 +18,14 @@ from scipy.ndimage import gaussian_filter
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import open_cube
-from cloudgan.io.merging import APART, group_overpasses
+from cloudgan.io.merging import APART, MergeRules, group_overpasses, merge_overpasses
 from cloudgan.io.placement import item_window
 from cloudgan.model.generator import Generator
 from cloudgan.observations import OPACITY, Observations, compute_opacity, is_empty
 from cloudgan.removal.core import decloud_dates
 from cloudgan.removal.lazy import remove_clouds
 from cloudgan.schema import Provenance
-from cloudgan.sentinel2.classification import PixelClass, classify
+from cloudgan.sentinel2.classification import ClassRules, PixelClass, classify
 from cloudgan.sentinel2.dates import day_numbers
 
 DAY = dt.date(2023, 6, 11)
@@ -191,3 +191,13 @@ def test_a_lazy_cube_of_two_overpasses_gives_the_same(overpasses, by_time):
     lazy = remove_clouds(open_cube(scenes, grid, BANDS, chunks=48), by_time)
     for name in eager.data_vars:
         assert_array_equal(eager[name].values, lazy[name].values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("snow", "chosen"), [("auto", [1, 0, 1, 0]), ("keep", [0, 0, 1, 0]), ("cloud", [1, 0, 0, 0])]
+)
+def test_a_clear_overpass_comes_before_one_of_snow_and_that_before_a_cloudy_one(snow, chosen):
+    scl = [np.array([[11, 11, 9, 11]], np.uint8), np.array([[4, 9, 11, 11]], np.uint8)]
+    layers = [{"scl": one, "green": np.full((1, 4), 900 + at, np.uint16)} for at, one in enumerate(scl)]
+    merged = merge_overpasses(layers, MergeRules(0, ClassRules(snow=snow)))
+    assert_array_equal(merged["green"][0] - 900, chosen)
