@@ -148,7 +148,7 @@ def test_each_field_of_many_is_as_if_it_were_alone(border, generator, tmp_path, 
         assert (alone["provenance"] > 0).mean() > 0.8
     nothing = whole.isel(time=0).to_array().values[:, ~covered]
     assert (~covered).mean() > 0.5
-    assert (nothing == np.array([0, 0, 0, 0, 65535, 65535, 65535])[:, None]).all()
+    assert (nothing == np.array([0, 0, 0, 0, 128, 65535, 65535, 65535])[:, None]).all()
 
 
 def test_blocks_without_a_field_are_no_units(border, generator):
