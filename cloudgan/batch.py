@@ -111,7 +111,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         check_reader(config.reader)
     span = DateRange.parse(config.dates)
     area = read_aoi(config.aoi)
-    generator = Generator.load(config.model, "auto")
+    generator = Generator.load(config.model, "auto", config.band_names)
     masks = Masks.load(config.masks, config.snow, generator.contract.input_bands)
     read_identity(config.out)  # it raises where somebody else's files are
     plans, warnings = plan_zones(

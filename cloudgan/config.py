@@ -39,6 +39,8 @@ class BatchConfig(Settings):
     """Days around the dates that are read for their clear observations, and not written."""
     model: str = defaults.MODEL
     """Generator: an ONNX file, or the name of a model that ships."""
+    bands: str | None = None
+    """Bands to write, such as blue,green,red or rgbn, hls, all; by default those of the model."""
     reader: defaults.Reader = defaults.READER
     """Library that reads the pixels: odc or stackstac."""
     scheduler: str | None = None
@@ -116,6 +118,18 @@ class BatchConfig(Settings):
             raise ValueError("holds nothing; give a size such as 4GB")
         return memory
 
+    @field_validator("bands")
+    @classmethod
+    def _refuse_what_is_no_band(cls, bands: str | None) -> str | None:
+        if bands is not None:
+            _parse_bands(bands)
+        return bands
+
+    @property
+    def band_names(self) -> tuple[str, ...] | None:
+        """Common names of the bands to write; None where the model decides."""
+        return None if self.bands is None else _parse_bands(self.bands)
+
     @property
     def offset_policy(self) -> OffsetPolicy:
         """What decides the BOA offset of an item."""
@@ -155,6 +169,12 @@ def _parse_offset(text: str) -> OffsetPolicy:
     from cloudgan.sentinel2.offset import parse_offset_policy  # here: nor for numpy
 
     return parse_offset_policy(text)
+
+
+def _parse_bands(text: str) -> tuple[str, ...]:
+    from cloudgan.sentinel2.bands import parse_bands  # here: nor for numpy
+
+    return parse_bands(text)
 
 
 def _parse_bytes(text: str) -> int:

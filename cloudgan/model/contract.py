@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from cloudgan.errors import GeneratorError
+from cloudgan.errors import GeneratorError, InputError
 
 METADATA_KEY = "cloudgan"
 """Key of the contract in the ONNX file's metadata."""
@@ -201,6 +202,24 @@ class Contract:
                 f"{_REMEDY}"
             )
         return contract
+
+    def give(self, bands: Sequence[str]) -> Contract:
+        """The contract with other output bands: those that the network does not give are estimated.
+
+        Args:
+            bands: Common names, in order.
+
+        Raises:
+            InputError: The network uses no other dates, from which bands could be estimated.
+        """
+        further = [band for band in bands if band not in self.output_bands]
+        if further and not self.sees_time:
+            raise InputError(
+                f"the model {self.name} gives {', '.join(self.output_bands)} and uses no other dates, from "
+                f"which {', '.join(further)} could be estimated; leave --bands out, or take another model"
+            )
+        estimated = (Channel(Source.ESTIMATE, band) for band in further)
+        return replace(self, output_bands=tuple(bands), input_channels=(*self.input_channels, *estimated))
 
     def as_json(self) -> dict[str, Any]:
         """The contract in format 2, as it is written into the file."""

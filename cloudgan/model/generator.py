@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloudgan.defaults import MODEL
 from cloudgan.errors import GeneratorError
-from cloudgan.model.contract import METADATA_KEY, Contract
+from cloudgan.model.contract import METADATA_KEY, Channel, Contract, Source
 
 # ONNX Runtime reports its use over the network, in its Linux wheels since 1.29, unless that is disabled
 # before it is imported.
@@ -33,6 +34,8 @@ class Generator:
 
     contract: Contract = field(compare=False)
     """What it asks for and gives."""
+    network: Contract = field(compare=False)
+    """What the network in the file asks for and gives: the same, but where other bands were asked for."""
     digest: str
     """SHA-256 of what decides its output, in hex: the model file without its contract and other notes."""
     file_digest: str = field(compare=False)
@@ -43,15 +46,23 @@ class Generator:
     """Where it runs: "gpu" insists on CUDA, "auto" takes it where it works."""
 
     @classmethod
-    def load(cls, source: str | Path | None = None, device: Device = "cpu") -> Generator:
+    def load(
+        cls,
+        source: str | Path | None = None,
+        device: Device = "cpu",
+        bands: Sequence[str] | None = None,
+    ) -> Generator:
         """Read and check a model file.
 
         Args:
             source: Path of an ONNX file, or name of a model that ships with cloudgan; None is the default.
             device: Where it is to run.
+            bands: Common names of the bands to give; those of the network by default. Bands that the network
+                does not give are estimated from all dates, see `cloudgan.estimation`.
 
         Raises:
             GeneratorError: The file is missing, broken, foreign, or its shapes differ from its contract.
+            InputError: The network uses no other dates, from which further bands could be estimated.
         """
         path = _shipped().get(str(source or MODEL)) or Path(str(source))
         try:
@@ -68,9 +79,11 @@ class Generator:
             raise GeneratorError(
                 f"{path} is not a readable ONNX model ({_first_line(error)}); is it whole?"
             ) from error
-        contract = Contract.parse(metadata.get(METADATA_KEY), str(path))
-        _check_shapes(session, contract, path)
-        return cls(contract, graph_digest(model), hashlib.sha256(model).hexdigest(), model, device)
+        network = Contract.parse(metadata.get(METADATA_KEY), str(path))
+        _check_shapes(session, network, path)
+        contract = network if bands is None else network.give(bands)
+        file_digest = hashlib.sha256(model).hexdigest()
+        return cls(contract, network, graph_digest(model), file_digest, model, device)
 
     @property
     def runs_on(self) -> str:
@@ -98,18 +111,35 @@ class Generator:
         for start in range(0, len(channels), size):
             part = channels[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            out.append(self._run(session, padded)[: len(part)])
+            out.append(self._select(self._run(session, padded), padded)[: len(part)])
         return np.concatenate(out)
+
+    def _select(self, given: NDArray[np.float32], channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The bands that are asked for: of the network's output, or of the estimates among the channels."""
+        if self.contract is self.network:
+            return given
+        own = self.network.output_bands
+        asked = self.contract.input_channels
+        parts = [
+            given[:, own.index(band)]
+            if band in own
+            else channels[:, asked.index(Channel(Source.ESTIMATE, band))]
+            for band in self.contract.output_bands
+        ]
+        if self.network.predicts_uncertainty:
+            parts.append(given[:, -1])
+        return np.stack(parts, axis=1)
 
     def _run(self, session: ort.InferenceSession, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         name, tile = self.contract.name, self.contract.tile
+        own = np.ascontiguousarray(channels[:, : len(self.network.input_channels)])
         try:
-            (result,) = session.run(None, {session.get_inputs()[0].name: channels})
+            (result,) = session.run(None, {session.get_inputs()[0].name: own})
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise GeneratorError(
                 f"the model {name} failed ({_first_line(error)}); is the file intact?"
             ) from error
-        wanted = (len(channels), self.contract.output_channels, tile, tile)
+        wanted = (len(channels), self.network.output_channels, tile, tile)
         if result.shape != wanted:
             raise GeneratorError(
                 f"the model {name} gave an array of shape {result.shape}, where its contract states "

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.errors import InputError
+
 REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000); 0 is no data."""
 MAX_NUMBER = 65535
@@ -55,7 +57,32 @@ BANDS = {
     )
 }
 """All bands of an L2A product, by common name."""
+BAND_SETS = {
+    "rgbn": ("blue", "green", "red", "nir"),
+    "hls": ("blue", "green", "red", "nir08", "swir16", "swir22"),
+    "all": tuple("blue green red rededge1 rededge2 rededge3 nir nir08 swir16 swir22".split()),
+}
+"""Names for several bands: those of 10 m, those of NASA's Harmonized Landsat Sentinel-2, and all that show
+the surface."""
 _BY_ESA_NAME = {band.esa_name: band for band in BANDS.values()}
+
+
+def parse_bands(text: str) -> tuple[str, ...]:
+    """Bands from their common names and the names of `BAND_SETS`, separated by commas, each once, in order.
+
+    Raises:
+        InputError: One of them is no band, or none is named.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in BANDS and word not in BAND_SETS:
+            raise InputError(
+                f"there is no band {word!r}; give common names such as blue,green,swir16, or one of "
+                f"{', '.join(BAND_SETS)}; the bands are {', '.join(BANDS)}"
+            )
+    if not words:
+        raise InputError("no band is named; give common names such as blue,green,red, or leave --bands out")
+    return tuple(dict.fromkeys(band for word in words for band in BAND_SETS.get(word, (word,))))
 
 
 def common_name(text: str) -> str:
