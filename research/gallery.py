@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from quality import draw_cases, read_regions
 
-from cloudgan.evaluation import baselines
+from cloudgan.evaluation.baselines import RIVALS, fill_date
 from cloudgan.evaluation.cases import Case
 from cloudgan.evaluation.scoring import decloud_case
 from cloudgan.model.generator import Generator
@@ -32,7 +32,6 @@ REGIONS = ("33TWM-east", "flanders-b", "romania-east")
 EDGE = 128  # pixels of a part at most
 FULL = np.array([0.25, 0.28, 0.55], np.float32)  # reflectance of green, red, nir shown at full brightness
 LARGEST = 0.04  # error shown white
-NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Part:
 def parts(case: Case, generator: Generator) -> Iterator[Part]:
     """The parts of a case with enough pixels to evaluate."""
     site, at = case.site, case.at
-    filled = baselines.fill_date(site.observations, at, buffer=site.buffer, names=NAMES)
+    filled = fill_date(site.observations, at, buffer=site.buffer, names=RIVALS)
     made = decloud_case(case, generator)
     evaluated = case.evaluated & filled.available & (made.provenance == Provenance.GENERATED)
     images = {name: reflectance(image) for name, image in filled.images.items()}
@@ -73,7 +72,7 @@ def parts(case: Case, generator: Generator) -> Iterator[Part]:
             psnr = {
                 name: -10 * np.log10(mse(image, truth, evaluated, here)) for name, image in images.items()
             }
-            best = max(NAMES, key=psnr.__getitem__)
+            best = max(RIVALS, key=psnr.__getitem__)
             shown = (cloudy, images["generated"], images[best], truth)
             yield Part(
                 site.region, case.name, best, psnr["generated"] - psnr[best],

@@ -15,7 +15,8 @@ import numpy as np
 from cloudgan.distributed.execute import Workers
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.distributed.worker import Job, read_observations
-from cloudgan.evaluation import baselines, scoring
+from cloudgan.evaluation import scoring
+from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.cases import draw_cases
 from cloudgan.evaluation.scoring import METRICS, Unit
 from cloudgan.geo.grid import Window
@@ -30,8 +31,6 @@ DATES = 3
 """Dates of a piece that are masked, at most."""
 SHARE = 0.5
 """Tiles that are generated for it, at most, as a share of those that the run may generate."""
-NAMES = (*baselines.PLAIN, *baselines.ALIGNED)
-"""What the generator is measured against."""
 _CLEAR = 0.3  # share of a piece that a date must show clear to be masked; only the clear part is evaluated
 _DRAWS = 100  # after which a sample stays smaller: an area may have fewer pieces than are wanted
 
@@ -107,7 +106,7 @@ def evaluate_piece(job: Job, index: int) -> list[Unit]:
     inside[piece.window.slices_in(observations.window)] = True if outside is None else ~outside
     drawn = draw_cases(site, ["composited"], dates=DATES, sources=1, seed=_seed(plan), min_known=_CLEAR)
     cases = (replace(case, evaluated=case.evaluated & inside) for case in drawn)
-    found = scoring.evaluate(cases, {job.plan.contract.name: job.generator}, NAMES, threads=job.threads)
+    found = scoring.evaluate(cases, {job.plan.contract.name: job.generator}, RIVALS, threads=job.threads)
     return found.units
 
 
@@ -161,7 +160,7 @@ def summarise(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: 
             metric: round(float(np.mean([unit.methods[name][metric] for unit in units])), 4)
             for metric in METRICS
         }
-        for name in (*NAMES, model)
+        for name in (*RIVALS, model)
     }
     best = min(means, key=lambda name: means[name]["mae"])
     return report | {"methods": means, "best": best, "verdict": _verdict(model, means, best, pixels)}
@@ -170,7 +169,7 @@ def summarise(plan: Plan, units: Sequence[Unit], failed: Sequence[str], pieces: 
 def _verdict(model: str, means: dict[str, dict[str, float]], best: str, pixels: int) -> str:
     error = means[model]["mae"]
     if best == model:
-        rival = min(NAMES, key=lambda name: means[name]["mae"])
+        rival = min(RIVALS, key=lambda name: means[name]["mae"])
         return (
             f"{model} is closer to the truth than every baseline: mean absolute error {error:.4f} against "
             f"{means[rival]['mae']:.4f} of {rival}, on {pixels:,} masked pixels"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloudgan.evaluation.baselines import ALIGNED, PLAIN
+from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.cases import KINDS, Kind
 from cloudgan.evaluation.scoring import EDGE, THICKNESS, Evaluation, Stratum, Unit
 
@@ -40,7 +40,7 @@ def summarise(evaluation: Evaluation) -> list[dict[str, Any]]:
     Returns:
         Of each: `kind`, `group`, `region` ("all" for all), `regions`, `units`, `pixels`, `methods` (means of
         the metrics by method, and the interval of PSNR and MAE), and `gains` of each model in dB over the
-        best of the plain and of the aligned baselines that were evaluated.
+        best of all baselines that were evaluated.
     """
     result = []
     units = evaluation.units
@@ -74,24 +74,23 @@ def _average_scores(units: Sequence[Unit], name: str) -> dict[str, Any]:
 
 
 def _compute_gains(units: Sequence[Unit], evaluation: Evaluation) -> list[dict[str, Any]]:
+    there = [name for name in evaluation.methods if name in RIVALS]
+    if not there:
+        return []
+    best = max(there, key=lambda name: np.mean([unit.methods[name]["psnr"] for unit in units]))
     found = []
     for model in evaluation.models:
-        for against in (PLAIN, ALIGNED):
-            there = [name for name in against if name in evaluation.methods]
-            if not there:
-                continue
-            best = max(there, key=lambda name: np.mean([unit.methods[name]["psnr"] for unit in units]))
-            gains = [unit.methods[model]["psnr"] - unit.methods[best]["psnr"] for unit in units]
-            found.append(
-                {
-                    "model": model,
-                    "over": best,
-                    "gain dB": round(float(np.mean(gains)), 2),
-                    "95 %": interval(gains, [unit.region for unit in units]),
-                    "won": sum(gain > 0 for gain in gains),
-                    "units": len(gains),
-                }
-            )
+        gains = [unit.methods[model]["psnr"] - unit.methods[best]["psnr"] for unit in units]
+        found.append(
+            {
+                "model": model,
+                "over": best,
+                "gain dB": round(float(np.mean(gains)), 2),
+                "95 %": interval(gains, [unit.region for unit in units]),
+                "won": sum(gain > 0 for gain in gains),
+                "units": len(gains),
+            }
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from cloudgan.cli.app import batch_main
 from cloudgan.distributed import self_check
 from cloudgan.distributed.execute import share_job
 from cloudgan.distributed.worker import Job
-from cloudgan.evaluation.baselines import ALIGNED, PLAIN
+from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.scoring import Unit
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.store.store import Store
@@ -38,7 +38,7 @@ def test_a_rerun_evaluates_the_same_pieces_and_gets_the_same_numbers(job, client
         assert found == self_check.evaluate_generator(job, workers)
     assert found["pieces"] == self_check.PIECES
     assert found["failed"] == []
-    assert set(found["methods"]) == {*PLAIN, *ALIGNED, "mean"}
+    assert set(found["methods"]) == {*RIVALS, "mean"}
     assert found["pixels"] > 1000
 
 
@@ -108,7 +108,7 @@ def unit(**errors: float) -> Unit:
     ],
 )
 def test_the_verdict_is_one_honest_sentence(job, own, best, said):
-    errors = dict.fromkeys((*PLAIN, *ALIGNED), 0.03) | {"median": 0.015, "mean": own}
+    errors = dict.fromkeys(RIVALS, 0.03) | {"median": 0.015, "mean": own}
     found = self_check.summarise(job.plan, [unit(**errors)], [], 1)
     assert found["best"] == best
     assert pytest.approx(0.015) == found["methods"]["median"]["mae"]
