@@ -4,11 +4,13 @@
 * fully masked: a clear date that is masked everywhere, evaluated against itself;
 * real: a cloudy date evaluated against another date, which is withheld from the input. That truth has another
   radiometry, so these cases show no more than that real clouds do no harm.
+
+Each of them can be had in a sparser series (`thin_dates`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
+from cloudgan import defaults
 from cloudgan.io.overviews import EDGE
-from cloudgan.observations import MAX_AGE, Observations, Site, compute_opacity
+from cloudgan.observations import ENOUGH_CLEAR, MAX_AGE, Observations, Site, compute_opacity
 from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
@@ -28,8 +31,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 CLOUD_EDGE = 2
 """Pixels around a composited cloud that are copied with it: haze that the classification calls clear."""
-CONTEXT_DAYS = 45
-"""Days around a date beyond which other dates are left out of its case."""
+CONTEXT_DAYS = max(defaults.CONTEXT_DAYS, MAX_AGE)
+"""Days around a date beyond which other dates are left out of its case: what a run over a season has around a
+date within it. At the ends of the span asked for it has `defaults.CONTEXT_DAYS`."""
+DENSITIES: Mapping[str, int] = {"dense": 1, "sparse2": 2, "sparse4": 4}
+"""Of how many clear dates one is kept, by the name of the density, see `thin_dates`."""
 _TRUTH_MARGIN = 2  # pixels beyond the buffer of a date's own clouds that are not trusted either
 _CLOUD_NUMBER = 5000  # digital number of the simulated cloud over a fully masked date
 _SOURCE_CLOUDINESS = (0.1, 0.8)  # cloudy share of a date that lends its clouds
@@ -100,6 +106,22 @@ def dates_around(site: Site, at: int) -> tuple[Site, int]:
     days = site.observations.days
     near = np.flatnonzero(np.abs(days - days[at]) <= CONTEXT_DAYS)
     return site.select_dates(near), int(np.flatnonzero(near == at)[0])
+
+
+def thin_dates(case: Case, every: int) -> Case:
+    """The same case in a sparser series: the same date, mask and truth, and fewer clear dates around.
+
+    Args:
+        case: A case with all dates.
+        every: Of the other dates that show `ENOUGH_CLEAR` of the site, every so many are kept, counted from
+            the date in question on either side. 1 keeps all.
+    """
+    classes = case.site.observations.pixel_classes
+    clear = np.mean(classes == PixelClass.CLEAR, axis=(1, 2)) >= ENOUGH_CLEAR
+    clear[case.at] = True
+    rank = np.cumsum(clear)
+    kept = np.flatnonzero(~clear | ((rank - rank[case.at]) % every == 0))
+    return replace(case, site=case.site.select_dates(kept), at=int(np.flatnonzero(kept == case.at)[0]))
 
 
 def estimate_offsets(site: Site, bands: Sequence[str] | None = None) -> RadiometricOffsets:

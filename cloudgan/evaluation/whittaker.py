@@ -42,16 +42,21 @@ def smooth_in_time(gap: Gap) -> Floats:
     if not len(smoothed):
         return filled
     # Dates that show none of these pixels change nothing.
-    kept = clear[smoothed].any(axis=0)
+    kept: Mask = np.any(clear[smoothed], axis=0)
     kept[gap.at] = True
     clear = clear[smoothed][:, kept]
     days = gap.observations.days[kept].astype(np.float64)
     readout = _choose_readout(clear, days, int(np.count_nonzero(kept[: gap.at])))
     rows, cols = (axis[smoothed] for axis in np.nonzero(gap.masked))
-    for number, band in enumerate(gap.observations.bands.values()):
-        values = to_reflectance(band[kept][:, rows, cols]).T
-        sample = slice(None, None, -(-len(values) // _SAMPLE))
-        smoothness = choose_smoothness(clear[sample], values[sample], days)
+
+    def read(band: NDArray[np.uint16], pixels: slice) -> Floats:
+        return to_reflectance(band[kept][:, rows[pixels], cols[pixels]]).T
+
+    bands = gap.observations.bands.values()
+    sample = slice(None, None, -(-len(clear) // _SAMPLE))
+    chosen = choose_smoothness(clear[sample], np.stack([read(band, sample) for band in bands]), days)
+    for number, (band, smoothness) in enumerate(zip(bands, chosen, strict=True)):
+        values = read(band, slice(None))
         filled[number, rows, cols] = smooth(clear, values, days, smoothness, readout)
     return filled
 
@@ -80,12 +85,12 @@ def curvature_penalty(days: Doubles) -> Doubles:
     return penalty
 
 
-def choose_smoothness(clear: Mask, values: Floats, days: Doubles) -> float:
-    """The weight of the curvature for which generalised cross-validation expects the least error.
+def choose_smoothness(clear: Mask, values: Floats, days: Doubles) -> list[float]:
+    """For each band the weight of the curvature for which generalised cross-validation expects the least error.
 
     Args:
         clear: Shape (pixel, time).
-        values: Of one band, same shape.
+        values: Shape (band, pixel, time).
         days: Shape (time,).
     """
     weight, penalty = clear.astype(np.float64), curvature_penalty(days)
@@ -93,11 +98,11 @@ def choose_smoothness(clear: Mask, values: Floats, days: Doubles) -> float:
     scores = []
     for smoothness in SMOOTHNESS:
         inverse = np.linalg.inv(weight[:, :, None] * np.eye(len(days)) + smoothness * penalty)
-        curve = np.einsum("pts,ps->pt", inverse, weight * values)
-        squares = np.sum(weight * (values - curve) ** 2)
         freedom = count - np.einsum("ptt,pt->", inverse, weight)
+        curve = ((weight * values)[:, :, None, :] @ inverse)[:, :, 0]
+        squares = np.sum(weight * (values - curve) ** 2, axis=(1, 2))
         scores.append(squares / max(freedom, _LEAST_FREEDOM * count) ** 2)
-    return float(SMOOTHNESS[np.argmin(scores)])
+    return [float(SMOOTHNESS[best]) for best in np.argmin(scores, axis=0)]
 
 
 def smooth(
