@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from quality import read_regions
+from regions import read_regions
 
 from cloudgan.evaluation.baselines import fill_date
 from cloudgan.evaluation.cases import estimate_offsets, format_date, mask_fully

@@ -2,7 +2,7 @@
 
     python research/gallery.py DATA docs/gallery.png [--model temporal]
 
-Of each region: the part of a composited case (`research/quality.py`) where the generator gains most over
+Of each region: the part of a composited case (`research/regions.py`) where the generator gains most over
 the best baseline there, and the one where it loses most. False colour (near infrared, red, green). The error
 is mean over bands, black 0 to white 0.04 reflectance, blue where nothing was masked or no truth is known.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from quality import draw_cases, read_regions
+from regions import draw_cases, read_regions
 
 from cloudgan.evaluation.baselines import RIVALS, fill_date
 from cloudgan.evaluation.cases import Case
@@ -135,7 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     generator = Generator.load(options.model)
     found: dict[str, list[Part]] = {region: [] for region in REGIONS}
-    for case in draw_cases(read_regions(options.data, REGIONS), quick=True):
+    sites = read_regions(options.data, REGIONS)
+    for case in draw_cases(sites, sites, quick=True):
         if case.kind == "composited":
             found[case.site.region] += parts(case, generator)
     chosen = []

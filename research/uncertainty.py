@@ -2,7 +2,7 @@
 
     python research/uncertainty.py DATA [--json uncertainty.json] [--picture reliability.png] [--quick]
 
-On the composited cases of `research/quality.py`, rank correlation of each indicator with the absolute error
+On the composited cases of `research/regions.py`, rank correlation of each indicator with the absolute error
 of generated pixels (mean over bands):
 
 * uncertainty: as stored;
@@ -26,7 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from quality import draw_cases, read_regions
+from regions import draw_cases, read_regions
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
@@ -182,7 +182,8 @@ def main() -> None:
     options = parser.parse_args()
     generator = Generator.load(options.model)
     by_region: dict[str, list[Indicators]] = defaultdict(list)
-    for case in draw_cases(read_regions(options.data, REGIONS), options.quick):
+    sites = read_regions(options.data, REGIONS)
+    for case in draw_cases(sites, sites, options.quick):
         if case.kind == "composited" and (found := measure_indicators(case, generator)):
             by_region[case.site.region].append(found)
             print(case.site.region, case.name, file=sys.stderr)

@@ -36,17 +36,18 @@ def interpolate_linearly(gap: Gap) -> Floats:
 
 
 def take_median(gap: Gap) -> Floats:
-    """Median of the clear dates of `MEDIAN_DAYS`."""
+    """Median of the clear dates of `MEDIAN_DAYS`; the nearest clear date where there is none of them."""
     days = gap.observations.days
     near = np.abs(days - days[gap.at]) <= MEDIAN_DAYS
     clear = gap.clear[near]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a pixel without a clear date is to be NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # a pixel without a clear date is NaN at first
         medians = [
             np.nanmedian(np.where(clear, to_reflectance(band[near]), np.nan), axis=0)
             for band in gap.observations.bands.values()
         ]
-    return np.stack(medians).astype(np.float32)
+    median = np.stack(medians).astype(np.float32)
+    return np.where(np.isnan(median), gap.interpolated[0], median)
 
 
 def align_nearest(gap: Gap) -> Floats:

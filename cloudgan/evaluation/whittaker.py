@@ -86,7 +86,7 @@ def curvature_penalty(days: Doubles) -> Doubles:
 
 
 def choose_smoothness(clear: Mask, values: Floats, days: Doubles) -> list[float]:
-    """For each band the weight of the curvature for which generalised cross-validation expects the least error.
+    """For each band the weight of the curvature for which generalised cross-validation expects least error.
 
     Args:
         clear: Shape (pixel, time).
