@@ -32,11 +32,15 @@ HELD_OUT, ALL = "all held out", "all"
 
 
 def draw_thinned(sites: Sequence[Site], lenders: Sequence[Site], every: int, quick: bool) -> Iterator[Case]:
-    """The cases in sparser series; five dates at 120 m are too few to leave any out."""
-    for case in draw_cases(sites, lenders, quick):
-        if every == 1:
-            yield case
-        elif case.group != "120 m":
+    """The cases in sparser series, each date under the clouds of one other date.
+
+    Five dates at 120 m are too few to leave any out.
+    """
+    if every == 1:
+        yield from draw_cases(sites, lenders, quick=quick)
+        return
+    for case in draw_cases(sites, lenders, quick=quick, fields=1):
+        if case.group != "120 m":
             yield thin_dates(case, every)
 
 

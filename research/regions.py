@@ -61,17 +61,23 @@ def number_days(dates: Sequence[str]) -> np.ndarray:
     return np.array(dates, "datetime64[D]").astype(np.int64)
 
 
-def draw_cases(sites: Sequence[Site], lenders: Sequence[Site], quick: bool = False) -> Iterator[Case]:
+def draw_cases(
+    sites: Sequence[Site], lenders: Sequence[Site], *, quick: bool = False, fields: int = 2
+) -> Iterator[Case]:
     """All cases of some sites, in series as dense as they are.
 
     Args:
         sites: Where.
         lenders: Sites of which `LENDER` is one.
         quick: A quarter of the cases at 10 m.
+        fields: Under the clouds of how many other dates each date at 10 m is put, two at most.
     """
     (lender,) = (site for site in lenders if site.region == LENDER)
     for site in sites:
-        yield from _at_120_m(site) if site.region.startswith("33TWM") else _at_10_m(site, lender, quick)
+        if site.region.startswith("33TWM"):
+            yield from _at_120_m(site)
+        else:
+            yield from _at_10_m(site, lender, quick, fields)
 
 
 def _cloudy(site: Site) -> np.ndarray:
@@ -98,7 +104,7 @@ def _extend(source: CloudySource, shape: tuple[int, int]) -> CloudySource:
     )
 
 
-def _at_10_m(site: Site, lender: Site, quick: bool) -> Iterator[Case]:
+def _at_10_m(site: Site, lender: Site, quick: bool, fields: int) -> Iterator[Case]:
     shape = site.observations.window.shape
     sources = _list_sources(site) or [(day, _extend(one, shape)) for day, one in _list_sources(lender)]
     unclear = np.mean(site.observations.pixel_classes != PixelClass.CLEAR, axis=(1, 2))
@@ -112,7 +118,7 @@ def _at_10_m(site: Site, lender: Site, quick: bool) -> Iterator[Case]:
         if quick and number % 4:
             continue
         near, here = dates_around(site, at)
-        for chosen in rng.choice(len(sources), 2, replace=False):
+        for chosen in rng.choice(len(sources), 2, replace=False)[:fields]:
             day, source = sources[chosen]
             yield composite_clouds(near, here, source, f"{format_date(site, at)} under {day}")
         if number % 3 == 0:

@@ -183,7 +183,7 @@ def main() -> None:
     generator = Generator.load(options.model)
     by_region: dict[str, list[Indicators]] = defaultdict(list)
     sites = read_regions(options.data, REGIONS)
-    for case in draw_cases(sites, sites, options.quick):
+    for case in draw_cases(sites, sites, quick=options.quick):
         if case.kind == "composited" and (found := measure_indicators(case, generator)):
             by_region[case.site.region].append(found)
             print(case.site.region, case.name, file=sys.stderr)
