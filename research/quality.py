@@ -60,29 +60,34 @@ def report(found: dict[str, Evaluation], trained: Sequence[str]) -> str:
         found: By density.
         trained: Regions that the model was trained on.
     """
+    fresh = [region for region in REGIONS if region not in trained]
+    held_out = {density: select_regions(evaluation, fresh) for density, evaluation in found.items()}
+    totals = {density: _keep_totals(summarise(evaluation)) for density, evaluation in held_out.items()}
     lines = []
     for density, evaluation in found.items():
-        fresh = [unit.region for unit in evaluation.units if unit.region not in trained]
-        held_out = select_regions(evaluation, fresh)
-        lines += _tables_of_regions(density, evaluation, held_out, trained)
+        lines += _tables_of_regions(density, summarise(evaluation), totals[density], trained)
     lines.append("\nAll metrics, on the regions held out of training:")
-    for density, evaluation in found.items():
-        fresh = [unit.region for unit in evaluation.units if unit.region not in trained]
-        held_out = select_regions(evaluation, fresh)
-        for entry in _sort(_keep_totals(held_out)):
+    for density, entries in totals.items():
+        for entry in _sort(entries):
             lines += _scores(density, entry)
-        if density == "dense":
-            rows = summarise_strata(held_out)
-            strata = [
-                _classes(by, [row for row in rows if row["by"] == by])
-                for by in sorted({row["by"] for row in rows})
-            ]
-    return "\n".join([*lines, *(line for table in strata for line in table)]) + "\n"
+    rows = summarise_strata(held_out["dense"])
+    for by in sorted({row["by"] for row in rows}):
+        lines += _classes(by, [row for row in rows if row["by"] == by])
+    return "\n".join(lines) + "\n"
 
 
-def _keep_totals(evaluation: Evaluation) -> list[dict]:
-    """The entries of `summarise` over all regions."""
-    return [entry for entry in summarise(evaluation) if entry["region"] == ALL or entry["regions"] == 1]
+def _keep_totals(entries: Sequence[dict]) -> list[dict]:
+    """The entries over all regions, of which there may be one alone."""
+    return [
+        entry
+        for entry in entries
+        if entry["region"] == ALL or entry["regions"] == 1 == _count(entries, entry)
+    ]
+
+
+def _count(entries: Sequence[dict], like: dict) -> int:
+    """How many entries there are of one kind and pixel size."""
+    return sum((one["kind"], one["group"]) == (like["kind"], like["group"]) for one in entries)
 
 
 def _sort(entries: Sequence[dict]) -> list[dict]:
@@ -90,20 +95,20 @@ def _sort(entries: Sequence[dict]) -> list[dict]:
 
 
 def _tables_of_regions(
-    density: str, evaluation: Evaluation, held_out: Evaluation, trained: Sequence[str]
+    density: str, entries: Sequence[dict], totals: Sequence[dict], trained: Sequence[str]
 ) -> list[str]:
     """One table of PSNR for each kind and pixel size: a row for each region, then for all."""
-    entries = summarise(evaluation)
     lines = []
     for kind, group in dict.fromkeys((entry["kind"], entry["group"]) for entry in _sort(entries)):
         same = [entry for entry in entries if (entry["kind"], entry["group"]) == (kind, group)]
         rows = [entry for entry in same if entry["region"] != ALL]
-        rows += [
-            entry | {"region": HELD_OUT}
-            for entry in summarise(held_out)
-            if (entry["kind"], entry["group"], entry["region"]) == (kind, group, ALL)
-        ]
-        rows += [entry for entry in same if entry["region"] == ALL]
+        if len(rows) > 1:
+            rows += [
+                entry | {"region": HELD_OUT}
+                for entry in totals
+                if (entry["kind"], entry["group"]) == (kind, group) and entry["region"] == ALL
+            ]
+            rows += [entry for entry in same if entry["region"] == ALL]
         methods = list(rows[0]["methods"])
         lines += [
             f"\n**{density}, {kind}, {group}**, PSNR in dB\n",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from cloudgan.cli.evaluate import evaluate
 from cloudgan.errors import InputError
 from cloudgan.evaluation.baselines import BASELINES, fill_date
 from cloudgan.geo.grid import Window
@@ -103,11 +107,25 @@ def test_a_pixel_that_no_date_shows_keeps_its_value():
         assert (image[:, 20, 20] == 9000).all()
 
 
+def test_every_baseline_is_named_in_help_and_documentation():
+    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
+    told = inspect.signature(evaluate).parameters["what"].annotation
+    for name in BASELINES:
+        assert f"`{name.replace(' ', '-')}`" in page
+        assert name.replace(" ", "-") in str(told)
+
+
 def test_dates_far_off_do_not_count_in_the_median():
     series = series_of(np.random.default_rng(6), days=[0, 6, 100, 108])
     images = fill_date(series, 2, buffer=BUFFER, names=["median"]).images
     after = series.image(3)
     np.testing.assert_array_equal(images["median"][:, 20:28, 20:28], after[:, 20:28, 20:28])
+
+
+def test_without_a_date_nearby_the_median_is_the_nearest_date():
+    series = series_of(np.random.default_rng(6), days=[0, 6, 100, 190])
+    filled = fill_date(series, 2, buffer=BUFFER, names=["median", "nearest"])
+    np.testing.assert_array_equal(filled.images["median"], filled.images["nearest"])
 
 
 def test_an_unknown_baseline_is_refused():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cloudgan.errors import InputError
+from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.cases import draw_cases
 from cloudgan.evaluation.scoring import Evaluation, decloud_case, evaluate
 from cloudgan.evaluation.seams import measure_seams
@@ -70,8 +71,23 @@ def test_the_generator_that_knows_the_truth_scores_best(found):
     assert methods["right"]["psnr"] > 100
     assert methods["wrong"]["psnr"] < 30
     assert methods["cloudy"]["mae"] > methods["wrong"]["mae"] > methods["right"]["mae"] == 0
-    gains = {(gain["model"], gain["over"]): gain for gain in whole["gains"]}
-    assert all(gain["won"] == 0 for (model, _), gain in gains.items() if model == "wrong")
+    gains = {gain["model"]: gain for gain in whole["gains"]}
+    assert len(whole["gains"]) == len(gains) == 2
+    assert gains["wrong"]["won"] == 0
+
+
+def test_a_gain_is_that_over_the_best_of_all_baselines(found):
+    for entry in summarise(found):
+        psnr = {name: entry["methods"][name]["psnr"] for name in RIVALS}
+        for gain in entry["gains"]:
+            assert psnr[gain["over"]] == max(psnr.values())
+            model = entry["methods"][gain["model"]]["psnr"]
+            assert gain["gain dB"] == pytest.approx(model - max(psnr.values()), abs=0.006)
+
+
+def test_without_a_baseline_there_is_no_gain(found):
+    alone = replace(found, methods=found.models)
+    assert all(entry["gains"] == [] for entry in summarise(alone))
 
 
 def test_pixels_units_and_regions_are_stated(found):
@@ -146,6 +162,17 @@ def test_an_interval_is_wider_where_regions_differ():
     apart = interval(np.concatenate([values[:20], values[20:] + 1]), ["a"] * 20 + ["b"] * 20)
     assert alike[0] < 0 < alike[1]
     assert apart[1] - apart[0] > 5 * (alike[1] - alike[0])
+
+
+def test_the_interval_is_that_of_draws_one_by_one():
+    rng = np.random.default_rng(3)
+    values, regions = rng.normal(size=30), ["a"] * 5 + ["b"] * 25
+    parts = [values[:5], values[5:]]
+    means = []
+    for _ in range(4000):
+        drawn = [rng.choice(parts[region], len(parts[region])) for region in rng.integers(2, size=2)]
+        means.append(np.concatenate(drawn).mean())
+    np.testing.assert_allclose(interval(values, regions), np.quantile(means, [0.025, 0.975]), atol=0.08)
 
 
 def test_an_uncertainty_that_predicts_the_error_ranks_above_one_that_does_not():

@@ -25,11 +25,13 @@ def interval(values: Sequence[float], regions: Sequence[str], draws: int = 2000)
     rng = np.random.default_rng(0)
     every = np.asarray(values, np.float64)
     by_region = [every[np.asarray(regions) == region] for region in dict.fromkeys(regions)]
-    means = np.empty(draws)
-    for draw in range(draws):
-        chosen = rng.integers(len(by_region), size=len(by_region))
-        parts = [rng.choice(by_region[region], len(by_region[region])) for region in chosen]
-        means[draw] = np.concatenate(parts).mean()
+    chosen = rng.integers(len(by_region), size=(draws, len(by_region)))
+    sums, counts = np.zeros(chosen.shape), np.zeros(chosen.shape)
+    for region, units in enumerate(by_region):
+        here = chosen == region
+        drawn = rng.integers(len(units), size=(np.count_nonzero(here), len(units)))
+        sums[here], counts[here] = units[drawn].sum(axis=1), len(units)
+    means = sums.sum(axis=1) / counts.sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return round(float(low), 4), round(float(high), 4)
 
