@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cloudgan.observations import Observations
     from cloudgan.planning.plan import Plan
     from cloudgan.planning.planner import plan_run, plan_zones
+    from cloudgan.products.dataset import open  # noqa: A004 - as xarray and zarr have it
     from cloudgan.removal.core import decloud_dates
     from cloudgan.removal.lazy import remove_clouds
     from cloudgan.sentinel2.dates import DateRange
@@ -48,6 +49,7 @@ _HOME = {
     "decloud_dates": "removal.core",
     "execute": "distributed.execute",
     "find_scenes": "stac.search",
+    "open": "products.dataset",
     "open_cube": "io.cube",
     "plan_batch": "batch",
     "plan_run": "planning.planner",
@@ -80,6 +82,7 @@ __all__ = [
     "decloud_dates",
     "execute",
     "find_scenes",
+    "open",
     "open_cube",
     "plan_batch",
     "plan_run",

@@ -5,7 +5,7 @@ The core fills these variables, the planner counts their bytes, the store's temp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -72,12 +72,6 @@ class Variable:
     """Stored number where there is nothing."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """CF attributes."""
-    former_name: str | None = None
-    """Its name in stores of format 1, where it had another."""
-
-    def stored_name(self, form: int) -> str:
-        """Its name in a store of a format."""
-        return self.former_name if form == 1 and self.former_name else self.name
 
 
 _REFLECTANCE = {"units": "1", "scale_factor": REFLECTANCE_SCALE, "add_offset": 0.0}
@@ -127,15 +121,24 @@ def uncertainty(*, predicted: bool) -> Variable:
         else "largest minus smallest prediction of overlapping tiles, mean over bands"
     )
     attributes = {"_FillValue": NO_UNCERTAINTY, "long_name": what} | _REFLECTANCE
-    return Variable("uncertainty", np.dtype(np.uint16), NO_UNCERTAINTY, attributes, former_name="spread")
+    return Variable("uncertainty", np.dtype(np.uint16), NO_UNCERTAINTY, attributes)
+
+
+_BAND_STANDARD_NAME = "surface_bidirectional_reflectance"
+
+
+def is_band(attributes: Mapping[str, Any]) -> bool:
+    """Whether the variable of these attributes is a spectral band."""
+    return attributes.get("standard_name") == _BAND_STANDARD_NAME
 
 
 def band(name: str) -> Variable:
     """The variable of a spectral band."""
+    known = f" (Sentinel-2 {BANDS[name].esa_name})" if name in BANDS else ""
     attributes = {
         "_FillValue": 0,
-        "standard_name": "surface_bidirectional_reflectance",
-        "long_name": f"{name} surface reflectance, declouded",
+        "standard_name": _BAND_STANDARD_NAME,
+        "long_name": f"{name} surface reflectance{known}, declouded",
         "ancillary_variables": "provenance mask_source days_before days_after uncertainty",
     } | _REFLECTANCE
     if name in BANDS:

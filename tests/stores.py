@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cloudgan.io.store.access import list_objects, read_object
-from cloudgan.io.store.fence import FOLDER, RUN
-from cloudgan.io.store.identity import COPY
+from cloudgan.io.store.access import HOME, list_objects, read_object
+from cloudgan.io.store.fence import FOLDER
 from cloudgan.io.store.ledger import read_entries
 
 
@@ -16,7 +15,8 @@ def read_store(location: Path | str) -> dict[str, object]:
 
     Not what tells when it was run, how often, and from which files.
     """
-    keys = sorted(set(list_objects(str(location))) - {"zarr.json", RUN, COPY})
+    keys = [key for key in sorted(list_objects(str(location))) if key != "zarr.json"]
+    keys = [key for key in keys if not (key.startswith(HOME) and key.endswith(".json"))]
     of_ledger = (f"{FOLDER}/c/", f"{FOLDER}/run-")
     found = {key: read_object(str(location), key) for key in keys if not key.startswith(of_ledger)}
     return found | {

@@ -26,9 +26,9 @@ from cloudgan.distributed.report import ZoneReport
 from cloudgan.errors import StoreError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.io.store import fence, writer
-from cloudgan.io.store.access import list_objects, read_object
+from cloudgan.io.store.access import HOME, list_objects, read_object
 from cloudgan.io.store.ledger import DONE, PENDING
-from cloudgan.io.store.store import Store, find_store, prepare_store
+from cloudgan.io.store.store import REPORT, Store, find_store, prepare_store
 from cloudgan.io.store.verify import verify_store
 from cloudgan.planning.plan import Plan
 
@@ -48,8 +48,9 @@ def do(plan: Plan, store: Store, index: int) -> None:
 
 
 def read_bytes(location: str) -> dict[str, bytes]:
-    """Every object of a store but the root's metadata and what names runs."""
-    keys = [key for key in list_objects(location) if key != "zarr.json" and not key.startswith(fence.FOLDER)]
+    """Every object of a store but the root's metadata and what tells of runs."""
+    of_runs = ("zarr.json", fence.FOLDER, REPORT)
+    keys = [key for key in list_objects(location) if not key.startswith(of_runs)]
     return {key: read_object(location, key) for key in sorted(keys)}
 
 
@@ -285,13 +286,14 @@ def complete(path: Path) -> None:
 
 TEMPLATE = [
     "zarr.json",
-    "ledger/zarr.json",
-    "ledger/units/zarr.json",
-    "ledger/units/c/1",
-    "ledger/units/run.json",
+    f"{HOME}/units/zarr.json",
+    f"{HOME}/units/c/1",
+    f"{HOME}/units/run.json",
 ]
 TEMPLATE += [
-    "ledger/units/plan.json",
+    f"{HOME}/plan.json",
+    f"{HOME}/about.json",
+    "spatial_ref/zarr.json",
     "green/zarr.json",
     "provenance/zarr.json",
     "time/zarr.json",
@@ -323,7 +325,7 @@ def test_a_first_write_that_was_cut_off_leaves_a_place_that_can_be_used(tmp_path
 # Removing
 
 
-@pytest.mark.parametrize("key", ["notes.txt", "green/my.tif", "ndvi/zarr.json", "ledger/mine"])
+@pytest.mark.parametrize("key", ["notes.txt", "green/my.tif", "ndvi/zarr.json", f"{HOME}/mine"])
 def test_files_of_others_in_a_store_are_named_and_kept(finished, key):
     (finished / key).parent.mkdir(exist_ok=True)
     (finished / key).write_text("mine")

@@ -32,6 +32,7 @@ from cloudgan.geo.grid import Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.placement import item_window
 from cloudgan.io.readers import stac_item
+from cloudgan.io.store.fence import FOLDER
 from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import prepare_store
@@ -633,15 +634,14 @@ def test_a_store_that_would_run_code_is_not_opened(plan, tmp_path):
         def __reduce__(self):
             return (Path.touch, (ran,))
 
-    (out / "ledger" / "units").mkdir(parents=True)
-    for group in (out, out / "ledger"):
-        (group / ".zgroup").write_text('{"zarr_format": 2}')
+    (out / FOLDER).mkdir(parents=True)
+    (out / ".zgroup").write_text('{"zarr_format": 2}')
     (out / ".zattrs").write_text(json.dumps({"cloudgan:plan": plan.identity()}))
     shape = [plan.unit_count]
     described = {"shape": shape, "chunks": shape, "dtype": "|O", "fill_value": 0, "order": "C"}
     described |= {"zarr_format": 2, "filters": [{"id": "pickle", "protocol": 5}], "compressor": None}
-    (out / "ledger" / "units" / ".zarray").write_text(json.dumps(described))
-    (out / "ledger" / "units" / "0").write_bytes(pickle.dumps([Trap(), *shape]))
+    (out / FOLDER / ".zarray").write_text(json.dumps(described))
+    (out / FOLDER / "0").write_bytes(pickle.dumps([Trap(), *shape]))
     with pytest.raises(StoreError, match="is no store of cloudgan's"):
         prepare_store(str(out), plan.store_spec()).read_ledger()
     assert not ran.exists()

@@ -20,7 +20,7 @@ errors defaults
 geo sentinel2 schema settings object_stores
 stac observations simulation model masks
 io removal estimation
-planning evaluation demonstration
+planning evaluation demonstration products
 distributed training
 config batch
 cli

@@ -128,7 +128,7 @@ def test_one_odd_item_is_left_out_and_named(plan, season, break_it, reason):
     assert len(named) == 1
     assert reason in named[0]
     assert made.summary()["left_out"][0]["reason"] in named[0]
-    assert made.store_spec().attributes["cloudgan:left_out"] == made.summary()["left_out"]
+    assert made.store_spec().about["left_out"] == made.summary()["left_out"]
 
 
 @pytest.mark.parametrize(("break_it", "reason"), [fault for fault in FAULTS if fault[1]])
@@ -302,7 +302,7 @@ def test_pixels_decide_where_a_flag_is_wrong(plan, tmp_path, season, options, re
     assert read_medians(made, ("red",))[2] == {"red": round(red, -1)}
     found = any("is said to carry a BOA offset of 1000, and its pixels show 0" in each for each in warnings)
     assert found == (not options)
-    stored = made.store_spec().attributes["cloudgan:offsets"]
+    stored = made.store_spec().about["offsets"]
     assert bool(stored) == (not options)
     if stored:
         named = {"item": "S2A_33UWP_20230621_0_L2A", "stated": 1000, "used": 0, "pixels": "contradicts"}

@@ -208,7 +208,6 @@ def test_the_order_of_mosaicking_decides_bytes():
         {"scenes": with_item(signing=Signing.PLANETARY_COMPUTER)},
         {"contract": replace(CONTRACT, training={"psnr": 33})},
         {"contract": replace(CONTRACT, name="other", version="2", supersedes=("2" * 64,))},
-        {"model_files": ("2" * 64,)},
         {"grid": Grid(Lattice(32633, 10), SMALL)},
     ],
 )
@@ -235,7 +234,6 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
     assert {field.name for field in fields(Plan)} == decide | {
         "contract",
         "duplicates",
-        "model_files",
         "left_out",
         "offsets",
     }
@@ -310,19 +308,6 @@ def test_an_unknown_baseline_is_called_so():
 def test_the_unit_of_a_store_that_is_taken_up_again_is_kept(block):
     begun = make_plan(block=block).identity()
     assert continue_plan(make_plan(), begun, None).identity() == begun
-
-
-def test_a_store_of_format_1_is_continued_in_its_own_units():
-    plan = make_plan(block=1024, span=2, model_files=("f" * 64,))
-    added = ("format", "input_channels", "output_bands", "predicts_uncertainty")
-    identity = {name: value for name, value in plan.identity().items() if name not in added}
-    for items in identity["items"].values():
-        for item in items:
-            del item[2]  # where it lies
-    found = identity | {"cloudgan": "0.1.0", "model": "f" * 64}
-    begun = continue_plan(make_plan(model_files=("f" * 64,)), found, None)
-    assert (begun.block, begun.span) == (1024, 2)
-    assert continue_plan(make_plan(), found, None) == make_plan()
 
 
 @pytest.mark.parametrize(

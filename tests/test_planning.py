@@ -12,7 +12,6 @@ from shapely.geometry import box, mapping
 
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import Aoi, parse_aoi
-from cloudgan.model.contract import Contract
 from cloudgan.planning.planner import plan_run, plan_zones
 from cloudgan.sentinel2.dates import DateRange
 
@@ -287,14 +286,3 @@ def test_a_plan_is_the_same_for_the_same_request(plan):
     assert first == second
     assert first.digest() == second.digest()
     assert first.digest() != replace(first, buffer=first.buffer + 1).digest()
-
-
-def test_a_plan_knows_the_files_by_which_stores_of_format_1_name_its_model(tmp_path, generator):
-    catalog = tmp_path / "items.json"
-    catalog.write_text(json.dumps({"type": "FeatureCollection", "features": on_days("2023-08-15")}))
-    text = json.dumps(generator.contract.as_json() | {"supersedes": ["a" * 64, "b" * 64]})
-    exported = replace(generator, contract=Contract.parse(text, "m.onnx"))
-    made, _ = plan_run(Aoi(FIELD), SPAN, exported, stac=str(catalog))
-    assert made.model_files == (generator.file_digest, "a" * 64, "b" * 64)
-    assert made.store_spec().model_files == made.model_files
-    assert made.identity() == plan_run(Aoi(FIELD), SPAN, generator, stac=str(catalog))[0].identity()

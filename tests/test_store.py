@@ -22,15 +22,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import BANDS
 from shapely.geometry import box
+from zarr.core.buffer import default_buffer_prototype
 
 from cloudgan.errors import StoreError, WriteError
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.lease import hold_lease
-from cloudgan.io.store.fence import RUN
+from cloudgan.io.store.access import FORMER_HOME, HOME
+from cloudgan.io.store.description import describe_store
+from cloudgan.io.store.fence import FOLDER, RUN, Run, open_for_writing
 from cloudgan.io.store.identity import COPY, describe_differences, read_identity
-from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING, read_states
+from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
 from cloudgan.io.store.store import Store, check_store, find_store, prepare_store
+from cloudgan.io.store.verify import verify_store
 from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.plan import Plan
 from cloudgan.removal.core import DecloudedDate
@@ -70,7 +74,6 @@ def scene(day: int, **changes) -> Scene:
     return Scene(item.datetime.date(), 32633, (replace(item, **changes),))
 
 
-MODEL_FILE = "f" * 64
 PLAN = Plan(
     grid=Grid(Lattice(32633, 10.0), Window(0, 40_000, 40, 30)),
     scenes=(scene(3), scene(8)),
@@ -80,7 +83,6 @@ PLAN = Plan(
     tiling=Tiling(32, 24),
     buffer=2,
     block=16,
-    model_files=(MODEL_FILE,),
 )
 
 
@@ -171,10 +173,10 @@ def test_what_units_write_is_what_is_read(tmp_path):
 def test_a_template_cut_off_anywhere_is_made_again(data):
     """Whatever files of it are there, as long as the root is: the ledger comes last."""
     with store_of() as (_, path), store_of() as (_, whole):
-        parts = sorted(p for p in path.iterdir() if p.is_dir() and p.name != "ledger")
+        parts = sorted(p for p in path.iterdir() if p.is_dir())
         for part in data.draw(st.sets(st.sampled_from(parts))):
             shutil.rmtree(part)
-        shutil.rmtree(path / "ledger" / "units")
+        shutil.rmtree(path / FOLDER, ignore_errors=True)
         assert find_store(str(path), PLAN.store_spec()) is None
         prepare_store(str(path), PLAN.store_spec())
         assert files(path) == files(whole)
@@ -239,99 +241,68 @@ def test_differences_show_the_old_before_the_new():
 
 
 def make_former(path: Path) -> None:
-    """Turn a store into one of format 1, as cloudgan 0.1.0 made them."""
-    (path / "uncertainty").rename(path / "spread")
-    for offsets in (path / "ledger").glob("offsets-*"):
-        offsets.rename(offsets.with_name(f"shifts-{offsets.name.rpartition('-')[2]}"))
-    states = read_states(str(path))
-    shutil.rmtree(path / "ledger" / "units")
-    ledger = zarr.open_group(path / "ledger", mode="r+")
-    ledger.create_array(
-        "units",
-        shape=states.shape,
-        dtype="uint8",
-        chunks=(1,),
-        fill_value=0,
-        dimension_names=("unit",),
-    )[:] = states
+    """Turn a store into one of format 2, as cloudgan 0.2.0 made them."""
+    (path / HOME).rename(path / FORMER_HOME)
     metadata = json.loads((path / "zarr.json").read_text())
-    identity = metadata["attributes"]["cloudgan:plan"]
-    for name in ("format", "input_channels", "output_bands", "predicts_uncertainty"):
-        del identity[name]
-    identity |= {"cloudgan": "0.1.0", "model": MODEL_FILE}
-    for items in identity["items"].values():
-        for item in items:
-            del item[2]
-    metadata.pop("consolidated_metadata", None)
+    identity = json.loads((path / FORMER_HOME / "plan.json").read_text()) | {"format": 2}
+    (path / FORMER_HOME / "units" / "plan.json").write_text(json.dumps(identity))
+    metadata["attributes"]["cloudgan:plan"] = identity
     (path / "zarr.json").write_text(json.dumps(metadata))
+    for name in ("plan", "about", "device", "report"):
+        (path / FORMER_HOME / f"{name}.json").unlink(missing_ok=True)
 
 
-def without_root(path: Path) -> dict[str, bytes]:
-    return {name: body for name, body in files(path).items() if name not in ("zarr.json", COPY)}
-
-
-def test_a_store_of_format_1_is_continued_under_its_own_names(tmp_path):
-    path, whole = tmp_path / "out.zarr", tmp_path / "whole.zarr"
-    values = np.ones((2, 2, 3), np.float32)
-    for out in (path, whole):
-        store = prepare_store(str(out), PLAN.store_spec())
-        store.write_offsets(0, values)
-        for index in range(PLAN.unit_count):
-            do(store, index)
-        make_former(out)
-    with pytest.raises(StoreError, match=r"made with other settings.*\n  model: f{37}\.\.\. -> 0{37}\.\.\.$"):
-        check_store(str(path), replace(PLAN, model_files=()).store_spec())
-    zarr.open_array(path / "ledger" / "units")[2] = PENDING
-    shutil.rmtree(path / "spread" / "c" / "0")
-    check_store(str(path), PLAN.store_spec())
-    found = find_store(str(path), PLAN.store_spec())
-    store = prepare_store(str(path), PLAN.store_spec())
-    assert found.format == store.format == 1
-    np.testing.assert_array_equal(store.read_offsets(0), values)
-    store.write_offsets(0, values)
-    assert list(np.flatnonzero(store.read_ledger() != DONE)) == [2]
-    for index in range(PLAN.unit_count):
-        do(store, index)
-    assert without_root(path) == without_root(whole)
-    store.begin("cpu")
-    store.finish({"missing_items": [], "failed": []})
-    assert store.is_finished()
-    read = xr.open_zarr(path, mask_and_scale=False)
-    assert "uncertainty" not in read
-    assert read.attrs["cloudgan:plan"]["cloudgan"] == "0.1.0"
-
-
-def test_a_store_begun_by_other_rules_of_pixels_is_not_continued(tmp_path):
+@pytest.mark.parametrize("root", [True, False], ids=["whole", "without its root"])
+def test_a_store_of_an_earlier_layout_is_refused_in_one_sentence_and_can_be_replaced(tmp_path, root):
     path = tmp_path / "out.zarr"
-    prepare_store(str(path), PLAN.store_spec())
+    do(prepare_store(str(path), PLAN.store_spec()), 0)
     make_former(path)
-    metadata = json.loads((path / "zarr.json").read_text())
-    del metadata["attributes"]["cloudgan:plan"]["pixel_rules"]
-    (path / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"made with other settings.*\n  pixel_rules: null -> 3$"):
-        check_store(str(path), PLAN.store_spec())
-
-
-def test_a_template_of_format_1_that_was_cut_off_keeps_its_names(tmp_path):
-    path = tmp_path / "out.zarr"
-    prepare_store(str(path), PLAN.store_spec())
-    make_former(path)
-    before = without_root(path)
-    shutil.rmtree(path / "ledger" / "units")
-    shutil.rmtree(path / "spread")
+    if not root:
+        (path / "zarr.json").unlink()
+    before = files(path)
+    refusal = r"^.*out\.zarr was begun by an earlier version of cloudgan, .*--overwrite to replace it$"
+    for call in (
+        lambda: check_store(str(path), PLAN.store_spec()),
+        lambda: prepare_store(str(path), PLAN.store_spec()),
+        lambda: verify_store(str(path)),
+        lambda: describe_store(str(path)),
+    ):
+        with pytest.raises(StoreError, match=refusal):
+            call()
     assert find_store(str(path), PLAN.store_spec()) is None
-    assert prepare_store(str(path), PLAN.store_spec()).format == 1
-    assert without_root(path) == before
+    assert files(path) == before
+    store = prepare_store(str(path), PLAN.store_spec(), overwrite=True)
+    assert not store.read_ledger().any()
+    assert not (path / FORMER_HOME).exists()
 
 
-def test_a_store_that_replaces_one_of_format_1_has_the_present_names(tmp_path):
+def test_a_writer_of_the_earlier_layout_writes_nothing_into_what_replaced_its_store(tmp_path, monkeypatch):
     path = tmp_path / "out.zarr"
     prepare_store(str(path), PLAN.store_spec())
     make_former(path)
-    other = replace(PLAN, buffer=9)
-    assert prepare_store(str(path), other.store_spec(), overwrite=True).format == 2
-    assert (path / "uncertainty").exists()
-    assert not (path / "spread").exists()
+    monkeypatch.setattr("cloudgan.io.store.fence.FOLDER", f"{FORMER_HOME}/units")
+    monkeypatch.setattr("cloudgan.io.store.fence.RUN", f"{FORMER_HOME}/units/run.json")
+    (path / FORMER_HOME / "units" / "run-old").mkdir()
+    old = open_for_writing(str(path), Run(1, "old"))
+    monkeypatch.undo()
+    prepare_store(str(path), PLAN.store_spec(), overwrite=True)
+    before = files(path)
+    with pytest.raises((StoreError, FileNotFoundError)):
+        old.set_sync("green/c/0/0/0", default_buffer_prototype().buffer.from_bytes(b"late"))
+    assert files(path) == before
+
+
+@pytest.mark.parametrize("key", [COPY, "zarr.json"])
+def test_one_of_the_two_that_know_the_plan_restores_the_other(tmp_path, key):
+    path = tmp_path / "out.zarr"
+    do(prepare_store(str(path), PLAN.store_spec()), 0)
+    before = files(path)
+    (path / key).unlink()
+    with pytest.raises(StoreError, match="was made with other settings"):
+        check_store(str(path), replace(PLAN, buffer=9).store_spec())
+    store = prepare_store(str(path), PLAN.store_spec())
+    assert files(path) == before
+    assert store.read_ledger()[0] == DONE
 
 
 def test_another_plan_is_refused_with_the_difference(tmp_path):
@@ -380,7 +351,8 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
     store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     with hold_lease(store.location):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
-    assert {"green", "provenance", "ledger", "time"} <= names
+    data = {*BANDS, "provenance", "days_before", "days_after", "uncertainty"}
+    assert names == data | {"time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline"}
 
 
 # One run a store
@@ -429,6 +401,6 @@ def test_offsets_that_another_unit_is_just_writing_are_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
         store.write_offsets(0, values)
-        (kept,) = (path / "ledger").glob("offsets-*-0")
+        (kept,) = (path / HOME).glob("offsets-*-0")
         shutil.rmtree(kept / "c")
         assert store.read_offsets(0) is None

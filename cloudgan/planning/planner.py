@@ -17,7 +17,6 @@ from cloudgan.geo.grid import Grid, Lattice
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.frames import read_frame
 from cloudgan.io.placement import source_lattice
-from cloudgan.io.store.identity import translate_identity
 from cloudgan.masks.detector import cover_detectors
 from cloudgan.masks.selection import DEFAULT_MASKS, Masks
 from cloudgan.masks.snow import margin_days
@@ -265,7 +264,6 @@ class _Draft:
             parts=parts,
             clip=clip,
             duplicates=selection.duplicates,
-            model_files=(self.generator.file_digest, *contract.supersedes),
             left_out=tuple(one for one in selection.left_out if one.epsg in (None, lattice.epsg)),
             rules=self.masks.rules,
             detectors=self.masks.specs,
@@ -347,8 +345,7 @@ def continue_plan(plan: Plan, found: Mapping[str, Any] | None, memory: int | Non
     if found is None or found.get("block") not in BLOCKS:
         return plan
     begun = replace(plan, block=found["block"], span=found.get("span"))
-    wanted = begun.identity()
-    if translate_identity(found, wanted, plan.model_files) != wanted:
+    if found != begun.identity():
         return plan
     if memory is not None and begun.memory > memory:
         raise InputError(

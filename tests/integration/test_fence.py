@@ -20,6 +20,7 @@ from stores import read_store
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job
 from cloudgan.geo.aoi import read_aoi
+from cloudgan.io.store.fence import FOLDER
 from cloudgan.io.store.store import prepare_store
 from cloudgan.io.store.verify import verify_store
 from cloudgan.model.generator import Generator
@@ -211,9 +212,8 @@ def _list_ours(dask_worker) -> list[str]:
 def test_a_run_that_ends_leaves_nothing_in_the_store(plan, generator, client, tmp_path):
     out = tmp_path / "out.zarr"
     write_whole(plan, generator, str(out), client)
-    assert sorted(path.name for path in (out / "ledger" / "units").iterdir()) == [
+    assert sorted(path.name for path in (out / FOLDER).iterdir()) == [
         "c",
-        "plan.json",
         "run.json",
         "zarr.json",
     ]

@@ -21,6 +21,8 @@ from distributed.security import Security
 from networks import write_network
 from stores import read_store
 
+from cloudgan.io.store.fence import FOLDER
+
 SPAN = "2020-05-05/2020-05-10"
 PORT = 8786
 GUESTS = {"one": 1, "two": 2, "client": 3}
@@ -154,7 +156,7 @@ def test_a_run_survives_a_host_that_is_cut_off(cluster, certificate, call, tmp_p
     out, undisturbed = tmp_path / "out.zarr", tmp_path / "undisturbed.zarr"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(on_client([*call, str(out)]), env=os.environ | certificate, **pipes) as process:
-        ledger = out / "ledger" / "units" / "c"
+        ledger = out / FOLDER / "c"
         deadline = time.monotonic() + 200
         while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[1]

@@ -11,6 +11,7 @@ from shapely.geometry import mapping
 from cloudgan.batch import run_batch
 from cloudgan.cli.app import batch_main
 from cloudgan.config import BatchConfig
+from cloudgan.io.store.store import read_about
 
 
 @pytest.fixture
@@ -51,8 +52,7 @@ def test_a_run_that_finds_nothing_says_why(tmp_path, config, client):
         assert "nothing was observed and nothing generated: the 1 items found hold no usable pixel" in reason
         assert "S2A_33UWP_20230611_0_L2A" in reason
         assert report.as_json()["report"]["empty"] == reason
-    attributes = xr.open_zarr(asked.out).attrs
-    assert attributes["cloudgan:run"]["empty"] == reason
+    assert read_about(asked.out)["run"]["empty"] == reason
 
 
 def test_one_date_with_data_is_enough(tmp_path, config, client):
@@ -69,7 +69,7 @@ def test_an_item_that_was_left_out_is_in_the_report_and_in_the_store(tmp_path, c
     assert any(f"left out: item {odd['id']} has no band red" in each for each in report["warnings"])
     assert [one["id"] for one in report["plan"]["left_out"]] == [odd["id"]]
     store = xr.open_zarr(tmp_path / "out.zarr")
-    assert store.attrs["cloudgan:left_out"] == report["plan"]["left_out"]
+    assert read_about(str(tmp_path / "out.zarr"))["left_out"] == report["plan"]["left_out"]
     assert store.sizes["time"] == 1
 
 

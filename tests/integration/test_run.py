@@ -34,9 +34,10 @@ from cloudgan.geo.aoi import Aoi, read_aoi
 from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.cube import open_cube
+from cloudgan.io.store.fence import FOLDER
 from cloudgan.io.store.identity import read_identity
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, PENDING
-from cloudgan.io.store.store import prepare_store
+from cloudgan.io.store.store import prepare_store, read_about
 from cloudgan.model.generator import Generator
 from cloudgan.observations import Observations, compute_opacity
 from cloudgan.planning.plan import Plan
@@ -121,8 +122,9 @@ def test_the_store_opens_as_anyone_would_open_it(written, plan):
         for name, bit in (("scl", 1), ("buffer", 64), ("no_data", 128)):
             assert shares.get(name, 0) == pytest.approx(((source[at] & bit) > 0).mean(), abs=5e-5)
     assert all("S2" in ids for ids in store["item_ids"].values)
-    assert store.attrs["cloudgan:model"]["name"] == "mean"
-    assert store.attrs["cloudgan:run"]["failed"] == []
+    about = read_about(str(written[0]))
+    assert about["model"]["name"] == "mean"
+    assert about["run"]["failed"] == []
 
 
 def test_the_store_is_the_core_over_the_cube(written, plan, generator):
@@ -401,7 +403,7 @@ def test_a_client_that_goes_leaves_a_store_that_a_rerun_completes(demo, network6
     # Tests that run in the background of a shell are deaf to Ctrl-C, and so would their children be.
     hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(call, **pipes, **hears, start_new_session=True) as process:
-        ledger = out / "ledger" / "units" / "c"
+        ledger = out / FOLDER / "c"
         deadline = time.monotonic() + 120
         while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -442,7 +444,7 @@ def test_the_real_scenes(real_scenes, tmp_path):
     assert store.sizes["time"] == 5
     assert store.rio.crs.to_epsg() == 32633
     assert store["red"].attrs["units"] == "1"
-    assert store.attrs["cloudgan:model"]["training"]
+    assert read_about(str(out))["model"]["training"]
     raw = stored(out)
     west, south, east, north = store.rio.bounds()
     for at, item in enumerate(store["item_ids"].values):

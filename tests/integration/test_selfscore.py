@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 
 import pytest
-import xarray as xr
 
 from cloudgan.cli.app import batch_main
 from cloudgan.distributed import self_check
@@ -16,7 +15,7 @@ from cloudgan.distributed.worker import Job
 from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.scoring import Unit
 from cloudgan.geo.aoi import read_aoi
-from cloudgan.io.store.store import Store
+from cloudgan.io.store.store import Store, read_about
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_run
 from cloudgan.sentinel2.dates import DateRange
@@ -127,7 +126,7 @@ def test_the_command_evaluates_the_shipped_generator(demo, tmp_path, capsys):
     assert score["model"].startswith("temporal")
     assert score["pixels"] > 1000
     assert score["verdict"] in said.err.replace("\n", " ")
-    assert xr.open_zarr(out).attrs["cloudgan:run"]["score"] == score
+    assert read_about(str(out))["run"]["score"] == score
     # Which pieces are drawn follows from where the files lie: here or there a baseline wins, and is named.
     errors = {name: row["mae"] for name, row in score["methods"].items()}
     assert errors[score["best"]] == min(errors.values())

@@ -18,7 +18,8 @@ from cloudgan.cli.app import batch_main
 from cloudgan.distributed.worker import Job, process_unit
 from cloudgan.geo.aoi import Aoi
 from cloudgan.io.lease import hold_lease
-from cloudgan.io.store.store import prepare_store
+from cloudgan.io.store.ledger import UNITS
+from cloudgan.io.store.store import REPORT, prepare_store
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_zones
 from cloudgan.schema import Provenance
@@ -113,9 +114,9 @@ def test_failed_units_are_retried_in_each_zone(command, tmp_path):
     assert not (tmp_path / "out.zarr").exists()
     assert command(ACROSS)[0] == 0
     for name, failed in (("utm32n", []), ("utm33n", [{"unit": 0}])):
-        store = zarr.open_group(tmp_path / "out.zarr" / name, mode="r+", use_consolidated=False)
-        store.update_attributes({"cloudgan:run": {"failed": failed, "missing_items": []}})
-        store["ledger/units"][0] = ""
+        group = tmp_path / "out.zarr" / name
+        (group / REPORT).write_text(json.dumps({"failed": failed, "missing_items": []}))
+        zarr.open_array(group, path=UNITS)[0] = ""
     code, answer, errors = command(ACROSS, retry_failed=True)
     assert code == 1  # for a unit that nobody named is still pending
     assert "1 of 1 units are not done; run the same command without --retry-failed" in errors

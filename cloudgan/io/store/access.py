@@ -24,7 +24,13 @@ from cloudgan.object_stores import (
 )
 
 IDENTITY = "cloudgan:plan"
-"""Attribute of the root: the identity, and the mark of a store of ours."""
+"""Attribute of the root: the digest of the identity, and the mark of a store of ours."""
+ZONES = "cloudgan:zones"
+"""Attribute of a root that holds a group for each UTM zone: their names, and the mark of a store of ours."""
+HOME = "spatial_ref/cloudgan"
+"""Where a store keeps what is not data: within the folder of an array, into which no reader of Zarr looks."""
+FORMER_HOME = "ledger"
+"""The same in stores of formats 1 and 2: a group, whose arrays readers took for pictures."""
 
 
 def open_zarr_store(location: str) -> ZarrStore:

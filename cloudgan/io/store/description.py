@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import zarr
 
 from cloudgan.errors import StoreError
 from cloudgan.io.store.access import name_damage, open_zarr_store
-from cloudgan.io.store.identity import read_identity
+from cloudgan.io.store.identity import check_format, read_identity
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, read_states
+from cloudgan.io.store.store import read_about
 from cloudgan.schema import PROVENANCE, Provenance
 
 FEW_PIXELS = 200_000_000
@@ -25,9 +27,10 @@ def describe_store(location: str) -> dict[str, Any]:
 
     Returns:
         JSON: `location`, `model`, `variables`, `crs`, `resolution`, `shape` (time, y, x), `bounds` (west,
-        south, east, north in degrees), `dates`, `units` (`total`, `done`, `without_assets`) and
-        `provenance` (the share of each kind of pixel; None for a large store). Of a store with several UTM
-        zones, `location` and `zones`, which holds these by the name of the group.
+        south, east, north in degrees), `dates`, `units` (`total`, `done`, `without_assets`), `provenance`
+        (the share of each kind of pixel; None for a large store), `left_out`, `offsets` and `run` (the report
+        of the last run, with the scores of `--score`). Of a store with several UTM zones, `location` and
+        `zones`, which holds these by the name of the group.
 
     Raises:
         StoreError: There is no store of cloudgan's, or it is damaged.
@@ -38,12 +41,13 @@ def describe_store(location: str) -> dict[str, Any]:
     if "zones" in identity:
         groups = {name: describe_store(f"{location.rstrip('/')}/{name}") for name in identity["zones"]}
         return {"location": location, "zones": groups}
-    states = read_states(location)
+    check_format(location, identity)
+    states, about = read_states(location), read_about(location)
     with name_damage(location):
         group = zarr.open_group(open_zarr_store(location), mode="r", use_consolidated=False)
         return (
             {"location": location}
-            | _describe_group(group)
+            | _describe_group(group, about["model"])
             | {
                 "units": {
                     "total": len(states),
@@ -52,23 +56,20 @@ def describe_store(location: str) -> dict[str, Any]:
                 },
                 "provenance": _count_provenance(group[PROVENANCE.name]),
             }
+            | {name: about[name] for name in ("left_out", "offsets", "run")}
         )
 
 
-def _describe_group(group: zarr.Group) -> dict[str, Any]:
+def _describe_group(group: zarr.Group, model: Mapping[str, Any]) -> dict[str, Any]:
     attributes: dict[str, Any] = dict(group.attrs)
-    arrays, model = dict(group.arrays()), attributes["cloudgan:model"]
+    arrays = dict(group.arrays())
     bounds = [attributes[f"geospatial_{axis}_{end}"] for end in ("min", "max") for axis in ("lon", "lat")]
     days = np.asarray(arrays["time"][:]).astype("datetime64[D]")
     return {
-        "model": {
-            "name": model["name"],
-            "version": model["version"],
-            "digest": model.get("digest", model.get("sha256")),  # the latter in format 1
-        },
+        "model": {name: model[name] for name in ("name", "version", "digest")},
         "variables": sorted(name for name, array in arrays.items() if array.ndim == 3),
         "crs": attributes["proj:code"],
-        "resolution": attributes["proj:transform"][0],
+        "resolution": attributes["spatial:transform"][0],
         "shape": list(arrays[PROVENANCE.name].shape),
         "bounds": bounds,
         "dates": [str(day) for day in days],

@@ -32,10 +32,11 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from cloudgan.errors import StoreError, WriteError
+from cloudgan.io.store.access import HOME
 from cloudgan.object_stores import is_object_store, open_object_store, read_tag
 
-FOLDER = "ledger/units"
-"""Where the fence lies: in the folder of an array, whose other files no reader of Zarr takes notice of."""
+FOLDER = f"{HOME}/units"
+"""Where the fence lies: beside the entries of the ledger."""
 RUN = f"{FOLDER}/run.json"
 _ATTEMPTS = 8  # writes of one object, when others write it at the same time
 

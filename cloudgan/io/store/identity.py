@@ -1,8 +1,4 @@
-"""The identity that a store carries: all that decides its bytes, and nothing else.
-
-Format 1 of it also named the release of cloudgan, and the whole model file instead of what the file computes.
-Its stores are still opened and continued.
-"""
+"""The identity that a store carries: all that decides its bytes, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +12,10 @@ import zarr
 
 from cloudgan.errors import StoreError
 from cloudgan.io.store.access import (
+    FORMER_HOME,
+    HOME,
     IDENTITY,
+    ZONES,
     name_damage,
     name_unusable,
     not_ours,
@@ -24,19 +23,19 @@ from cloudgan.io.store.access import (
     read_object,
 )
 from cloudgan.io.store.remove import check_removable
-from cloudgan.io.store.spec import StoreSpec
 from cloudgan.object_stores import is_object_store, unusable_error
 
-FORMAT = 2
-"""Format of the identities, and of the stores, that are written."""
-COPY = "ledger/units/plan.json"
-"""Where a store keeps a second copy of its identity."""
-_RELEASE = "0.1.0"  # the only one that wrote format 1
-_SET_BY_MODEL = ("input_channels", "output_bands", "predicts_uncertainty")
+FORMAT = 3
+"""Format of the identities, and of the stores, that are written and continued."""
+COPY = f"{HOME}/plan.json"
+"""Where a store keeps its identity; its root has only the digest, for every reader fetches the root."""
 
 
 def read_identity(location: str) -> dict[str, Any] | None:
     """The identity of what a store was made for, as it is written there; None where there is nothing.
+
+    Of a store whose identity was lost it is `{"digest": ...}` alone. Stores of former formats have it whole
+    in the attributes of their root.
 
     Raises:
         StoreError: Something is there that cloudgan did not make.
@@ -45,23 +44,28 @@ def read_identity(location: str) -> dict[str, Any] | None:
         group = zarr.open_group(open_zarr_store(location), mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
         with name_unusable(location):  # a loop of links, say, or a name that no file can have
-            copy = _read_copy(location)
+            copy = _read_copy(location, COPY) or _read_copy(location, f"{FORMER_HOME}/units/plan.json")
             is_foreign = copy is None and not _is_nothing(location)
         if is_foreign:
             raise not_ours(location) from error
         return copy
     except Exception as error:  # the disk's errors, and those of whatever object store it is
         raise unusable_error(location, error) from error
-    identity = group.attrs.get(IDENTITY)
-    if not isinstance(identity, dict):
+    mark, zones = group.attrs.get(IDENTITY), group.attrs.get(ZONES)
+    if isinstance(zones, str):
+        return {"zones": zones.split()}
+    if isinstance(mark, dict):
+        return mark
+    if not isinstance(mark, str):
         raise not_ours(location)
-    return identity
+    copy = _read_copy(location, COPY)
+    return copy if copy is not None and compute_plan_digest(copy) == mark else {"digest": mark}
 
 
-def _read_copy(location: str) -> dict[str, Any] | None:
-    """The copy of the identity in the ledger, from which a root that cannot be read is made anew."""
+def _read_copy(location: str, key: str) -> dict[str, Any] | None:
+    """The identity beside the data, from which a root that cannot be read is made anew."""
     try:
-        copy = json.loads(read_object(location, COPY) or b"")
+        copy = json.loads(read_object(location, key) or b"")
     except (ValueError, RecursionError):
         return None
     return copy if isinstance(copy, dict) else None
@@ -83,62 +87,37 @@ def _is_nothing(location: str) -> bool:
 
 def compute_plan_digest(identity: Mapping[str, Any]) -> str:
     """Digest of an identity, short enough for every entry of a ledger and for names of files."""
+    if "digest" in identity:
+        return str(identity["digest"])
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_format(found: Mapping[str, Any]) -> int:
-    """Format of a store of this identity."""
-    return FORMAT if "format" in found else 1
+def is_made_for(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether a store of an identity holds, byte for byte, what another one describes."""
+    if found is None or "digest" not in found:
+        return found == wanted
+    return compute_plan_digest(found) == compute_plan_digest(wanted)
 
 
-def translate_identity(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], model_files: tuple[str, ...]
-) -> dict[str, Any]:
-    """An identity in the words of the present format, to be compared with another.
+def check_format(location: str, found: Mapping[str, Any]) -> None:
+    """Make sure that a store has the present format.
 
-    Args:
-        found: As a store carries it, of either format.
-        wanted: The other one, of the present format.
-        model_files: SHA-256 of the model files that compute what the model of `wanted` does.
+    Raises:
+        StoreError: An earlier version of cloudgan began it.
     """
-    if read_format(found) == FORMAT or found.get("cloudgan") != _RELEASE:
-        return dict(found)
-    translated = {name: value for name, value in found.items() if name != "cloudgan"}
-    # The digest of a model file covers its contract.
-    translated |= {"format": FORMAT} | {name: wanted[name] for name in _SET_BY_MODEL if name in wanted}
-    if "items" in found:
-        translated["items"] = _add_frames(found["items"], _items_by_id(wanted.get("items")))
-    if found.get("model") in model_files:
-        translated["model"] = wanted.get("model")
-    return translated
+    if not ("zones" in found or "digest" in found or found.get("format") == FORMAT):
+        raise StoreError(
+            f"{location} was begun by an earlier version of cloudgan, in a layout that this one does not "
+            "continue; finish it with that version, give another --out, or --overwrite to replace it"
+        )
 
 
-def _add_frames(days: Any, wanted: Mapping[str, Any]) -> Any:
-    """The items of format 1, which does not say where they lie, with the frames of the wanted."""
-    if not isinstance(days, dict):
-        return days
-    return {
-        day: [
-            [item[0], item[1], wanted[item[0]][1], *item[2:]] if item[0] in wanted else item for item in items
-        ]
-        for day, items in days.items()
-    }
-
-
-def is_made_for(found: Mapping[str, Any] | None, spec: StoreSpec) -> bool:
-    """Whether a store of this identity holds, byte for byte, what is described."""
-    return found is not None and translate_identity(found, spec.identity, spec.model_files) == spec.identity
-
-
-def check_identity(
-    location: str, wanted: Mapping[str, Any], model_files: tuple[str, ...] = (), *, overwrite: bool = False
-) -> None:
+def check_identity(location: str, wanted: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Make sure that what is to have this identity may be written somewhere, without writing.
 
     Args:
         location: Path of a directory, or URL of an object store.
         wanted: Its identity.
-        model_files: See `translate_identity`.
         overwrite: Whether a store of ours with another identity may be removed.
 
     Raises:
@@ -149,13 +128,13 @@ def check_identity(
     if found is None:
         return
     with name_damage(location):
-        translated = translate_identity(found, wanted, model_files)
-        if translated == wanted:
+        if is_made_for(found, wanted):
             return
         if overwrite:
             check_removable(location, found)
             return
-        lines = "".join(f"\n  {line}" for line in describe_differences(translated, wanted))
+        check_format(location, found)
+        lines = "".join(f"\n  {line}" for line in describe_differences(found, wanted))
     raise StoreError(
         f"{location} was made with other settings; give another --out, or --overwrite to replace it; "
         f"there -> wanted:{lines}"

@@ -4,8 +4,6 @@ A unit is entered after its data is there, so that it may be interrupted, repeat
 and the bytes are the same. Its entry is one small object: its state, the run that did it, the digest of the
 plan, and the digest of each shard as it was written. An entry that is empty, cannot be read, or is of another
 plan, is that of a pending unit.
-
-In stores of format 1 an entry is the state alone, as one byte.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer
 
-from cloudgan.io.store.access import copy_objects, name_damage, open_zarr_store
+from cloudgan.io.store.access import HOME, copy_objects, name_damage, open_zarr_store
 from cloudgan.io.store.fence import FOLDER
 from cloudgan.io.store.identity import compute_plan_digest, read_identity
 from cloudgan.object_stores import is_refusal, name_failed_writes
@@ -31,7 +29,7 @@ PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
 
 UNITS = FOLDER
 """Array of the units' entries."""
-_OFFSETS = {1: "ledger/shifts-{place}", 2: "ledger/offsets-{plan}-{place}"}  # by format of the store
+_OFFSETS = f"{HOME}/offsets-{{plan}}-{{place}}"
 _AT_ONCE = 1024  # entries that are held in memory
 
 
@@ -50,9 +48,7 @@ class Entry:
 
     @classmethod
     def parse(cls, value: Any, plan: str) -> Entry:
-        """An entry as the array holds it, JSON or the state alone; pending where it means nothing here."""
-        if not isinstance(value, str):
-            return cls(int(value) if value in (DONE, DONE_WITHOUT_ASSETS) else PENDING)
+        """An entry as the array holds it; pending where it means nothing here."""
         try:
             body = json.loads(value)
             entry = cls(body["state"], body["run"], body["plan"], body["shards"])
@@ -67,16 +63,18 @@ class Entry:
         return json.dumps(body, separators=(",", ":"))
 
 
-def make_ledger(group: zarr.Group, unit_count: int, form: int) -> None:
-    """A ledger with nothing done."""
-    group.create_array(
-        UNITS,
+def make_ledger(unit_count: int) -> dict[str, Buffer]:
+    """The objects of a ledger with nothing done, by key."""
+    made: dict[str, Buffer] = {}
+    zarr.create_array(
+        zarr.storage.MemoryStore(made),
         shape=(unit_count,),
-        dtype="uint8" if form == 1 else "str",
+        dtype="str",
         chunks=(1,),
-        fill_value=PENDING if form == 1 else "",
+        fill_value="",
         dimension_names=("unit",),
     )
+    return {f"{UNITS}/{key}": value for key, value in made.items()}
 
 
 def read_entries(location: str) -> Iterator[Entry]:
@@ -94,14 +92,14 @@ def read_entries(location: str) -> Iterator[Entry]:
 
 
 def _read_values(array: zarr.Array[Any], start: int, stop: int) -> list[Any]:
-    """Values of entries, 0 for those that cannot be read."""
+    """Texts of entries, empty for those that cannot be read."""
     try:
         return list(np.asarray(array[start:stop]).tolist())
     except Exception as error:  # of zarr, its codecs and numpy
         if is_refusal(error):
             raise
         if stop - start == 1:
-            return [PENDING]
+            return [""]
     middle = (start + stop) // 2
     return _read_values(array, start, middle) + _read_values(array, middle, stop)
 
@@ -118,20 +116,18 @@ def read_states(location: str) -> NDArray[np.uint8]:
 def write_entry(root: ZarrStore, index: int, entry: Entry) -> None:
     """Enter a unit in a store that is open for writing."""
     array = zarr.open_array(root, path=UNITS, mode="r+", config={"write_empty_chunks": True})
-    pending = entry.state == PENDING
-    array[index] = entry.state if array.dtype == np.uint8 else "" if pending else entry.to_text()
+    array[index] = "" if entry.state == PENDING else entry.to_text()
 
 
-def read_offsets(location: str, form: int, place: int, plan: str) -> NDArray[np.float32] | None:
+def read_offsets(location: str, place: int, plan: str) -> NDArray[np.float32] | None:
     """The radiometric offsets that `write_offsets` kept; None where nothing that can be read was kept yet.
 
     Args:
         location: Of the store.
-        form: Format of the store.
         place: Number of the MGRS tile.
         plan: Digest of the plan.
     """
-    path = _OFFSETS[form].format(place=place, plan=plan)
+    path = _OFFSETS.format(place=place, plan=plan)
     try:
         kept = zarr.open_array(open_zarr_store(location), path=path, mode="r")
         values: NDArray[np.float32] = np.asarray(kept[:], np.float32)
@@ -146,14 +142,13 @@ def read_offsets(location: str, form: int, place: int, plan: str) -> NDArray[np.
 
 
 def write_offsets(
-    location: str, root: ZarrStore, form: int, place: int, plan: str, offsets: NDArray[np.float32]
+    location: str, root: ZarrStore, place: int, plan: str, offsets: NDArray[np.float32]
 ) -> None:
     """Keep the radiometric offsets of an MGRS tile for all other units.
 
     Args:
         location: Of the store.
         root: The same, open for writing.
-        form: Format of the store.
         place: Number of the MGRS tile.
         plan: Digest of the plan: a writer of another cannot take the place of these.
         offsets: See `normalisation.RadiometricOffsets.values`.
@@ -162,7 +157,7 @@ def write_offsets(
         WriteError: The place refused it.
     """
     made: dict[str, Buffer] = {}
-    path = _OFFSETS[form].format(place=place, plan=plan)
+    path = _OFFSETS.format(place=place, plan=plan)
     array = zarr.create_array(
         zarr.storage.MemoryStore(made),
         name=path,

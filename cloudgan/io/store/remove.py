@@ -16,7 +16,7 @@ from typing import Any
 
 from cloudgan.errors import StoreError
 from cloudgan.io.lease import SUFFIX as LEASE_SUFFIX
-from cloudgan.io.store.access import list_objects
+from cloudgan.io.store.access import FORMER_HOME, HOME, list_objects
 from cloudgan.io.store.fence import FOLDER, RUN, remove_staging
 from cloudgan.io.store.spec import COORDINATES
 from cloudgan.object_stores import is_object_store, open_object_store
@@ -25,7 +25,7 @@ from cloudgan.sentinel2.bands import BANDS
 
 _CHUNKS = r"c(/\d+)*"
 _RECORDS = r"units|(offsets|shifts)-[0-9a-f-]+"
-_LEDGER = rf"ledger/(zarr\.json|({_RECORDS})/([a-z]+\.json|{_CHUNKS}|(run|gone)-.*))"
+_LEDGER = rf"({HOME}|{FORMER_HOME})/([a-z]+\.json|({_RECORDS})/([a-z]+\.json|{_CHUNKS}|(run|gone)-.*))"
 _SHOWN = 3  # names of foreign files in a message
 
 
@@ -84,23 +84,30 @@ def remove_store(location: str, identity: Mapping[str, Any]) -> None:
 def _remove_objects(location: str, groups: list[str]) -> None:
     store = open_object_store(location)
     for group in groups:
-        with suppress(FileNotFoundError):
-            store.delete(f"{group}{RUN}")
+        for run in (RUN, f"{FORMER_HOME}/units/run.json"):
+            with suppress(FileNotFoundError):
+                store.delete(f"{group}{run}")
     for group in groups:
-        store.delete(list(list_objects(location, f"{group}ledger")))
-    store.delete([key for key in list_objects(location) if key != "zarr.json"])
-    with suppress(FileNotFoundError):
-        store.delete("zarr.json")
+        for ledger in (FOLDER, FORMER_HOME):
+            store.delete(list(list_objects(location, f"{group}{ledger}")))
+    last = [f"{HOME}/plan.json", "zarr.json"]
+    store.delete([key for key in list_objects(location) if key not in last])
+    for key in last:
+        with suppress(FileNotFoundError):
+            store.delete(key)
 
 
 def _remove_files(root: Path, groups: list[str]) -> None:
     for group in groups:
-        remove_staging(root / group / FOLDER)
-        _remove(root / group / "ledger")
+        for ledger in (FOLDER, f"{FORMER_HOME}/units"):
+            remove_staging(root / group / ledger)
+            _remove(root / group / ledger)
+    last = [root / HOME.partition("/")[0], root / "zarr.json"]
     for path in root.iterdir():
-        if path.name != "zarr.json":
+        if path not in last:
             _remove(path)
-    _remove(root / "zarr.json")
+    for path in last:
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -31,10 +31,10 @@ class StoreSpec:
     """Work units of the ledger."""
     identity: dict[str, Any]
     """All that decides a byte of the store, as JSON; see `identity`."""
-    model_files: tuple[str, ...] = ()
-    """SHA-256 of the model files by which a store of format 1 may name the model."""
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     """Attributes of the root that describe the model and the source."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What is kept beside the data as JSON: the model's card, items left out, BOA offsets."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ in the ledger after its data is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from cloudgan.geo.grid import Window
 from cloudgan.io.lease import hold_lease
 from cloudgan.io.store import ledger
 from cloudgan.io.store.access import (
-    IDENTITY,
+    HOME,
+    ZONES,
     consolidate,
     copy_objects,
     name_damage,
@@ -44,11 +45,9 @@ from cloudgan.io.store.fence import (
 )
 from cloudgan.io.store.identity import (
     COPY,
-    FORMAT,
     check_identity,
     compute_plan_digest,
     is_made_for,
-    read_format,
     read_identity,
 )
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, Entry
@@ -58,8 +57,11 @@ from cloudgan.io.store.template import describe_root, is_as_made, make_template
 from cloudgan.io.store.writer import UnitWriter
 from cloudgan.object_stores import is_object_store, name_failed_writes
 
-_RUN = "cloudgan:run"  # attribute of the root: the report of the last run
-_DEVICE = "cloudgan:device"  # attribute of the root: what the generator ran on
+REPORT = f"{HOME}/report.json"
+"""Where the report of the last run lies."""
+ABOUT = f"{HOME}/about.json"
+"""Where the model's card, the items left out and the BOA offsets lie."""
+_DEVICE = f"{HOME}/device.json"  # what the generator ran on
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,6 @@ class Store:
 
     location: str
     """Path of a directory, or URL of an object store (`s3://bucket/key`)."""
-    format: int = FORMAT
-    """Format of the store, which decides names of variables."""
     plan: str = ""
     """Digest of its identity."""
     run: Run | None = None
@@ -115,16 +115,21 @@ class Store:
             WriteError: The store cannot be opened any more.
         """
         return UnitWriter.open(
-            self.location, self._open(), self._stored_names(spec), spec.grid, window, self._new_entry()
+            self.location,
+            self._open(),
+            [one.name for one in spec.variables],
+            spec.grid,
+            window,
+            self._new_entry(),
         )
 
     def read_offsets(self, place: int) -> NDArray[np.float32] | None:
         """The radiometric offsets of an MGRS tile by its number; None where nothing was kept yet."""
-        return ledger.read_offsets(self.location, self.format, place, self.plan)
+        return ledger.read_offsets(self.location, place, self.plan)
 
     def write_offsets(self, place: int, offsets: NDArray[np.float32]) -> None:
         """Keep the radiometric offsets of an MGRS tile, for all other units; see `ledger.write_offsets`."""
-        ledger.write_offsets(self.location, self._open(), self.format, place, self.plan, offsets)
+        ledger.write_offsets(self.location, self._open(), place, self.plan, offsets)
 
     def mark(self, index: int, state: int) -> None:
         """Enter a unit in the ledger, with nothing noted of what it wrote.
@@ -151,9 +156,7 @@ class Store:
             StoreError: Units are done already, on something else.
             WriteError: The place refused it.
         """
-        root = self._open()
-        group = zarr.open_group(root, mode="r+", use_consolidated=False)
-        begun = group.attrs.get(_DEVICE)
+        begun = _read_json(self.location, _DEVICE).get("device")
         if begun == device:
             return
         if begun is not None and self.read_ledger().any():
@@ -163,7 +166,8 @@ class Store:
                 "or another --out"
             )
         with name_failed_writes(self.location):
-            group.update_attributes({_DEVICE: device})
+            root = self._open()
+            _write_json(root, _DEVICE, {"device": device})
             root.sync()
 
     def finish(self, report: Mapping[str, Any]) -> None:
@@ -175,13 +179,12 @@ class Store:
         root = self._open()
         with name_failed_writes(self.location), name_damage(self.location):
             remove_pieces(self.location)
-            group = zarr.open_group(root, mode="r+", use_consolidated=False)
-            known = _read_report(group).get("missing_items", [])
+            known = self.read_report().get("missing_items", [])
             if (
                 self.read_ledger() == DONE_WITHOUT_ASSETS
             ).any():  # what an earlier run lacked is lacking still
                 report = {**report, "missing_items": sorted({*known, *report["missing_items"]})}
-            group.update_attributes({_RUN: dict(report)})
+            _write_json(root, REPORT, report)
         consolidate(self.location, root)
         with name_failed_writes(self.location):
             root.sync()
@@ -192,20 +195,18 @@ class Store:
             group = zarr.open_group(open_zarr_store(self.location), mode="r")
             consolidated = group.metadata.consolidated_metadata is not None
             done = bool((self.read_ledger() == DONE).all())
-            return consolidated and done and not _read_report(group).get("failed")
+            return consolidated and done and not self.read_report().get("failed")
 
     def read_report(self) -> dict[str, Any]:
         """The report of the last run that came to its end; empty where none did."""
         with name_damage(self.location):
-            group = zarr.open_group(open_zarr_store(self.location), mode="r", use_consolidated=False)
-            return _read_report(group)
+            return _read_json(self.location, REPORT)
 
     def find_failed_units(self) -> list[int]:
         """Numbers of the units that the last run failed and none has done since."""
         with name_damage(self.location):
             states = self.read_ledger()
-            group = zarr.open_group(open_zarr_store(self.location), mode="r", use_consolidated=False)
-            named = (unit["unit"] for unit in _read_report(group).get("failed", []))
+            named = (unit["unit"] for unit in self.read_report().get("failed", []))
             return [index for index in named if states[index] != DONE]
 
     def _get_run(self) -> Run:
@@ -219,14 +220,25 @@ class Store:
     def _new_entry(self) -> Entry:
         return Entry(run=self._get_run().number, plan=self.plan)
 
-    def _stored_names(self, spec: StoreSpec) -> dict[str, str]:
-        return {one.name: one.stored_name(self.format) for one in spec.variables}
+
+def read_about(location: str) -> dict[str, Any]:
+    """What a store keeps beside its data: `model` (its card), `left_out`, `offsets`, `run` (the report)."""
+    with name_damage(location):
+        return _read_json(location, ABOUT) | {"run": _read_json(location, REPORT)}
 
 
-def _read_report(group: zarr.Group) -> dict[str, Any]:
-    """The report of the last run that came to its end; empty where none did."""
-    run = group.attrs.get(_RUN)
-    return run if isinstance(run, dict) else {}
+def _read_json(location: str, key: str) -> dict[str, Any]:
+    """An object of JSON that a store keeps; empty where there is none that can be read."""
+    try:
+        body = json.loads(read_object(location, key) or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _write_json(root: ZarrStore, key: str, body: Mapping[str, Any]) -> None:
+    text = json.dumps(dict(body)).encode()
+    copy_objects({key: default_buffer_prototype().buffer.from_bytes(text)}, root, [key])
 
 
 def check_store(location: str, spec: StoreSpec, *, overwrite: bool = False) -> None:
@@ -240,7 +252,7 @@ def check_store(location: str, spec: StoreSpec, *, overwrite: bool = False) -> N
     Raises:
         StoreError: Something else is there: another store of ours, or no store of ours.
     """
-    check_identity(location, spec.identity, spec.model_files, overwrite=overwrite)
+    check_identity(location, spec.identity, overwrite=overwrite)
 
 
 def find_store(location: str, spec: StoreSpec) -> Store | None:
@@ -250,12 +262,12 @@ def find_store(location: str, spec: StoreSpec) -> Store | None:
         StoreError: See `read_identity`.
     """
     found = read_identity(location)
-    if found is None or not is_made_for(found, spec):
+    if not is_made_for(found, spec.identity):
         return None
-    store = Store(location, read_format(found), compute_plan_digest(found))
+    store = Store(location, compute_plan_digest(spec.identity))
     with name_unusable(location):
         root = open_zarr_store(location)
-        return store if _has_root(root) and is_as_made(root, spec, store.format) else None
+        return store if _has_root(root) and is_as_made(root, spec) else None
 
 
 def prepare_store(location: str, spec: StoreSpec, *, overwrite: bool = False) -> Store:
@@ -270,41 +282,38 @@ def prepare_store(location: str, spec: StoreSpec, *, overwrite: bool = False) ->
         location = str(Path(location).resolve())  # a worker may have another working directory
     with hold_lease(location), name_unusable(location):
         found = read_identity(location)
-        if found is not None and not is_made_for(found, spec):
+        if found is not None and not is_made_for(found, spec.identity):
             remove_store(location, found)
-            found = None
-        identity = spec.identity if found is None else found
-        _make_root(location, describe_root(spec, identity))
+        _make_root(location, describe_root(spec))
         run = take_run(location)
-        if read_identity(location) != identity:  # of a run that has taken over the lease
+        if not is_made_for(read_identity(location), spec.identity):  # of a run that has taken over the lease
             raise not_ours(location)
         root = open_for_writing(location, run)
-        form = read_format(identity)
-        copy = json.dumps(identity).encode()
-        if read_object(location, COPY) != copy:
-            copy_objects({COPY: default_buffer_prototype().buffer.from_bytes(copy)}, root, [COPY])
-        make_template(open_zarr_store(location), root, spec, form)
+        for key, body in ((COPY, spec.identity), (ABOUT, spec.about)):
+            if _read_json(location, key) != body:
+                _write_json(root, key, body)
+        make_template(open_zarr_store(location), root, spec)
         root.sync()
-    return Store(location, form, compute_plan_digest(identity), run)
+    return Store(location, compute_plan_digest(spec.identity), run)
 
 
-def make_root_group(location: str, identity: dict[str, Any]) -> None:
+def make_root_group(location: str, zones: Sequence[str]) -> None:
     """Make a group that holds stores, in place of whatever else of ours is there.
 
     Whoever calls it holds its lease.
 
     Args:
         location: Path of a directory, or URL of an object store.
-        identity: What tells it from other stores.
+        zones: Names of the stores.
 
     Raises:
         StoreError: The place cannot be used.
     """
     with name_unusable(location):
         found = read_identity(location)
-        if found not in (None, identity):
+        if found is not None and found != {"zones": list(zones)}:
             remove_store(location, found)
-        _make_root(location, {"Conventions": "CF-1.11", IDENTITY: identity})
+        _make_root(location, {"Conventions": "CF-1.11", ZONES: " ".join(zones)})
 
 
 def _make_root(location: str, attributes: dict[str, Any]) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
 from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec
 from zarr.core.buffer import Buffer
 
-from cloudgan.geo.grid import Grid
 from cloudgan.io.store import ledger
 from cloudgan.io.store.access import IDENTITY, copy_objects
+from cloudgan.io.store.attributes import describe_area, describe_axis, describe_crs, describe_frame
+from cloudgan.io.store.identity import compute_plan_digest
 from cloudgan.io.store.spec import StoreSpec
 from cloudgan.object_stores import is_refusal
 from cloudgan.schema import Variable
@@ -30,7 +30,7 @@ _PER_DATE = "item_ids cloud_cover processing_baseline"
 _Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]  # dimensions, values, attributes
 
 
-def make_template(found: ZarrStore, root: ZarrStore, spec: StoreSpec, form: int) -> None:
+def make_template(found: ZarrStore, root: ZarrStore, spec: StoreSpec) -> None:
     """Make what is missing of the template, or damaged; the ledger comes last, and vouches for the rest.
 
     Shards and entries of the ledger stay as they are.
@@ -39,43 +39,35 @@ def make_template(found: ZarrStore, root: ZarrStore, spec: StoreSpec, form: int)
         found: Where, open for reading; its root group is there.
         root: The same, open for writing.
         spec: What the store is to hold.
-        form: Format of the store, which decides names of variables.
     """
-    template = _Template.of(spec, form)
+    template = _Template.of(spec)
     broken = template.find_broken(found)
     for name in sorted(template.names, key=lambda name: name == ledger.UNITS):
         if name in broken:
             copy_objects(template.objects, root, template.keys(name))
-    try:
-        zarr.open_group(found, path="ledger", mode="r", zarr_format=3, use_consolidated=False)
-    except Exception as error:
-        if not _is_damage(error):
-            raise
-        copy_objects(template.objects, root, ["ledger/zarr.json"])
 
 
-def describe_root(spec: StoreSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
+def describe_root(spec: StoreSpec) -> dict[str, Any]:
     """Attributes of the root group."""
-    return _describe_area(spec) | {IDENTITY: dict(identity)}
+    return describe_area(spec) | {IDENTITY: compute_plan_digest(spec.identity)}
 
 
-def is_as_made(root: ZarrStore, spec: StoreSpec, form: int) -> bool:
+def is_as_made(root: ZarrStore, spec: StoreSpec) -> bool:
     """Whether the whole template is there, before anything of it is relied on."""
-    return not _Template.of(spec, form).find_broken(root)
+    return not _Template.of(spec).find_broken(root)
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
     """A template in memory."""
 
-    group: zarr.Group
     objects: dict[str, Buffer]
     """All its objects, by key."""
     coordinates: tuple[str, ...]
     """Names of the arrays that have values."""
 
     @classmethod
-    def of(cls, spec: StoreSpec, form: int) -> _Template:
+    def of(cls, spec: StoreSpec) -> _Template:
         """The template of a store."""
         objects: dict[str, Buffer] = {}
         group = zarr.open_group(zarr.storage.MemoryStore(objects), mode="w", zarr_format=3)
@@ -83,23 +75,18 @@ class _Template:
         for name, coordinate in coordinates.items():
             _write_coordinate(group, name, coordinate)
         for variable in spec.variables:
-            _make_array(group, variable, spec, form)
-        ledger.make_ledger(group, spec.unit_count, form)
-        return cls(group, objects, tuple(coordinates))
+            _make_array(group, variable, spec)
+        objects |= ledger.make_ledger(spec.unit_count)
+        return cls(objects, tuple(coordinates))
 
     @property
     def names(self) -> list[str]:
         """Names of its arrays."""
-        return [
-            key.removesuffix("/zarr.json") for key in self.objects if key.count("/") and self._is_array(key)
-        ]
-
-    def _is_array(self, key: str) -> bool:
-        return key.endswith("/zarr.json") and key != "ledger/zarr.json"
+        return [key.removesuffix("/zarr.json") for key in self.objects if key.endswith("/zarr.json")]
 
     def keys(self, name: str) -> list[str]:
         """Keys of an array's objects, its metadata first."""
-        values = [key for key in self.objects if key.startswith(f"{name}/c")]
+        values = [key for key in self.objects if key == f"{name}/c" or key.startswith(f"{name}/c/")]
         return [f"{name}/zarr.json", *values]
 
     def find_broken(self, root: ZarrStore) -> list[str]:
@@ -107,8 +94,7 @@ class _Template:
         return [name for name in self.names if not self._holds(root, name)]
 
     def _holds(self, root: ZarrStore, name: str) -> bool:
-        wanted = self.group[name]
-        assert isinstance(wanted, zarr.Array)  # noqa: S101 - `names` are those of arrays
+        wanted = zarr.open_array(zarr.storage.MemoryStore(self.objects), path=name, mode="r")
         try:
             found = zarr.open_array(root, path=name, mode="r", zarr_format=3)
             if _get_layout(found) != _get_layout(wanted):
@@ -135,11 +121,11 @@ def _is_damage(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError | NotADirectoryError) or not is_refusal(error)
 
 
-def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec, form: int) -> None:
+def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec) -> None:
     chunk = min(spec.chunk, spec.block)
     where = {"grid_mapping": "spatial_ref", "coordinates": f"spatial_ref {_PER_DATE}"}
     group.create_array(
-        variable.stored_name(form),
+        variable.name,
         shape=spec.shape,
         dtype=variable.dtype,
         chunks=(1, chunk, chunk),
@@ -147,20 +133,24 @@ def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec, form: in
         compressors=[_CODEC],
         fill_value=variable.fill,
         dimension_names=("time", "y", "x"),
-        attributes=variable.attributes | where,
+        attributes=variable.attributes | where | describe_frame(spec.grid),
     )
 
 
 def _write_coordinate(group: zarr.Group, name: str, coordinate: _Coordinate) -> None:
     dimensions, data, attributes = coordinate
-    array = group.create_array(
-        name,
-        shape=data.shape,
-        dtype="str" if data.dtype.kind == "T" else data.dtype,
-        chunks=data.shape,
-        dimension_names=dimensions,
-        attributes=attributes,
-    )
+    with warnings.catch_warnings():
+        # Text of a fixed length is zarr-python's, not yet the spec's; that of any length is an object to
+        # xarray, which netCDF and `chunks="auto"` do not take.
+        warnings.simplefilter("ignore")
+        array = group.create_array(
+            name,
+            shape=data.shape,
+            dtype=data.dtype,
+            chunks=data.shape,
+            dimension_names=dimensions,
+            attributes=attributes,
+        )
     array[...] = data
 
 
@@ -173,9 +163,9 @@ def _cube_coordinates(spec: StoreSpec) -> dict[str, _Coordinate]:
     }
     return {
         "time": (("time",), days, calendar),
-        "y": (("y",), spec.grid.y(), _describe_axis("y")),
-        "x": (("x",), spec.grid.x(), _describe_axis("x")),
-        "spatial_ref": ((), np.array(0, np.int64), _describe_crs(spec.grid)),
+        "y": (("y",), spec.grid.y(), describe_axis("y")),
+        "x": (("x",), spec.grid.x(), describe_axis("x")),
+        "spatial_ref": ((), np.array(0, np.int64), describe_crs(spec.grid)),
     }
 
 
@@ -188,7 +178,7 @@ def _date_coordinates(scenes: tuple[Scene, ...]) -> dict[str, _Coordinate]:
     return {
         "item_ids": (
             ("time",),
-            np.array(ids, np.dtypes.StringDType()),
+            np.array(ids),
             {"long_name": "source STAC items, first on top"},
         ),
         "cloud_cover": (
@@ -198,51 +188,7 @@ def _date_coordinates(scenes: tuple[Scene, ...]) -> dict[str, _Coordinate]:
         ),
         "processing_baseline": (
             ("time",),
-            np.array(baselines, np.dtypes.StringDType()),
+            np.array(baselines),
             {"long_name": "ESA processing baseline of the source items"},
         ),
     }
-
-
-def _describe_axis(name: str) -> dict[str, Any]:
-    return {
-        "standard_name": f"projection_{name}_coordinate",
-        "long_name": f"{name} of pixel centres",
-        "units": "m",
-        "axis": name.upper(),
-    }
-
-
-def _describe_crs(grid: Grid) -> dict[str, Any]:
-    transform = grid.transform
-    crs = CRS.from_epsg(grid.epsg)
-    return crs.to_cf() | {
-        "spatial_ref": crs.to_wkt(),
-        "GeoTransform": " ".join(
-            f"{value:.12g}"
-            for value in (transform.c, transform.a, transform.b, transform.f, transform.d, transform.e)
-        ),
-    }
-
-
-def _describe_area(spec: StoreSpec) -> dict[str, Any]:
-    west, south, east, north = spec.grid.bounds
-    lonlat = Transformer.from_crs(spec.grid.epsg, 4326, always_xy=True).transform_bounds(
-        west, south, east, north, densify_pts=21
-    )
-    dates = [scene.date for scene in spec.scenes]
-    return {
-        "Conventions": "CF-1.11",
-        "title": "Sentinel-2 surface reflectance, clouds and their shadows removed",
-        "license": "contains modified Copernicus Sentinel data",
-        "proj:code": f"EPSG:{spec.grid.epsg}",
-        "proj:bbox": [west, south, east, north],
-        "proj:shape": list(spec.grid.shape),
-        "proj:transform": list(spec.grid.transform)[:6],
-        "geospatial_lon_min": lonlat[0],
-        "geospatial_lat_min": lonlat[1],
-        "geospatial_lon_max": lonlat[2],
-        "geospatial_lat_max": lonlat[3],
-        "time_coverage_start": min(dates).isoformat(),
-        "time_coverage_end": max(dates).isoformat(),
-    } | spec.attributes

@@ -12,7 +12,7 @@ from cloudgan.errors import StoreError
 from cloudgan.io.lease import hold_lease
 from cloudgan.io.store.access import list_objects, name_unusable, read_object
 from cloudgan.io.store.fence import compute_digest
-from cloudgan.io.store.identity import compute_plan_digest, read_format, read_identity
+from cloudgan.io.store.identity import check_format, compute_plan_digest, read_identity
 from cloudgan.io.store.ledger import PENDING, Entry, read_entries
 from cloudgan.io.store.store import Store
 
@@ -79,6 +79,7 @@ def verify_store(
     identity = read_identity(location)
     if identity is None:
         raise StoreError(f"there is no store at {location}; give the --out of a run")
+    check_format(location, identity)
     dice = random.Random(seed)  # noqa: S311 - no secret
     if "zones" in identity:
         groups = [f"{location.rstrip('/')}/{name}" for name in identity["zones"]]
@@ -130,7 +131,7 @@ def _find_strangers(location: str, noted: set[str]) -> dict[str, str]:
 
 def _mark_pending(location: str, units: tuple[int, ...]) -> None:
     identity = read_identity(location) or {}
-    store = Store(location, read_format(identity), compute_plan_digest(identity)).begin_run()
+    store = Store(location, compute_plan_digest(identity)).begin_run()
     try:
         for index in units:
             store.mark(index, PENDING)

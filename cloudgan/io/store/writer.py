@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class UnitWriter:
         cls,
         location: str,
         root: FencedStore,
-        names: Mapping[str, str],
+        names: Sequence[str],
         grid: Grid,
         window: Window,
         entry: Entry,
@@ -45,7 +45,7 @@ class UnitWriter:
         Args:
             location: Of the store.
             root: The store, open for a run.
-            names: Name of the array of each variable.
+            names: Of the variables.
             grid: Pixels of the store.
             window: Pixels of the unit.
             entry: The unit's entry, but for its state and its shards.
@@ -56,10 +56,7 @@ class UnitWriter:
         # Shards without a value are written too: an object store guards only a place that holds something.
         config: Any = {"write_empty_chunks": True}
         with name_failed_writes(location):
-            arrays = {
-                name: zarr.open_array(root, path=path, mode="r+", config=config)
-                for name, path in names.items()
-            }
+            arrays = {name: zarr.open_array(root, path=name, mode="r+", config=config) for name in names}
         return cls(location, root, arrays, window.slices_in(grid.window), entry)
 
     def write(self, at: int, values: Mapping[str, NDArray[Any]]) -> None:

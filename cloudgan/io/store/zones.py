@@ -54,7 +54,7 @@ class Zones:
             self.location
         ):  # each group has a lease of its own, which replacing them all would pass by
             self.check(overwrite=overwrite)
-            make_root_group(self.location, self._identity())
+            make_root_group(self.location, self.names)
             yield
             consolidate(self.location, open_unfenced(self.location))
 
