@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - an accessor
 import xarray as xr
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import BANDS
@@ -118,6 +121,32 @@ def test_bare_xarray_does_what_users_do(out, tmp_path):
         warnings.simplefilter("ignore")  # of zarr-python about text
         xr.open_zarr(out, chunks=None).isel(x=slice(3, 40)).to_zarr(tmp_path / "part.zarr")
     assert_same_values(xr.open_zarr(tmp_path / "part.zarr"), bare.isel(x=slice(3, 40)))
+
+
+def test_root_and_arrays_are_valid_by_the_zarr_conventions(out):
+    zarr_cm = pytest.importorskip("zarr_cm")
+    west, south, east, north = TALL.grid.bounds
+    for name in (".", *BANDS, "provenance", "days_before", "uncertainty"):
+        node = json.loads((out / name / "zarr.json").read_text())
+        for convention in (zarr_cm.geo_proj, zarr_cm.spatial):
+            getattr(convention, f"validate_{node['node_type']}_metadata")(node)
+        attributes = node["attributes"]
+        assert [one["name"] for one in attributes["zarr_conventions"]] == ["proj", "spatial"]
+        assert attributes["zarr_conventions"] == [zarr_cm.geo_proj.CMO, zarr_cm.spatial.CMO]
+        assert attributes["proj:code"] == "EPSG:32633"
+        assert Affine(*attributes["spatial:transform"]) == TALL.grid.transform
+        assert attributes["spatial:shape"] == list(TALL.grid.shape)
+        assert attributes["spatial:bbox"] == [west, south, east, north]
+
+
+def test_the_dataset_as_netcdf_breaks_no_rule_of_cf(ds, tmp_path):
+    pytest.importorskip("compliance_checker", reason="compliance-checker is not installed")
+    path = tmp_path / "cf.nc"
+    ds.to_netcdf(path)
+    call = [Path(sys.executable).with_name("compliance-checker"), "--test=cf:1.11", "--format=json"]
+    done = subprocess.run([*call, path, "-o", "-"], capture_output=True, text=True, timeout=200, check=False)
+    found = json.loads(done.stdout[done.stdout.index("{") :])["cf:1.11"]
+    assert [each["msgs"] for each in found["high_priorities"] if each["msgs"]] == []
 
 
 # What cloudgan.open gives

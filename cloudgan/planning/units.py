@@ -20,8 +20,8 @@ from cloudgan.model.contract import Contract
 from cloudgan.observations import dates_within
 from cloudgan.removal.core import window_to_read
 
-CHUNK = 512
-"""Edge of a Zarr chunk in pixels: what a reader of the store fetches at least."""
+CHUNK = 128
+"""Edge of a Zarr chunk in pixels: what a reader of the store fetches at least (decision 25)."""
 BLOCKS = (2048, 1024, 512)
 """Edges of a work unit, which is a Zarr shard, from the best to the smallest, in pixels."""
 

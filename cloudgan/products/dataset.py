@@ -17,8 +17,6 @@ from cloudgan.object_stores import is_object_store, normalise_location
 from cloudgan.products import accessor  # noqa: F401 - which registers itself
 from cloudgan.schema import PROVENANCE
 
-# Attributes of one whole store; of a subset they would be wrong, and netCDF takes no list of objects.
-_OF_THE_STORE = ("zarr_conventions", "spatial:")
 # What of a variable's encoding fits any subset of it, and any format.
 _KEPT_ENCODING = (
     "_FillValue",
@@ -88,19 +86,22 @@ def _decode(raw: xr.Dataset) -> xr.Dataset:
     for coordinate in dataset.coords.values():
         coordinate.load()
     for variable in dataset.variables.values():
-        variable.encoding = {
-            name: value for name, value in variable.encoding.items() if name in _KEPT_ENCODING
-        }
+        kept = {name: value for name, value in variable.encoding.items() if name in _KEPT_ENCODING}
+        if "dtype" in kept:
+            kept["dtype"] = np.dtype(kept["dtype"]).newbyteorder("=")  # netCDF4 warns of any other
+        variable.encoding = kept
+    for axis in ("y", "x"):
+        dataset[axis].encoding["_FillValue"] = None  # else xarray writes one, which CF forbids
     texts = {name: one for name, one in dataset.coords.items() if one.dtype.kind in "OT"}  # of former layouts
     return dataset.assign_coords({name: one.astype(np.str_) for name, one in texts.items()})
 
 
 def _select_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes without those that hold for the whole store alone, or that netCDF cannot hold."""
+    """Attributes without those of the Zarr conventions, wrong for a subset and no names to CF."""
     return {
         name: value
         for name, value in attributes.items()
-        if not (name.startswith(_OF_THE_STORE) or isinstance(value, dict))
+        if not (":" in name or name == "zarr_conventions" or isinstance(value, dict))
     }
 
 

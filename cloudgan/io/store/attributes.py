@@ -61,6 +61,7 @@ def describe_crs(grid: Grid) -> dict[str, Any]:
     transform = grid.transform
     crs = CRS.from_epsg(grid.epsg)
     return crs.to_cf() | {
+        "long_name": "coordinate reference system",
         "spatial_ref": crs.to_wkt(),
         "GeoTransform": " ".join(
             f"{value:.12g}"
