@@ -90,10 +90,18 @@ def _decode(raw: xr.Dataset) -> xr.Dataset:
         if "dtype" in kept:
             kept["dtype"] = np.dtype(kept["dtype"]).newbyteorder("=")  # netCDF4 warns of any other
         variable.encoding = kept
+    dataset = dataset.assign_coords({name: _make_plain(one) for name, one in dataset.coords.items()})
     for axis in ("y", "x"):
         dataset[axis].encoding["_FillValue"] = None  # else xarray writes one, which CF forbids
-    texts = {name: one for name, one in dataset.coords.items() if one.dtype.kind in "OT"}  # of former layouts
-    return dataset.assign_coords({name: one.astype(np.str_) for name, one in texts.items()})
+    return dataset
+
+
+def _make_plain(coordinate: xr.DataArray) -> xr.DataArray:
+    """Text without objects, as former layouts have, and numbers in the machine's order, or netCDF4 warns."""
+    if coordinate.dtype.kind in "OT":
+        return coordinate.astype(np.str_)
+    native = coordinate.dtype.newbyteorder("=")
+    return coordinate if coordinate.dtype.byteorder in "=|" else coordinate.astype(native)
 
 
 def _select_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
