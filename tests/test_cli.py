@@ -257,7 +257,7 @@ def test_the_commands_are_listed_in_the_order_of_their_use(capsys):
         main(["--help"])
     said = capsys.readouterr().out
     names = [line.split()[0] for line in said.partition("Commands:\n")[2].splitlines()[:5]]
-    assert names == ["demo", "batch", "evaluate", "train", "info"]
+    assert names == ["demo", "batch", "evaluate", "train", "export"]
     assert "--install-completion" in said
     assert "..." not in said.partition("Commands:")[2]
 

@@ -103,7 +103,7 @@ def _pack(cube: xr.Dataset, packed: dict[str, Any]) -> xr.Dataset:
 
 
 def _add_crs(cube: xr.Dataset) -> xr.Dataset:
-    """The cube with the CRS as older GDAL looks for it in Zarr, on each variable of pixels."""
+    """The cube with the CRS where older GDAL finds it in Zarr, on each variable of pixels."""
     crs = {"wkt": cube["spatial_ref"].attrs["crs_wkt"]}
     named = {name: one.assign_attrs(_CRS=crs) for name, one in cube.data_vars.items() if "y" in one.dims}
     return cube.assign(named)

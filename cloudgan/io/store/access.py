@@ -28,7 +28,7 @@ IDENTITY = "cloudgan:plan"
 ZONES = "cloudgan:zones"
 """Attribute of a root that holds a group for each UTM zone: their names, and the mark of a store of ours."""
 HOME = "spatial_ref/cloudgan"
-"""Where a store keeps what is not data: within the folder of an array, into which no reader of Zarr looks."""
+"""Where a store keeps what is not data: within the folder of an array, which no reader of Zarr lists."""
 FORMER_HOME = "ledger"
 """The same in stores of formats 1 and 2: a group, whose arrays readers took for pictures."""
 

@@ -1,0 +1,167 @@
+"""Which programs open a store and its exports, and whether they find what is in them.
+
+    python research/readers.py STORE [--python PATH] [--uv UV]
+
+Exports one date of a finished store in each format, installs the readers below in environments of their own
+where that can be done, opens everything with them and with Debian's GDAL, and prints a table. A cell says
+whether CRS, transform, scale, no data and every pixel are right, or what is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from cloudgan.products.export import ExportRequest, plan_exports
+
+READERS = {
+    "rasterio 1.4.4": ("rasterio==1.4.4",),
+    "rasterio 1.5.2": ("rasterio==1.5.2",),
+    "GDAL 3.13.3 (gdal-wheel)": ("gdal-wheel==3.13.3", "numpy"),
+    "xarray 2025.6, zarr 3.1.0": ("xarray==2025.6.0", "zarr==3.1.0", "dask", "h5netcdf", "h5py", "rasterio"),
+    "newest xarray and zarr": ("xarray", "zarr", "dask", "h5netcdf", "h5py", "rasterio"),
+}
+"""What is installed for each reader."""
+
+RASTERIO = """
+import json, sys, rasterio, warnings
+warnings.simplefilter("ignore")
+name, band = sys.argv[1], int(sys.argv[2])
+with rasterio.open(name) as found:
+    print(json.dumps([found.crs and found.crs.to_epsg(), list(found.transform)[:6], found.scales[band - 1],
+        found.nodata, int(found.read(band).sum()), rasterio.__gdal_version__]))
+"""
+GDAL = """
+import json, sys
+from osgeo import gdal
+gdal.UseExceptions()
+if sys.argv[1].startswith("ZARR:") and gdal.GetDriverByName("Zarr") is None:
+    raise SystemExit("it has no driver for Zarr")
+found = gdal.Open(sys.argv[1])
+band, g, crs = found.GetRasterBand(int(sys.argv[2])), found.GetGeoTransform(), found.GetSpatialRef()
+frame = [g[1], g[2], g[0], g[4], g[5], g[3]]
+total = int(band.ReadAsArray().astype("i8").sum())
+epsg = crs and int(crs.GetAuthorityCode(None))
+print(json.dumps([epsg, frame, band.GetScale(), band.GetNoDataValue(), total]))
+"""
+XARRAY = """
+import json, sys, warnings, re
+import xarray as xr
+warnings.simplefilter("ignore")
+name, at = sys.argv[1], int(sys.argv[2])
+opened = xr.open_dataset if name.endswith(".nc") else xr.open_zarr
+raw = opened(name, mask_and_scale=False)
+one, crs = raw["red"].isel(time=at), raw["spatial_ref"].attrs
+g = [float(each) for each in crs["GeoTransform"].split()]
+epsg = int(re.findall(r'ID."EPSG",(\\d+)', crs["crs_wkt"])[-1])
+frame, total = [g[1], g[2], g[0], g[4], g[5], g[3]], int(one.astype("i8").sum())
+print(json.dumps([epsg, frame, float(one.attrs["scale_factor"]), float(one.attrs["_FillValue"]), total]))
+"""
+
+
+def judge(found: list, wanted: list) -> str:
+    """What is wrong of CRS, transform, scale, no data and pixels."""
+    names = ("CRS", "transform", "scale", "no data", "pixels")
+    wrong = [
+        name
+        for name, one, other in zip(names, found, wanted, strict=False)
+        if one is None or not np.allclose(one, other, rtol=1e-6)
+    ]
+    return "right" if not wrong else f"wrong: {', '.join(wrong)}"
+
+
+def ask(python: str, code: str, words: list[str], wanted: list) -> str:
+    """What a reader makes of a file."""
+    call = [python, "-c", code, *words]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        return f"fails: {done.stderr.strip().splitlines()[-1][-90:]}".replace("|", "/")
+    return judge(json.loads(done.stdout.splitlines()[-1]), wanted)
+
+
+def ask_gdalinfo(words: list[str], wanted: list) -> str:
+    """What Debian's GDAL makes of a file, without its pixels."""
+    name, band = words
+    call = ["gdalinfo", "-json", "-stats", name]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        return f"fails: {done.stderr.strip().splitlines()[-1][-90:]}".replace("|", "/")
+    said = json.loads(done.stdout)
+    one, geo = said["bands"][int(band) - 1], said.get("geoTransform", [0] * 6)
+    epsg = said.get("coordinateSystem", {}).get("wkt", "").rpartition('ID["EPSG",')[2].partition("]")[0]
+    found = [int(epsg or 0), [geo[1], geo[2], geo[0], geo[4], geo[5], geo[3]]]
+    return judge([*found, one.get("scale"), one.get("noDataValue")], wanted[:4])
+
+
+def make_environment(folder: Path, packages: tuple[str, ...], python: str, uv: str) -> str | None:
+    """An interpreter with packages; None where they cannot be installed."""
+    make = [uv, "venv", "-q", "-p", python, str(folder)]
+    fill = [uv, "pip", "install", "-q", "-p", str(folder), "--only-binary", ":all:", *packages]
+    for call in (make, fill):
+        if subprocess.run(call, capture_output=True, timeout=600, check=False).returncode:
+            return None
+    return str(folder / "bin" / "python")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environments")
+    parser.add_argument("--uv", default="uv")
+    options = parser.parse_args()
+    raw = xr.open_zarr(options.store, mask_and_scale=False)
+    frame = raw["red"].attrs
+    wanted = [int(frame["proj:code"][5:]), frame["spatial:transform"], 0.0001, 0,
+              int(raw["red"].isel(time=0).astype("i8").sum())]  # fmt: skip
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        date = str(raw["time"].values[0])[:10]
+        files = {}
+        for kind in ("cog", "netcdf", "zarr2"):
+            request = ExportRequest(str(options.store), str(folder / kind), kind, date, ("red",))
+            files[kind] = str(plan_exports(request)[0].run()[0])
+        store = str(options.store.resolve())
+        by_gdal = {
+            "the store": [f'ZARR:"{store}":/red', "1"],
+            "COG": [files["cog"], "1"],
+            "netCDF": [f'NETCDF:"{files["netcdf"]}":red', "1"],
+            "Zarr 2": [f'ZARR:"{files["zarr2"]}":/red:0', "1"],
+        }
+        by_xarray = {
+            "the store": [store, "0"], "COG": [files["cog"], "0"],
+            "netCDF": [files["netcdf"], "0"], "Zarr 2": [files["zarr2"], "0"],
+        }  # fmt: skip
+        print(f"| reader | {' | '.join(by_gdal)} |")
+        print("| --- " * (1 + len(by_gdal)) + "|")
+        if shutil.which("gdalinfo"):
+            version = subprocess.run(
+                ["gdalinfo", "--version"], capture_output=True, text=True, check=True
+            ).stdout
+            cells = [ask_gdalinfo(words, wanted) for words in by_gdal.values()]
+            print(f"| Debian's {version.split(',')[0]} (without pixels) | {' | '.join(cells)} |", flush=True)
+        for number, (reader, packages) in enumerate(READERS.items()):
+            python = make_environment(folder / f"reader-{number}", packages, options.python, options.uv)
+            if python is None:
+                print(f"| {reader} | {' | '.join(['cannot be installed here'] * len(by_gdal))} |", flush=True)
+                continue
+            is_xarray = "xarray" in reader
+            code = XARRAY if is_xarray else GDAL if "GDAL" in reader else RASTERIO
+            names = by_xarray if is_xarray else by_gdal
+            cells = [
+                "not its format" if is_xarray and kind == "COG" else ask(python, code, words, wanted)
+                for kind, words in names.items()
+            ]
+            print(f"| {reader} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
