@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import BANDS
 from test_store import PLAN, quick_disk, scene  # noqa: F401 - a fixture
+from zarr.storage import LocalStore
 
 import cloudgan
 from cloudgan.errors import InputError, StoreError
@@ -181,6 +182,27 @@ def test_any_part_goes_to_netcdf_and_zarr_and_comes_back(ds, tmp_path, select):
         assert list(found["item_ids"].values) == list(part["item_ids"].values)
     assert_same_values(xr.open_zarr(tmp_path / "part.zarr"), part)
     assert_same_values(xr.open_zarr(tmp_path / "part2.zarr"), part)
+
+
+def test_a_series_of_a_field_reads_its_chunks_alone(tmp_path, monkeypatch):
+    """Through Dask too, whose chunks are shards of four of the store's."""
+    plan = replace(TALL, grid=Grid(Lattice(32633, 10.0), Window(0, 40_000, 256, 256)), block=256)
+    fill(str(tmp_path / "out.zarr"), plan)
+    read: list[int] = []
+    get = LocalStore.get
+
+    async def count(self, key, *arguments, **options):
+        found = await get(self, key, *arguments, **options)
+        if "/c/" in key and found is not None:
+            read.append(len(found))
+        return found
+
+    opened = cloudgan.open(tmp_path / "out.zarr")
+    monkeypatch.setattr(LocalStore, "get", count)
+    opened["red"].isel(y=slice(10, 30), x=slice(10, 30)).load()
+    size = sum(path.stat().st_size for path in (tmp_path / "out.zarr" / "red").rglob("0") if path.is_file())
+    assert 0 < sum(read) < 0.3 * size
+    assert len(read) == 2 * len(DAYS)  # the index of a shard, and a chunk
 
 
 def test_an_unfinished_store_is_opened_too(tmp_path):
