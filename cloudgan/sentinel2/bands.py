@@ -60,7 +60,7 @@ BANDS = {
 BAND_SETS = {
     "rgbn": ("blue", "green", "red", "nir"),
     "hls": ("blue", "green", "red", "nir08", "swir16", "swir22"),
-    "all": tuple("blue green red rededge1 rededge2 rededge3 nir nir08 swir16 swir22".split()),
+    "all": ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22"),
 }
 """Names for several bands: those of 10 m, those of NASA's Harmonized Landsat Sentinel-2, and all that show
 the surface."""
