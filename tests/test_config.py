@@ -44,6 +44,7 @@ def test_a_file_gives_every_option(job_file):
         "max_cloud_cover": 60.5,
         "context_days": 45,
         "model": "documented",
+        "bands": "rgbn",
         "reader": "stackstac",
         "scheduler": "tcp://127.0.0.1:8786",
         "workers": 3,

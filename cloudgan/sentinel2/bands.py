@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudgan.errors import InputError
-
 REFLECTANCE_SCALE = 0.0001
 """Reflectance of one digital number (Sentinel-2 L2A quantification value 10000); 0 is no data."""
 MAX_NUMBER = 65535
@@ -68,20 +66,23 @@ _BY_ESA_NAME = {band.esa_name: band for band in BANDS.values()}
 
 
 def parse_bands(text: str) -> tuple[str, ...]:
-    """Bands from their common names and the names of `BAND_SETS`, separated by commas, each once, in order.
+    """Bands from their common names, ESA's names and the names of `BAND_SETS`, each once, in order.
+
+    Args:
+        text: The names, separated by commas.
 
     Raises:
-        InputError: One of them is no band, or none is named.
+        ValueError: One of them is no band, or none is named.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = [common_name(word.strip()) for word in text.split(",") if word.strip()]
+    if not words:
+        raise ValueError("names no band; give some, such as blue,green,red, or a set such as rgbn")
     for word in words:
         if word not in BANDS and word not in BAND_SETS:
-            raise InputError(
-                f"there is no band {word!r}; give common names such as blue,green,swir16, or one of "
-                f"{', '.join(BAND_SETS)}; the bands are {', '.join(BANDS)}"
+            raise ValueError(
+                f"names {word!r}, which is no band; give some of {', '.join(BANDS)}, or a set: "
+                f"{', '.join(BAND_SETS)}"
             )
-    if not words:
-        raise InputError("no band is named; give common names such as blue,green,red, or leave --bands out")
     return tuple(dict.fromkeys(band for word in words for band in BAND_SETS.get(word, (word,))))
 
 
