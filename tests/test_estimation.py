@@ -186,6 +186,21 @@ def test_nothing_that_is_not_clear_counts(series):
     assert np.array_equal(found, estimate_date(numbers, clear, masked, days, 2))
 
 
+@given(seeds)
+def test_nothing_is_beyond_what_the_tile_shows(seed):
+    """However wildly the dates differ, and the regression extrapolates."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.uniform(0.01, 0.6, (2, 4, 24, 24)).astype(np.float32) ** rng.integers(1, 4)
+    clear = rng.random((4, 24, 24)) < 0.7
+    masked = ~clear[1]
+    found = estimate_date(numbers, clear, masked, np.arange(4) * 10, 1)
+    shown = numbers[:, clear]
+    there = found[0] > 0
+    for band in range(2):
+        assert found[band][there].min() >= shown[band].min() * 0.999
+        assert found[band][there].max() <= shown[band].max() * 1.001
+
+
 def test_bands_may_come_in_any_order(series):
     numbers, clear, masked, days = series
     found = estimate_date(numbers, clear, masked, days, 2)

@@ -259,7 +259,7 @@ def test_all_of_a_unit_is_on_the_disk_before_its_entry(tmp_path, monkeypatch):
     for at in range(2):
         opened.write(at, made(0, at, unit.window).variables(BANDS))
     opened.enter(0, DONE)
-    assert seen == [2 * 7]
+    assert seen == [2 * 8]
     assert path / fence.FOLDER / "c" / "0" in synced
 
 
@@ -363,7 +363,7 @@ def test_a_removal_that_is_cut_off_is_continued(finished, monkeypatch, moment):
 
 def test_what_differs_is_named_and_done_again(finished):
     (clean,) = verify_store(str(finished))
-    assert (clean.ok, clean.verified, clean.units, clean.marked) == (True, 14, 2, False)
+    assert (clean.ok, clean.verified, clean.units, clean.marked) == (True, 16, 2, False)
     before = read_bytes(str(finished))
     (finished / "green/c/0/0/0").write_bytes(before["green/c/0/0/0"][:-1])
     (finished / "red/c/0/1/0").unlink()
@@ -390,7 +390,7 @@ def test_what_differs_is_named_and_done_again(finished):
 
 def test_a_sample_is_as_large_as_was_asked(finished):
     (found,) = verify_store(str(finished), sample=3, seed=1)
-    assert (found.verified, found.shards) == (3, 14)
+    assert (found.verified, found.shards) == (3, 16)
 
 
 def test_an_item_that_lies_elsewhere_by_now_makes_another_store(finished):
@@ -406,7 +406,7 @@ def test_an_item_that_lies_elsewhere_by_now_makes_another_store(finished):
 def test_the_command_says_by_its_exit_code_whether_anything_differs(finished, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["verify", str(finished)])
-    assert "14 of 14 shards of 2 units verified, 0 differ" in capsys.readouterr().out
+    assert "16 of 16 shards of 2 units verified, 0 differ" in capsys.readouterr().out
     (finished / "green/c/0/0/0").write_bytes(b"")
     for marked, options in ((False, ["--no-mark"]), (True, [])):
         with pytest.raises(SystemExit, match="1"):

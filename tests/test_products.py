@@ -56,8 +56,14 @@ def fill(out: str, plan: Plan = TALL) -> None:
             days[:, provenance == Provenance.OBSERVED] = 0
             spread = rng.integers(1, 900, shape).astype(np.uint16)
             spread[provenance != Provenance.GENERATED] = 65535
+            masked = (provenance != Provenance.OBSERVED).astype(np.uint8)  # by the scene classification
             date = DecloudedDate(
-                np.where(empty, 0, bands).astype(np.uint16), provenance, *days, spread, provenance == 2
+                np.where(empty, 0, bands).astype(np.uint16),
+                provenance,
+                masked,
+                *days,
+                spread,
+                provenance == 2,
             )
             writer.write(at, date.variables(plan.contract.output_bands))
         writer.enter(unit.index, 1)

@@ -38,6 +38,7 @@ from cloudgan.io.store.verify import verify_store
 from cloudgan.model.contract import Channel, Contract, Source
 from cloudgan.planning.plan import Plan
 from cloudgan.removal.core import DecloudedDate
+from cloudgan.schema import QUALITY_NAMES
 from cloudgan.stac.items import Asset, SourceItem
 from cloudgan.stac.search import Scene
 from cloudgan.stac.signing import Signing
@@ -351,7 +352,7 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
     store = prepare_store(str(tmp_path / "out.zarr"), PLAN.store_spec())
     with hold_lease(store.location):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
-    data = {*BANDS, "provenance", "days_before", "days_after", "uncertainty"}
+    data = {*BANDS, *QUALITY_NAMES}
     assert names == data | {"time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline"}
 
 

@@ -34,7 +34,7 @@ class Requirements:
     versions: Mapping[str, str] = field(default_factory=list_versions)
     """What has which version, as in `list_versions`; by default, as in this process."""
     memory: int = 0
-    """Bytes for each of its threads; 0 where nobody looks."""
+    """Bytes for each of its threads; 0 where it is not checked."""
 
     @classmethod
     def of_workers(cls, answers: Mapping[str, Mapping[str, str]], memory: int) -> Requirements:

@@ -59,6 +59,7 @@ def estimate_date(
     corrected = interpolated + _correct(interpolated, stack, shown, here, days[chosen])
     trust = _trust(interpolated, stack[here], shown, here, variances)
     image = interpolated + trust[:, None, None] * (corrected - interpolated)
+    image = np.clip(image, *_range(interpolated, stack[here], shown[here]))
     return np.where(np.isnan(image), np.float32(0), np.maximum(image, DARKEST))
 
 
@@ -104,6 +105,18 @@ def _correct(
     departures = np.where(clear[nearest][:, None], stack[nearest] - base, np.float32(0))
     predictors = np.concatenate([departures.reshape(-1, *base.shape[1:]), base])
     return correct(predictors, stack[here] - base, clear[here] & ~np.isnan(interpolated[0]))
+
+
+def _range(interpolated: Floats, image: Floats, clear: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Smallest and largest value of each band that the tile shows, each of shape (band, 1, 1).
+
+    A regression may extrapolate; what neither the date nor the interpolation shows anywhere is no surface.
+    """
+    shown = np.concatenate([np.nan_to_num(interpolated[:, None]), image[:, None]], axis=1)
+    counts = np.stack([~np.isnan(interpolated[0]), clear])
+    low = shown.min(axis=(1, 2, 3), where=counts, initial=np.inf)
+    high = shown.max(axis=(1, 2, 3), where=counts, initial=-np.inf)
+    return low[:, None, None], high[:, None, None]
 
 
 def _trust(

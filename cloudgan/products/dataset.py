@@ -80,8 +80,9 @@ def _decode(raw: xr.Dataset) -> xr.Dataset:
             if name in variable.attrs:
                 # Values take the type of the scale: float32 holds 16 bits.
                 variable.attrs[name] = np.float32(variable.attrs[name])
-        if "flag_values" in variable.attrs:
-            variable.attrs["flag_values"] = np.asarray(variable.attrs["flag_values"], variable.dtype)
+        for flags in ("flag_values", "flag_masks"):
+            if flags in variable.attrs:
+                variable.attrs[flags] = np.asarray(variable.attrs[flags], variable.dtype)
     dataset = xr.decode_cf(raw, decode_coords="all")
     for coordinate in dataset.coords.values():
         coordinate.load()
