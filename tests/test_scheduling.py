@@ -14,7 +14,7 @@ class Future:
 
 
 def flight(index, *workers):
-    return _Flight(_Try(5.0, index, 2, avoid="tcp://sick"), Future(), frozenset(workers))
+    return _Flight(_Try(5.0, index, 2, avoid="tcp://sick"), Future(), dict.fromkeys(workers, 1))
 
 
 def test_a_try_whose_only_workers_are_gone_may_be_done_by_any():
@@ -23,3 +23,9 @@ def test_a_try_whose_only_workers_are_gone_may_be_done_by_any():
     assert _recall(flights, ["tcp://here", "tcp://sick"]) == [_Try(0.0, 1, 2)]
     assert stranded.future.cancelled
     assert list(flights) == ["two"]
+
+
+def test_deaths_are_counted_of_those_that_were_at_work():
+    """One thread does one of two that it was given; a cluster where all die must not begin it for ever."""
+    flights = {"one": flight(1, "tcp://gone"), "two": flight(2, "tcp://gone")}
+    assert [(one.index, one.deaths) for one in _recall(flights, [])] == [(1, 1), (2, 0)]

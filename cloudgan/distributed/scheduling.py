@@ -10,12 +10,13 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+import dask
 import distributed
 
 from cloudgan.distributed.pool import Refusal, WorkerPool, lost_cluster
@@ -71,6 +72,8 @@ class _Try:
     """Which try it is."""
     avoid: str | None = field(default=None, compare=False)
     """Address of the worker that failed it before."""
+    deaths: int = field(default=0, compare=False)
+    """How often all the workers that might do it died while one of them probably did it."""
 
 
 def run_tasks(
@@ -105,10 +108,14 @@ def run_tasks(
     in_flight: dict[str, _Flight[T]] = {}
     ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
     pool, serial = WorkerPool(client, ask, name, ended), itertools.count()
+    allowed_deaths: int = dask.config.get("distributed.scheduler.allowed-failures")
     while fresh or again or in_flight:
         workers = pool.count_threads()
         for recalled in _recall(in_flight, workers):
-            heapq.heappush(again, recalled)
+            if recalled.deaths > allowed_deaths:
+                yield recalled.index, replace(_fail_by_deaths(recalled.deaths), tries=recalled.number)
+            else:
+                heapq.heappush(again, recalled)
         room = 2 * sum(workers.values())
         while len(in_flight) < room and (attempt := _take(again, fresh)) is not None:
             flight = _submit(client, task, attempt, f"{name}-{next(serial)}", workers)
@@ -140,8 +147,8 @@ class _Flight(Generic[T]):
 
     attempt: _Try
     future: distributed.Future[T | Failure | Refusal]
-    workers: frozenset[str]
-    """Addresses of the only workers that may do it: those that came later were not asked yet."""
+    workers: Mapping[str, int]
+    """The only workers that may do it, those that came later were not asked yet: threads by address."""
 
 
 def _submit(
@@ -149,27 +156,35 @@ def _submit(
     task: Callable[[int], T | Failure | Refusal],
     attempt: _Try,
     name: str,
-    workers: Iterable[str],
+    workers: Mapping[str, int],
 ) -> _Flight[T]:
     # Not a preference: a worker that fails at once is idle, and would steal the unit back.
-    others = [worker for worker in workers if worker != attempt.avoid] or list(workers)
+    others = {worker: threads for worker, threads in workers.items() if worker != attempt.avoid} or workers
     future = client.submit(
         task,
         attempt.index,
         key=f"{name}-{attempt.index}-{attempt.number}",
-        workers=others,
+        workers=list(others),
         pure=False,
     )
-    return _Flight(attempt, future, frozenset(others))
+    return _Flight(attempt, future, others)
 
 
 def _recall(in_flight: dict[str, _Flight[T]], workers: Collection[str]) -> list[_Try]:
-    """Take back the tries whose only workers are gone; any worker may do them then."""
-    stranded = [key for key, one in in_flight.items() if one.workers.isdisjoint(workers)]
+    """Take back the tries whose only workers are gone; any worker may do them then.
+
+    Dask counts the deaths of a task whose other workers live. It forgets them with the task, so those are
+    counted here that were at work: the first that were submitted, as many as there were threads.
+    """
+    stranded = [key for key, one in in_flight.items() if one.workers.keys().isdisjoint(workers)]
     recalled = [in_flight.pop(key) for key in stranded]
+    threads = sum({worker: count for one in recalled for worker, count in one.workers.items()}.values())
     for one in recalled:
         one.future.cancel()
-    return [replace(one.attempt, due=0.0, avoid=None) for one in recalled]
+    return [
+        replace(one.attempt, due=0.0, avoid=None, deaths=one.attempt.deaths + (order < threads))
+        for order, one in enumerate(recalled)
+    ]
 
 
 def _take(again: list[_Try], fresh: deque[_Try]) -> _Try | None:
@@ -185,15 +200,19 @@ def _retry(attempt: _Try, failure: Failure) -> _Try:
     return _Try(time.monotonic() + pause, attempt.index, attempt.number + 1, failure.worker)
 
 
+def _fail_by_deaths(count: int) -> Failure:
+    return Failure(
+        f"{count} workers died while they worked on it, as those do that run out of memory; "
+        "give workers more memory, or fewer threads",
+        heals=False,
+    )
+
+
 def _collect(future: distributed.Future[T | Failure | Refusal]) -> T | Failure | Refusal:
     try:
         return future.result()
     except distributed.scheduler.KilledWorker as error:
-        return Failure(
-            f"{error.allowed_failures + 1} workers died while they worked on it, as those do that run out of "
-            "memory; give workers more memory, or fewer threads",
-            heals=False,
-        )
+        return _fail_by_deaths(error.allowed_failures + 1)
     except CancelledError as error:
         if getattr(error, "reason", "") == "scheduler-connection-lost":
             raise lost_cluster("the connection to the Dask scheduler was lost") from error
