@@ -236,7 +236,7 @@ def test_a_temporal_run_makes_a_model_that_serves(sites, tmp_path):
     generator = Generator.load(run.model)
     contract = generator.contract
     assert (contract.name, contract.predicts_uncertainty, contract.dates_each_side) == ("small", True, 4)
-    assert generator(np.full((1, 36, 256, 256), 0.2, np.float32)).shape == (1, 4, 256, 256)
+    assert generator(np.full((1, 39, 256, 256), 0.2, np.float32)).shape == (1, 4, 256, 256)
     card = contract.training
     assert card["steps"] == 6
     assert [stage["trainable"] for stage in card["recipe"]["stages"]] == ["all", "uncertainty"]
