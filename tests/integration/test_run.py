@@ -116,13 +116,13 @@ def test_the_store_opens_as_anyone_would_open_it(written, plan):
     assert store["mask_source"].attrs["flag_meanings"].split()[:2] == ["scl", "snow"]
     source, provenance = store["mask_source"].values, store["provenance"].values
     np.testing.assert_array_equal(source == 0, provenance == Provenance.OBSERVED)
-    masked = store.attrs["cloudgan:run"]["masked"]
+    about = read_about(str(written[0]))
+    masked = about["run"]["masked"]
     assert list(masked) == ["2020-05-05", "2020-05-10", "2020-05-15", "2020-05-20"]
     for at, shares in enumerate(masked.values()):
         for name, bit in (("scl", 1), ("buffer", 64), ("no_data", 128)):
             assert shares.get(name, 0) == pytest.approx(((source[at] & bit) > 0).mean(), abs=5e-5)
     assert all("S2" in ids for ids in store["item_ids"].values)
-    about = read_about(str(written[0]))
     assert about["model"]["name"] == "mean"
     assert about["run"]["failed"] == []
 
