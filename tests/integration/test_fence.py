@@ -112,7 +112,7 @@ def stopped_writer(job: Job, folder: Path, write: int):
     words = [sys.executable, "-c", WRITER, folder / "job.pickle", str(write)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 240
             while "T (stopped)" not in Path(f"/proc/{process.pid}/status").read_text():
                 assert time.monotonic() < deadline
                 assert process.poll() is None
