@@ -47,7 +47,7 @@ from cloudgan.removal.lazy import remove_clouds
 from cloudgan.removal.normalisation import similarity
 from cloudgan.schema import Provenance
 from cloudgan.sentinel2.bands import SATURATED_NUMBER
-from cloudgan.sentinel2.classification import PixelClass, classify
+from cloudgan.sentinel2.classification import PixelClass, Scl, classify
 from cloudgan.sentinel2.dates import DateRange, day_numbers
 
 SPAN = DateRange.parse("2020-05-01/2020-05-20")
@@ -464,10 +464,12 @@ def test_the_real_scenes(real_scenes, tmp_path):
             np.testing.assert_array_equal(raw[name].values[at][kept], values[kept])
             assert (raw[name].values[at][saturated] == 0).all()
             assert (raw[name].values[at][generated] > 0).all()
-        pixel_classes = classify(source["scl"], bands)
+        # No date confirms what the classification calls snow in August: it is cloud.
+        scl = np.where(source["scl"] == Scl.SNOW_OR_ICE, np.uint8(Scl.CLOUD_HIGH_PROBABILITY), source["scl"])
+        pixel_classes = classify(scl, bands)
         with_data = np.any(list(bands.values()), axis=0)
         reliable = pixel_classes != PixelClass.UNRELIABLE
-        cloudy = np.isin(source["scl"], [3, 8, 9, 10]) & with_data
+        cloudy = np.isin(scl, [3, 8, 9, 10]) & with_data
         assert generated[cloudy].all()
         # Inside the area, away from its edge, the mask is cloud and its buffer, and what is unreliable.
         inner = (slice(1, -1), slice(1, -1))
