@@ -35,6 +35,7 @@ from networks import write_network
 from stores import read_store
 
 from cloudgan.demonstration.catalogue import Demo, write_catalog
+from cloudgan.io.store.access import HOME
 
 HTTP_FAULTS = (Fault.BUSY, Fault.UNAVAILABLE, Fault.RESET, Fault.TRUNCATED)
 BLOWS = ("worker killed", "client killed", "client terminated", "one disk full", "all disks full")
@@ -232,7 +233,7 @@ def _strikes(
     tally: Tally,
 ) -> None:
     """Strike when so many units are in the ledger."""
-    ledger = out / "ledger" / "units" / "c"
+    ledger = out / HOME / "units" / "c"
     for blow, moment in zip(blows, moments, strict=True):
         while not client.is_over() and not (ledger.exists() and len(list(ledger.iterdir())) >= moment):
             time.sleep(0.02)

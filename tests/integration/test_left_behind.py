@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudgan.io.store.access import HOME
+
 SPAN = "2020-05-01/2020-05-20"
 
 
@@ -59,7 +61,7 @@ def run(demo, network64, folder: Path, *, interrupt: bool = False, catalog: Path
         start_new_session=True,
     ) as process:
         if interrupt:  # as a terminal does: to all processes of the group
-            ledger, deadline = out / "ledger" / "units" / "c", time.monotonic() + 200
+            ledger, deadline = out / HOME / "units" / "c", time.monotonic() + 200
             while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
                 assert process.poll() is None
                 time.sleep(0.02)
