@@ -108,14 +108,9 @@ def run_tasks(
     in_flight: dict[str, _Flight[T]] = {}
     ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
     pool, serial = WorkerPool(client, ask, name, ended), itertools.count()
-    allowed_deaths: int = dask.config.get("distributed.scheduler.allowed-failures")
     while fresh or again or in_flight:
         workers = pool.count_threads()
-        for recalled in _recall(in_flight, workers):
-            if recalled.deaths > allowed_deaths:
-                yield recalled.index, replace(_fail_by_deaths(recalled.deaths), tries=recalled.number)
-            else:
-                heapq.heappush(again, recalled)
+        yield from _begin_again(_recall(in_flight, workers), again)
         room = 2 * sum(workers.values())
         while len(in_flight) < room and (attempt := _take(again, fresh)) is not None:
             flight = _submit(client, task, attempt, f"{name}-{next(serial)}", workers)
@@ -185,6 +180,16 @@ def _recall(in_flight: dict[str, _Flight[T]], workers: Collection[str]) -> list[
         replace(one.attempt, due=0.0, avoid=None, deaths=one.attempt.deaths + (order < threads))
         for order, one in enumerate(recalled)
     ]
+
+
+def _begin_again(recalled: Iterable[_Try], again: list[_Try]) -> Iterator[tuple[int, Failure]]:
+    """Put tries back, but for those that have had as many deaths as Dask allows a task: these failed."""
+    allowed: int = dask.config.get("distributed.scheduler.allowed-failures")
+    for attempt in recalled:
+        if attempt.deaths > allowed:
+            yield attempt.index, replace(_fail_by_deaths(attempt.deaths), tries=attempt.number)
+        else:
+            heapq.heappush(again, attempt)
 
 
 def _take(again: list[_Try], fresh: deque[_Try]) -> _Try | None:
