@@ -2,25 +2,25 @@
 
     python research/elsewhere.py DATA [--model temporal]
 
-Of the real scenes of 33TWM (120 m) one half is fully masked on each clear date, and the offsets between the
-dates are estimated on the other half alone. It prints PSNR on the masked half, with and without them, and of
-the baselines. The shipped model was trained on the western half, so only the rows that mask the east count.
+Of the real scenes of 33TWM (120 m) one half is fully masked on each clear date, and the radiometry of the
+dates is measured on the other half alone. It prints PSNR on the masked half, with and without it, and of the
+baselines. The shipped model was trained on the western half, so only the rows that mask the east count.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from regions import read_regions
 
 from cloudgan.evaluation.baselines import fill_date
-from cloudgan.evaluation.cases import estimate_offsets, format_date, mask_fully
+from cloudgan.evaluation.cases import estimate_radiometry, format_date, mask_fully
 from cloudgan.evaluation.metrics import score
 from cloudgan.model.generator import Generator
 from cloudgan.removal.core import decloud_dates, default_tiling
-from cloudgan.removal.normalisation import RadiometricOffsets
 from cloudgan.sentinel2.bands import to_reflectance
 
 NAMES = ("nearest", "linear", "median")
@@ -39,18 +39,18 @@ def main() -> None:
     halves = {site.region: site for site in read_regions(options.data, regions)}
     print(f"| masked | {' | '.join(NAMES)} | alone | with the other half |\n{'|---' * 6}|")
     for name, other in (("east", "west"), ("west", "east")):
-        shown, beside = halves[f"33TWM-{name}"], estimate_offsets(halves[f"33TWM-{other}"])
+        shown, beside = halves[f"33TWM-{name}"], estimate_radiometry(halves[f"33TWM-{other}"])
         for at in np.flatnonzero(shown.trusted):
             case = mask_fully(shown, int(at), name)
             observations, window = case.site.observations, case.site.observations.window
             # As if the MGRS tile of the other half extended over this one.
-            known = [RadiometricOffsets(window.buffered(generator.contract.tile), beside.values)]
+            known = [replace(beside, window=window.buffered(generator.contract.tile))]
             filled = fill_date(observations, case.at, buffer=shown.buffer, names=NAMES)
             images = list(filled.images.values())
-            for read_offsets in (list, lambda known=known: known):
+            for read_radiometry in (list, lambda known=known: known):
                 (made,) = decloud_dates(
                     observations, window, generator, buffer=shown.buffer, tiling=default_tiling(generator),
-                    dates=[case.at], read_offsets=read_offsets,
+                    dates=[case.at], read_radiometry=read_radiometry,
                 )  # fmt: skip
                 images.append(made.bands)
             evaluated = case.evaluated & filled.masked & filled.available

@@ -13,7 +13,7 @@ from cloudgan.evaluation.cases import (
     CloudySource,
     composite_clouds,
     draw_cases,
-    estimate_offsets,
+    estimate_radiometry,
     known_truth,
     mask_fully,
     withhold_truth,
@@ -115,9 +115,9 @@ def test_the_offsets_of_a_site_are_those_between_its_clear_pixels():
     window = Window(0, 0, 150, 140)
     bands = dict.fromkeys(("green", "red", "nir"), surface.astype(np.uint16))
     observations = Observations(window, bands, pixel_classes, np.array([0, 5], np.int64))
-    offsets = estimate_offsets(Site("made by hand", "here", 10, 2, observations, np.ones(2, bool)))
-    assert offsets.window == window
-    np.testing.assert_allclose(offsets.values[1, 0], 0.012, atol=1e-6)
+    found = estimate_radiometry(Site("made by hand", "here", 10, 2, observations, np.ones(2, bool)))
+    assert found.window == window
+    np.testing.assert_allclose(found.offsets[1, 0], 0.012, atol=1e-6)
 
 
 def test_a_date_of_several_overpasses_keeps_its_masks_and_gains_those_of_its_new_clouds():

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudgan.estimation.trust import DateErrors
 from cloudgan.geo.grid import Window
 from cloudgan.removal.normalisation import (
     MIN_PIXELS,
-    RadiometricOffsets,
-    combine_offsets,
+    Radiometry,
+    combine_radiometry,
     median_offsets,
-    similarity,
 )
 
 BANDS = ("green", "red", "nir")
@@ -44,28 +44,6 @@ def test_offsets_change_sign_with_the_order_of_the_dates(offsets, seed):
     assert (offsets[np.arange(3), np.arange(3)] == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("offset", "expected"),
-    [
-        ((0.0, 0.0, 0.0), 1),
-        ((0.02, 0.0, 0.0), 0.5625),  # one band at its usual difference
-        ((0.0, 0.0, -0.04), 0.5625),
-        ((0.04, 0.0, 0.0), 0),
-        ((0.0, 0.0, 0.1), 0),
-        ((np.nan, np.nan, np.nan), 0),
-    ],
-)
-def test_dates_are_similar_within_the_differences_of_a_clear_atmosphere(offset, expected):
-    assert similarity(np.array([offset], np.float32), BANDS) == pytest.approx(expected, abs=1e-6)
-
-
-@given(st.floats(0, 0.2), st.floats(0, 0.2))
-def test_similarity_falls_with_the_offset(one, other):
-    offsets = np.array(sorted([one, other]), np.float32)[:, None].repeat(3, 1)
-    more, less = similarity(offsets, BANDS)
-    assert 0 <= less <= more <= 1
-
-
 def test_dates_with_too_few_common_pixels_or_too_far_apart_have_no_offset():
     reflectance = dates([0.0, 0.01, 0.02])
     clear = np.ones(reflectance.shape[:2], bool)
@@ -85,36 +63,51 @@ def test_pixels_under_cloud_do_not_count():
     np.testing.assert_array_equal(measure(cloudy, clear), measure(reflectance, clear))
 
 
-def mgrs_tile(left, value):
-    return RadiometricOffsets(Window(0, left, 100, 100), np.full((3, 3, 3), value, np.float32))
+def mgrs_tile(left, value, trust=1.0):
+    offsets = np.full((3, 3, 3), value, np.float32)
+    errors = DateErrors(np.full((3, 3), 0.01, np.float32), np.full((3, 3), trust, np.float32))
+    return Radiometry(Window(0, left, 100, 100), offsets, errors)
 
 
-def test_a_tile_takes_the_offsets_of_the_mgrs_tiles_around_it():
-    west, east = mgrs_tile(0, 0.01), mgrs_tile(80, 0.02)
+def test_a_tile_takes_the_radiometry_of_the_mgrs_tiles_around_it():
+    west, east = mgrs_tile(0, 0.01, trust=0.5), mgrs_tile(80, 0.02)
     tile = Window(40, 30, 20, 20)
-    np.testing.assert_allclose(combine_offsets([west, east], tile, 0), 0.01)
-    assert combine_offsets([east], tile, 0) is None
-    assert combine_offsets([], tile, 0) is None
+    offsets, trust = combine_radiometry([west, east], tile, 0)
+    np.testing.assert_allclose(offsets, 0.01)
+    np.testing.assert_allclose(trust, 0.5)
+    assert combine_radiometry([east], tile, 0) is None
+    assert combine_radiometry([], tile, 0) is None
 
 
-def test_offsets_change_continuously_from_one_mgrs_tile_to_the_next():
-    both = [mgrs_tile(0, 0.01), mgrs_tile(80, 0.02)]
-    course = [float(combine_offsets(both, Window(40, left, 20, 20), 0)[0, 0]) for left in range(40, 121)]
-    assert course[0] == pytest.approx(0.01)
-    assert course[-1] == pytest.approx(0.02)
-    assert (np.diff(course) >= -1e-9).all()
-    assert np.diff(course).max() < 0.001
+def test_radiometry_changes_continuously_from_one_mgrs_tile_to_the_next():
+    both = [mgrs_tile(0, 0.01, trust=0.2), mgrs_tile(80, 0.02)]
+    found = [combine_radiometry(both, Window(40, left, 20, 20), 0) for left in range(40, 121)]
+    offsets, trust = ([float(values.flat[0]) for values in each] for each in zip(*found, strict=True))
+    assert (offsets[0], offsets[-1]) == pytest.approx((0.01, 0.02))
+    assert (trust[0], trust[-1]) == pytest.approx((0.2, 1.0))
+    for course in (offsets, trust):
+        assert (np.diff(course) >= -1e-6).all()
+        assert np.diff(course).max() < 0.1 * (course[-1] - course[0])
 
 
 def test_an_unknown_offset_is_taken_from_the_other_mgrs_tile():
-    unknown = mgrs_tile(0, np.nan)
-    np.testing.assert_allclose(
-        combine_offsets([unknown, mgrs_tile(20, 0.02)], Window(40, 40, 20, 20), 0), 0.02
-    )
-    assert np.isnan(combine_offsets([unknown], Window(40, 40, 20, 20), 0)).all()
+    unknown, tile = mgrs_tile(0, np.nan), Window(40, 40, 20, 20)
+    np.testing.assert_allclose(combine_radiometry([unknown, mgrs_tile(20, 0.02)], tile, 0)[0], 0.02)
+    assert np.isnan(combine_radiometry([unknown], tile, 0)[0]).all()
 
 
-def test_selected_dates_keep_the_offsets_between_them():
-    values = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
-    some = RadiometricOffsets(Window(0, 0, 9, 9), values).select_dates(range(1, 3))
-    np.testing.assert_array_equal(some.values, values[1:, 1:])
+def test_selected_dates_keep_what_is_known_of_them():
+    offsets = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+    errors = DateErrors(offsets[0], offsets[1])
+    some = Radiometry(Window(0, 0, 9, 9), offsets, errors).select_dates(range(1, 3))
+    np.testing.assert_array_equal(some.offsets, offsets[1:, 1:])
+    np.testing.assert_array_equal(some.errors.std, offsets[0, 1:])
+    np.testing.assert_array_equal(some.errors.trust, offsets[1, 1:])
+
+
+def test_radiometry_survives_packing():
+    tile = mgrs_tile(0, 0.01, trust=0.5)
+    again = Radiometry.unpack(tile.window, tile.pack())
+    np.testing.assert_array_equal(again.offsets, tile.offsets)
+    np.testing.assert_array_equal(again.errors.std, tile.errors.std)
+    np.testing.assert_array_equal(again.errors.trust, tile.errors.trust)

@@ -353,7 +353,14 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
     with hold_lease(store.location):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
     data = {*BANDS, *QUALITY_NAMES}
-    assert names == data | {"time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline"}
+    of_dates = {
+        "item_ids",
+        "cloud_cover",
+        "processing_baseline",
+        "hazy",
+        *(f"error_std_{band}" for band in BANDS),
+    }
+    assert names == data | of_dates | {"time", "y", "x", "spatial_ref"}
 
 
 # One run a store
@@ -386,22 +393,22 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
     assert read_identity(str(path)) == PLAN.identity()
 
 
-def test_offsets_that_are_kept_are_there_for_every_unit():
+def test_radiometry_that_is_kept_is_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):
-        assert store.read_offsets(1) is None
-        store.write_offsets(1, values)
+        assert store.read_radiometry(1) is None
+        store.write_radiometry(1, values)
         kept = files(path)
-        store.write_offsets(1, values)
+        store.write_radiometry(1, values)
         assert files(path) == kept
-        np.testing.assert_array_equal(store.read_offsets(1), values)
-        assert store.read_offsets(0) is None
+        np.testing.assert_array_equal(store.read_radiometry(1), values)
+        assert store.read_radiometry(0) is None
 
 
-def test_offsets_that_another_unit_is_just_writing_are_not_there_yet():
+def test_radiometry_that_another_unit_is_just_writing_is_not_there_yet():
     values = np.ones((2, 2, 3), np.float32)
     with store_of() as (store, path):
-        store.write_offsets(0, values)
-        (kept,) = (path / HOME).glob("offsets-*-0")
+        store.write_radiometry(0, values)
+        (kept,) = (path / HOME).glob("radiometry-*-0")
         shutil.rmtree(kept / "c")
-        assert store.read_offsets(0) is None
+        assert store.read_radiometry(0) is None

@@ -221,6 +221,11 @@ def _print_report(report: ZoneReport, store: str) -> None:
     if masked := report.masked_on_average():
         shares = ", ".join(f"{name} {share:.1%}" for name, share in masked.items())
         err.print(f"masked by: {shares} (a pixel may have several)")
+    if report.hazy:
+        err.print(
+            f"hazy, too bright where observed: {', '.join(report.hazy)} (coordinate hazy of the store)",
+            style="yellow",
+        )
     _print_unusual_pixels(report)
     if report.score is not None:
         _print_score(report.score)

@@ -18,13 +18,23 @@ from cloudgan import __version__
 from cloudgan.distributed.report import FailedUnit, ZoneReport
 from cloudgan.distributed.requirements import Requirements, list_versions
 from cloudgan.distributed.scheduling import Failure, run_tasks
-from cloudgan.distributed.worker import Job, JobPlugin, ask_worker, find_device, process_unit, run_part
+from cloudgan.distributed.worker import (
+    Job,
+    JobPlugin,
+    ask_worker,
+    find_device,
+    find_frames,
+    process_unit,
+    run_part,
+)
 from cloudgan.errors import CloudganError, ClusterError, InputError, StoreError, WriteError
+from cloudgan.estimation.trust import DateErrors
 from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import check_store
 from cloudgan.object_stores import explain_error
 from cloudgan.planning.plan import Plan
+from cloudgan.removal.normalisation import Radiometry
 
 T = TypeVar("T")
 
@@ -104,10 +114,34 @@ def execute(
         report = report.count_pending(job.store.read_ledger(), allow_missing=job.allow_missing)
         report = report.explain_emptiness(job.plan)
         try:
+            report = replace(report, dates=_write_quality_of_dates(job))
             job.store.finish(report.as_json())
         except WriteError as error:
             report = replace(report, unfinished=str(error))
     return report
+
+
+def _write_quality_of_dates(job: Job) -> dict[str, dict[str, Any]]:
+    """Say in the store how good its dates are, where units have measured it; see `ZoneReport.dates`."""
+    plan = job.plan
+    frames = enumerate(find_frames(plan))
+    measured = [(frame, job.store.read_radiometry(number)) for number, frame in frames]
+    errors = [Radiometry.unpack(frame, packed).errors for frame, packed in measured if packed is not None]
+    if not errors:
+        return {}
+    mean = DateErrors.average(errors)
+    written, names = list(plan.written), plan.contract.input_bands
+    columns = {band: names.index(band) for band in plan.contract.output_bands}
+    std, hazy = mean.std[written], mean.hazy[written]
+    job.store.write_quality_of_dates(hazy, {band: std[:, column] for band, column in columns.items()})
+    return {
+        plan.scenes[at].date.isoformat(): {
+            "error_std": {band: round(float(of_date[column]), 4) for band, column in columns.items()},
+            "hazy": bool(is_hazy),
+        }
+        for at, of_date, is_hazy in zip(written, std, hazy, strict=True)
+        if not np.isnan(of_date).any()
+    }
 
 
 @contextmanager

@@ -105,6 +105,8 @@ class ZoneReport:
     """Time the workers spent reading, generating and writing, added up."""
     unfinished: str | None = None
     """Why the store lacks this report and its consolidated metadata, where it does."""
+    dates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By date, where it is known: `error_std` (standard error by band, reflectance) and `hazy`."""
     score: Mapping[str, Any] | None = None
     """See `self_check.evaluate_generator`, where the run was asked for it."""
 
@@ -171,6 +173,11 @@ class ZoneReport:
             worker_seconds={**self.worker_seconds, **spent},
         )
 
+    @property
+    def hazy(self) -> tuple[str, ...]:
+        """The dates that are hazy, in order."""
+        return tuple(date for date, one in sorted(self.dates.items()) if one["hazy"])
+
     def masked_on_average(self) -> dict[str, float]:
         """Share of the area's pixels that each source masked, by its name, over all dates."""
         total: dict[str, int] = {}
@@ -192,6 +199,7 @@ class ZoneReport:
             "unreliable": self.unreliable,
             "clamped": self.clamped,
             "masked": {date: _share(counts) for date, counts in sorted(self.masked.items())},
+            "dates": {date: dict(one) for date, one in sorted(self.dates.items())},
             "missing_items": sorted(self.missing),
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},

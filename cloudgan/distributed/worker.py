@@ -25,9 +25,9 @@ from cloudgan.distributed.requirements import Requirements
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.errors import CloudganError, ClusterError, ReadError
 from cloudgan.geo.grid import Window
+from cloudgan.io import overviews
 from cloudgan.io.cube import open_available, open_cube
 from cloudgan.io.gdal import list_foreign_drivers, missing_options
-from cloudgan.io.overviews import find_frames, measure_offsets
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
@@ -39,7 +39,7 @@ from cloudgan.observations import OPACITY, Observations
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import Unit
 from cloudgan.removal.core import DecloudedDate, decloud_dates, window_to_read
-from cloudgan.removal.normalisation import RadiometricOffsets
+from cloudgan.removal.normalisation import Radiometry
 from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL
 from cloudgan.sentinel2.dates import day_numbers
@@ -106,8 +106,8 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
     return observations, missing
 
 
-def read_offsets(job: Job, target: Window, which: range) -> tuple[list[RadiometricOffsets], set[str]]:
-    """Find how some of the plan's scenes differ over the MGRS tiles that show a window, for its masked tiles.
+def read_radiometry(job: Job, target: Window, which: range) -> tuple[list[Radiometry], set[str]]:
+    """Find how some of the plan's scenes differ over the MGRS tiles that show a window.
 
     Measured once in a run, from all scenes of the plan, and kept in the store: a unit that comes later, or
     again, finds the same. Where the job allows for what cannot be read, nothing is known and nothing kept.
@@ -117,31 +117,33 @@ def read_offsets(job: Job, target: Window, which: range) -> tuple[list[Radiometr
 
     Raises:
         ReadError: An image could not be read, and the job does not allow for it.
-        WriteError: The store refused them.
+        WriteError: The store refused it.
     """
-    plan, lattice = job.plan, job.plan.grid.lattice
+    plan = job.plan
     around = plan.read_grid(target).window
     found, missing = [], set()
-    for number, frame in enumerate(find_frames(plan.scenes, lattice, plan.read_grid().window)):
+    for number, frame in enumerate(find_frames(plan)):
         if frame.intersection(around) is None:
             continue
-        offsets = job.store.read_offsets(number)
-        if offsets is None:
+        packed = job.store.read_radiometry(number)
+        if packed is None:
             try:
-                offsets = _measure_offsets(plan, frame)
+                packed = overviews.read_radiometry(
+                    plan.scenes, plan.grid.lattice, frame, plan.contract.input_bands, plan.max_age
+                ).pack()
             except ReadError as error:
                 if not job.allow_missing:
                     raise
                 missing |= {error.item} if error.item else set()
                 continue
-            job.store.write_offsets(number, offsets)
-        found.append(RadiometricOffsets(frame, offsets).select_dates(which))
+            job.store.write_radiometry(number, packed)
+        found.append(Radiometry.unpack(frame, packed).select_dates(which))
     return found, missing
 
 
-def _measure_offsets(plan: Plan, frame: Window) -> NDArray[np.float32]:
-    bands = plan.contract.input_bands
-    return measure_offsets(plan.scenes, plan.grid.lattice, frame, bands, plan.max_age).values
+def find_frames(plan: Plan) -> list[Window]:
+    """The MGRS tiles whose images a plan reads, in order of place."""
+    return overviews.find_frames(plan.scenes, plan.grid.lattice, plan.read_grid().window)
 
 
 def process_unit(job: Job, index: int) -> UnitReport:
@@ -160,13 +162,13 @@ def process_unit(job: Job, index: int) -> UnitReport:
     unread: set[str] = set()
 
     @cache
-    def read_offsets_once() -> list[RadiometricOffsets]:
-        found, lacking = read_offsets(job, unit.target, unit.scenes)
+    def read_radiometry_once() -> list[Radiometry]:
+        found, lacking = read_radiometry(job, unit.target, unit.scenes)
         unread.update(lacking)
         return found
 
     writer = job.store.open_writer(job.plan.store_spec(), unit.window)
-    dates = _decloud(job, unit, observations, read_offsets_once)
+    dates = _decloud(job, unit, observations, read_radiometry_once)
     counts, clamped, masked = _write_dates(job, unit, dates, writer, clock)
     missing = tuple(sorted({*missing, *unread}))
     with clock.measure("write"):
@@ -198,7 +200,7 @@ class _Clock:
 
 
 def _decloud(
-    job: Job, unit: Unit, observations: Observations, read: Callable[[], list[RadiometricOffsets]]
+    job: Job, unit: Unit, observations: Observations, read: Callable[[], list[Radiometry]]
 ) -> Iterator[DecloudedDate]:
     plan = job.plan
     outside = plan.outside(unit.target)
@@ -211,7 +213,7 @@ def _decloud(
         dates=[plan.written[at] - unit.scenes.start for at in unit.dates],
         max_age=plan.max_age,
         threads=job.threads,
-        read_offsets=read,
+        read_radiometry=read,
     )
     return (date if outside is None else date.clip(outside) for date in dates)
 

@@ -6,17 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from cloudgan.estimation.interpolation import error_variance, interpolate, select_nearest
-from cloudgan.estimation.regression import MIN_PIXELS, correct
-from cloudgan.estimation.variances import ErrorVariances, Floats, estimate_variances
-from cloudgan.observations import ENOUGH_CLEAR, find_nearest_clear_dates
+from cloudgan.estimation.interpolation import interpolate
+from cloudgan.estimation.regression import correct
+from cloudgan.estimation.trust import choose_dates, find_trust, sample_pixels
+from cloudgan.estimation.variances import Floats, estimate_variances
+from cloudgan.observations import find_nearest_clear_dates
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 
-DATES_EACH_SIDE = 8
-"""Dates on each side whose variances are estimated: the nearest that show enough of the tile clear."""
 PREDICTING_DATES = 6
 """Dates, of those, whose pixels predict what the target shows beyond the interpolation."""
-_SAMPLE = 4096  # pixels from which variances are estimated
 _ERODED = 2  # pixels next to the mask are left out: haze that the mask misses would move the whole image
 DARKEST = np.float32(REFLECTANCE_SCALE)
 """Reflectance of the darkest value that is not yet no data."""
@@ -44,33 +42,22 @@ def estimate_date(
         Reflectance, shape (band, y, x); 0 where no other date is clear.
     """
     among = among or range(len(days))
-    chosen = _choose_dates(clear, at, among)
+    chosen = choose_dates(clear, at, among)
     here = int(np.flatnonzero(chosen == at)[0])
     shape = masked.shape
     stack = np.moveaxis(numbers[:, chosen], 0, 1)
     shown = clear[chosen]
     shown[here] &= ~binary_dilation(masked, iterations=_ERODED) & np.all(stack[here] > 0, axis=0)
     flat, flat_clear = stack.reshape(*stack.shape[:2], -1), shown.reshape(len(chosen), -1)
-    step = max(1, flat.shape[-1] // _SAMPLE)
-    thin = slice(None, None, step | 1)  # an odd step meets all columns of an even tile
+    thin = sample_pixels(flat.shape[-1])
     variances = estimate_variances(flat[..., thin], flat_clear[:, thin], days[chosen])
     interpolated = interpolate(flat, flat_clear, here, variances).reshape(-1, *shape)
     _fill(interpolated, numbers, clear, days, at, among)
     corrected = interpolated + _correct(interpolated, stack, shown, here, days[chosen])
-    trust = _trust(interpolated, stack[here], shown, here, variances)
+    trust = find_trust(interpolated, stack[here], shown, here, variances)
     image = interpolated + trust[:, None, None] * (corrected - interpolated)
     image = np.clip(image, *_range(interpolated, stack[here], shown[here]))
     return np.where(np.isnan(image), np.float32(0), np.maximum(image, DARKEST))
-
-
-def _choose_dates(clear: NDArray[np.bool_], at: int, among: range) -> NDArray[np.intp]:
-    """The date itself and the nearest that show enough of what any of them shows, in order of time."""
-    part = clear[among.start : among.stop]
-    shown = np.count_nonzero(part, axis=(1, 2))
-    shown[at - among.start] = 0
-    enough = max(1.0, ENOUGH_CLEAR * np.count_nonzero(part.any(axis=0)))
-    good = among.start + np.flatnonzero(shown >= enough)
-    return np.concatenate([good[good < at][-DATES_EACH_SIDE:], [at], good[good > at][:DATES_EACH_SIDE]])
 
 
 def _fill(
@@ -117,27 +104,3 @@ def _range(interpolated: Floats, image: Floats, clear: NDArray[np.bool_]) -> tup
     low = shown.min(axis=(1, 2, 3), where=counts, initial=np.inf)
     high = shown.max(axis=(1, 2, 3), where=counts, initial=-np.inf)
     return low[:, None, None], high[:, None, None]
-
-
-def _trust(
-    interpolated: Floats, image: Floats, clear: NDArray[np.bool_], here: int, variances: ErrorVariances
-) -> Floats:
-    """How far a date's own clear pixels are followed, by band.
-
-    Haze and thin cloud brighten every band. Of a date that is brighter in all of them than the others tell,
-    the part of the difference that its error variance explains is taken for haze.
-    """
-    known = clear[here] & ~np.isnan(interpolated[0])
-    trusted = np.ones(len(image), np.float32)
-    if not variances.known[here] or np.count_nonzero(known) < MIN_PIXELS:
-        return trusted
-    if not (image - interpolated)[:, known].mean(axis=1).min() > 0:
-        return trusted
-    of_surface = error_variance(_usual_pattern(clear, here), here, variances)
-    return np.asarray(of_surface / np.maximum(of_surface + variances.errors[here], 1e-12), np.float32)
-
-
-def _usual_pattern(clear: NDArray[np.bool_], here: int) -> NDArray[np.bool_]:
-    """The dates from which most pixels are interpolated, shape (time,)."""
-    all_shown = np.ones((len(clear), 1), np.bool_)
-    return select_nearest(all_shown, here)[:, 0]

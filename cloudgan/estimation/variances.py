@@ -19,7 +19,11 @@ Doubles = NDArray[np.float64]
 MIN_PIXELS = 50
 """Pixels that must be clear on both of two dates for their difference to count."""
 _KNOTS = np.array([4.0, 12.0, 36.0, 108.0])  # days at which the parts of the drift reach their full height
-_PULL = 10.0  # pairs of dates that the mean of all error variances weighs for each date
+TILE_PULL = 10.0
+"""Pairs of dates that the mean of all error variances weighs for each date of a tile: the best of 1, 3 and 10
+on the series of all regions, dense and sparse."""
+SCENE_PULL = 1.0
+"""The same of a whole scene, in whose many fields a difference of two dates is hardly chance."""
 _ROUNDS = 6  # of reweighting: the variance of a squared difference is proportional to its square
 _TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution to its standard deviation
 
@@ -46,7 +50,7 @@ class ErrorVariances:
 
 
 def estimate_variances(
-    reflectance: Floats, clear: NDArray[np.bool_], days: NDArray[np.int64]
+    reflectance: Floats, clear: NDArray[np.bool_], days: NDArray[np.int64], pull: float = TILE_PULL
 ) -> ErrorVariances:
     """Estimate the error variance of each date and the drift of the surface.
 
@@ -57,6 +61,7 @@ def estimate_variances(
         reflectance: Shape (time, band, pixel).
         clear: Which pixels are clear, shape (time, pixel).
         days: Day number of each date, shape (time,).
+        pull: Pairs of dates that the mean of all error variances weighs for each date.
     """
     times, bands = reflectance.shape[:2]
     day = days.astype(np.float64)
@@ -83,7 +88,7 @@ def estimate_variances(
     involved[np.arange(len(pairs)), first] = involved[np.arange(len(pairs)), second] = 1
     parts = np.minimum(np.abs(day[first] - day[second])[:, None], _KNOTS) / _KNOTS
     weights = np.sqrt(counts / counts.max())
-    solved = np.array([_solve(squares[:, band], involved, parts, weights) for band in range(bands)])
+    solved = np.array([_solve(squares[:, band], involved, parts, weights, pull) for band in range(bands)])
     errors, usual = solved[:, :times].T.copy(), solved[:, times]
     errors[~known] = np.median(errors[known], axis=0) + usual
     return ErrorVariances(day, errors, solved[:, times + 1 :], usual, known)
@@ -96,19 +101,19 @@ def _square(difference: Floats) -> Doubles:
     return np.asarray(scatter**2 + median**2, np.float64)
 
 
-def _solve(squares: Doubles, involved: Doubles, parts: Doubles, weights: Doubles) -> Doubles:
+def _solve(squares: Doubles, involved: Doubles, parts: Doubles, weights: Doubles, pull: float) -> Doubles:
     """Error variances of the dates, their mean, and the parts of the drift, of one band."""
     times = involved.shape[1]
     scale = float(np.median(squares)) + 1e-9
     pairs = np.hstack([involved, np.zeros((len(squares), 1)), parts])
-    pull = np.hstack([np.eye(times), -np.ones((times, 1)), np.zeros((times, parts.shape[1]))])
-    pull *= np.sqrt(_PULL) / scale
+    lean = np.hstack([np.eye(times), -np.ones((times, 1)), np.zeros((times, parts.shape[1]))])
     target = np.zeros(len(squares) + times)
-    each = weights / scale
+    each, leaning = weights / scale, np.full(times, np.sqrt(pull) / scale)
     solved = np.zeros(pairs.shape[1])
     for _ in range(_ROUNDS):
         target[: len(squares)] = squares * each
-        solved, _residual = nnls(np.vstack([pairs * each[:, None], pull]), target)
-        fitted = np.maximum(pairs @ solved, scale * 1e-3)
-        each = weights / fitted
+        solved, _residual = nnls(np.vstack([pairs * each[:, None], lean * leaning[:, None]]), target)
+        each = weights / np.maximum(pairs @ solved, scale * 1e-3)
+        # A date that strays far leans as little on the mean as its large differences count.
+        leaning = np.sqrt(pull) / np.maximum(solved[:times], scale)
     return solved

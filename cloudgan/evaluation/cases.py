@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 from cloudgan import defaults
 from cloudgan.io.overviews import EDGE
 from cloudgan.observations import ENOUGH_CLEAR, MAX_AGE, Observations, Site, compute_opacity
-from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
+from cloudgan.removal.normalisation import Radiometry, measure_radiometry
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import PixelClass
 
@@ -124,7 +124,7 @@ def thin_dates(case: Case, every: int) -> Case:
     return replace(case, site=case.site.select_dates(kept), at=int(np.flatnonzero(kept == case.at)[0]))
 
 
-def estimate_offsets(site: Site, bands: Sequence[str] | None = None) -> RadiometricOffsets:
+def estimate_radiometry(site: Site, bands: Sequence[str] | None = None) -> Radiometry:
     """How the dates differ over all of a site, from a grid of pixels, as a run finds for whole MGRS tiles.
 
     Args:
@@ -140,8 +140,7 @@ def estimate_offsets(site: Site, bands: Sequence[str] | None = None) -> Radiomet
     )
     # Buffers around clouds count as clear here: their few pixels do not move a median.
     clear = observations.pixel_classes[thin].reshape(times, -1) == PixelClass.CLEAR
-    found = median_offsets(to_reflectance(numbers), clear, observations.days, MAX_AGE)
-    return RadiometricOffsets(observations.window, found)
+    return measure_radiometry(observations.window, to_reflectance(numbers), clear, observations.days, MAX_AGE)
 
 
 def composite_clouds(site: Site, at: int, source: CloudySource, name: str) -> Case:

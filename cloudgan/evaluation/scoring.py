@@ -6,7 +6,7 @@ Only pixels count that were generated, whose truth is known and which another da
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -18,12 +18,12 @@ from scipy.ndimage import distance_transform_edt
 from cloudgan.errors import InputError
 from cloudgan.evaluation import baselines, metrics
 from cloudgan.evaluation.baselines import FilledDate
-from cloudgan.evaluation.cases import Case, estimate_offsets
+from cloudgan.evaluation.cases import Case, estimate_radiometry
 from cloudgan.geo.grid import Window
 from cloudgan.model.generator import Generator
 from cloudgan.observations import days_to_clear_date, find_clear, find_masked, find_nearest_clear_dates
 from cloudgan.removal.core import DecloudedDate, decloud_dates, default_tiling
-from cloudgan.removal.normalisation import RadiometricOffsets
+from cloudgan.removal.normalisation import Radiometry
 from cloudgan.schema import NO_UNCERTAINTY, Provenance
 from cloudgan.sentinel2.bands import to_reflectance
 from cloudgan.sentinel2.classification import Scl
@@ -171,16 +171,16 @@ def decloud_case(
 ) -> DecloudedDate:
     """The date of a case as a run gives it, in a window; everywhere by default.
 
-    In a run, radiometric offsets are measured over whole MGRS tiles. Here they are measured over the whole
-    site, where it is larger than a tile of the generator.
+    In a run, radiometry is measured over whole MGRS tiles. Here it is measured over the whole site, where it
+    is larger than a tile of the generator.
     """
     observations, contract = case.site.observations, generator.contract
 
     @cache
-    def read_offsets() -> list[RadiometricOffsets]:
-        offsets = estimate_offsets(case.site, contract.input_bands)
+    def read_radiometry() -> list[Radiometry]:
+        found = estimate_radiometry(case.site, contract.input_bands)
         # The lattice's tiles extend beyond a site.
-        return [RadiometricOffsets(offsets.window.buffered(contract.tile), offsets.values)]
+        return [replace(found, window=found.window.buffered(contract.tile))]
 
     (date,) = decloud_dates(
         observations,
@@ -190,7 +190,7 @@ def decloud_case(
         tiling=default_tiling(generator),
         dates=[case.at],
         threads=threads,
-        read_offsets=read_offsets if min(observations.window.shape) > contract.tile else list,
+        read_radiometry=read_radiometry if min(observations.window.shape) > contract.tile else list,
     )
     return date
 

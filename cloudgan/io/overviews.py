@@ -28,7 +28,7 @@ from cloudgan.io.encodings import (
 )
 from cloudgan.io.placement import item_window
 from cloudgan.io.readers import READ_FAILURES, read_error, refuse_file
-from cloudgan.removal.normalisation import RadiometricOffsets, median_offsets
+from cloudgan.removal.normalisation import Radiometry, measure_radiometry
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import SCL, PixelClass, classify
 from cloudgan.sentinel2.offset import harmonise
@@ -53,9 +53,9 @@ def find_frames(scenes: Sequence[Scene], lattice: Lattice, window: Window) -> li
     )
 
 
-def measure_offsets(
+def read_radiometry(
     scenes: Sequence[Scene], lattice: Lattice, frame: Window, bands: Sequence[str], max_age: int
-) -> RadiometricOffsets:
+) -> Radiometry:
     """How the dates of one MGRS tile differ; nothing is known of dates whose images have no overviews.
 
     Args:
@@ -72,7 +72,7 @@ def measure_offsets(
         read = list(pool.map(_read_first, scenes, repeat(lattice), repeat(frame), repeat(tuple(bands))))
     days = np.array([scene.date.toordinal() for scene in scenes], np.int64)
     reflectance, clear = (np.stack(parts) for parts in zip(*read, strict=True))
-    return RadiometricOffsets(frame, median_offsets(reflectance, clear, days, max_age))
+    return measure_radiometry(frame, reflectance, clear, days, max_age)
 
 
 def _read_first(scene: Scene, lattice: Lattice, frame: Window, bands: tuple[str, ...]) -> Overview:

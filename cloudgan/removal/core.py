@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.estimation.trust import HAZY_BELOW
 from cloudgan.geo.grid import Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.observations import (
@@ -37,7 +38,7 @@ from cloudgan.removal.blending import (
     uncertainty_numbers,
 )
 from cloudgan.removal.inputs import assemble_inputs
-from cloudgan.removal.normalisation import RadiometricOffsets, combine_offsets, similarity
+from cloudgan.removal.normalisation import Radiometry, combine_radiometry
 from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, QUALITY_NAMES, MaskSource, Provenance
 from cloudgan.sentinel2.bands import SATURATED_NUMBER
 from cloudgan.sentinel2.classification import PixelClass
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from cloudgan.model.generator import Generator
 
 _ENOUGH_CLEAR = 0.02  # share of a tile that must be clear to show the radiometry of its date
-_NEAR_DAYS = 10  # days in which the surface of an MGRS tile changes little on the whole
-_DISSIMILAR = 0.25  # similarity to every date so near below which a date is hazy
 
 
 _PROVENANCE = np.zeros(len(PixelClass), np.uint8)  # by pixel class, of what is not generated
@@ -141,7 +140,7 @@ def decloud_dates(
     dates: Sequence[int] | None = None,
     max_age: int = MAX_AGE,
     threads: int = 1,
-    read_offsets: Callable[[], Sequence[RadiometricOffsets]] = tuple,
+    read_radiometry: Callable[[], Sequence[Radiometry]] = tuple,
 ) -> Iterator[DecloudedDate]:
     """Decloud the dates of a window, one after the other.
 
@@ -159,9 +158,9 @@ def decloud_dates(
         max_age: Days beyond which a clear date does not count; the observations should extend so far around
             `dates`.
         threads: Tiles that are generated at once.
-        read_offsets: Returns radiometric offsets measured beyond the window. Where a tile is fully masked, or
-            nearly, they are added to its clear observations. A date that is unlike all dates near it is hazy,
-            and is masked for the generator. Called for generators that take other dates.
+        read_radiometry: Returns what was measured beyond the window. Where a tile is fully masked, or nearly,
+            the radiometric offsets are added to its clear observations, as far as the date is trusted. A hazy
+            date is masked for the generator. Called for generators that take other dates.
 
     Yields:
         The output of each wanted date, in order, over `target`.
@@ -177,7 +176,7 @@ def decloud_dates(
         for at in range(len(observations.days)) if dates is None else dates:
             near = dates_within(observations.days, at, max_age)
             nearest = find_nearest_clear_dates(clear, at, near)
-            date = _Date(observations, opacity[at], clear, nearest, at, near, read_offsets)
+            date = _Date(observations, opacity[at], clear, nearest, at, near, read_radiometry)
             yield _decloud_date(date, target, generator, tiling, pool)
 
 
@@ -191,7 +190,7 @@ class _Date:
     nearest: ClearDates
     at: int
     near: range
-    read_offsets: Callable[[], Sequence[RadiometricOffsets]]
+    read_radiometry: Callable[[], Sequence[Radiometry]]
 
     def share(self, window: Window, *, sees_time: bool) -> NDArray[np.float32]:
         """How much of the generated value each pixel takes, shape (y, x)."""
@@ -201,7 +200,7 @@ class _Date:
         classes = self.observations.pixel_classes[self.at, rows, cols]
         return generated_share(classes, self.opacity[rows, cols], available)
 
-    def inputs(self, contract: Contract, tile: Window, radiometry: _Radiometry) -> NDArray[np.float32]:
+    def inputs(self, contract: Contract, tile: Window, radiometry: _TileRadiometry) -> NDArray[np.float32]:
         """The input channels of the generator over a tile, shape (channel, y, x), in the contract's units."""
         part = self.observations.crop(tile)
         return assemble_inputs(
@@ -216,18 +215,17 @@ class _Date:
             offsets=dict(zip(contract.input_bands, radiometry.offsets.T, strict=True)),
         )
 
-    def radiometry(self, tile: Window, contract: Contract) -> _Radiometry:
+    def radiometry(self, tile: Window, contract: Contract) -> _TileRadiometry:
         """Offsets and haze in one tile of the generator, from the whole of the MGRS tile."""
-        days, bands = self.observations.days, contract.input_bands
-        offsets = combine_offsets(self.read_offsets(), tile, self.at) if contract.sees_time else None
-        if offsets is None:
-            return _Radiometry(np.zeros((len(days), len(bands)), np.float32), hazy=False)
+        found = combine_radiometry(self.read_radiometry(), tile, self.at) if contract.sees_time else None
+        if found is None:
+            shape = len(self.observations.days), len(contract.input_bands)
+            return _TileRadiometry(np.zeros(shape, np.float32), hazy=False)
+        offsets, trust = found
         lacking = np.float32(max(0.0, 1 - (1 - self._masked(tile).mean()) / _ENOUGH_CLEAR))
-        similar = similarity(offsets, bands)
-        near = ~np.isnan(offsets[:, 0]) & (np.abs(days - days[self.at]) <= _NEAR_DAYS)
-        near[self.at] = False
-        hazy = bool(near.any()) and float(similar[near].max()) < _DISSIMILAR
-        return _Radiometry(lacking * similar[:, None] * np.nan_to_num(offsets), hazy=hazy)
+        return _TileRadiometry(
+            lacking * trust * np.nan_to_num(offsets), hazy=bool((trust < HAZY_BELOW).all())
+        )
 
     def days_to_nearest(self, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         """Days to the nearest clear date before and after, each of shape (y, x)."""
@@ -257,7 +255,7 @@ class _Date:
 
 
 @dataclass(frozen=True, slots=True)
-class _Radiometry:
+class _TileRadiometry:
     """Radiometry of the dates in one tile."""
 
     offsets: NDArray[np.float32]
@@ -313,7 +311,7 @@ def _generate(
     )
     weights = tiling.weights()
 
-    def predict(tiles: Sequence[tuple[Window, _Radiometry]]) -> NDArray[np.float32]:
+    def predict(tiles: Sequence[tuple[Window, _TileRadiometry]]) -> NDArray[np.float32]:
         return generator(np.stack([date.inputs(contract, tile, how) for tile, how in tiles]))
 
     needed = [

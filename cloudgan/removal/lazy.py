@@ -37,8 +37,8 @@ def remove_clouds(
     """Decloud an xarray cube, lazily where it is lazy.
 
     The result does not depend on the cube's chunks. It is that of a batch run except in fully masked tiles,
-    where the run uses radiometric offsets from beyond the cube (`read_offsets` of `decloud_dates`). Near the
-    edge of the cube, what lies beyond counts as no data. Where that matters, open the cube with a margin
+    and on hazy dates, where the run knows more of the MGRS tile (`read_radiometry` of `decloud_dates`). Near
+    the edge of the cube, what lies beyond counts as no data. Where that matters, open the cube with a margin
     (`window_to_read`) and crop the result.
 
     Args:

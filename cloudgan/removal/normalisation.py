@@ -13,27 +13,49 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.estimation.trust import DateErrors, measure_errors
 from cloudgan.geo.grid import Window
 
 MIN_PIXELS = 200
 """Pixels of an overview that must be clear on both of two dates for their offset to be known."""
-_USUAL = {"blue": 0.02, "green": 0.02, "red": 0.02}  # reflectance by which clear dates differ at most
-_USUAL_BEYOND_VISIBLE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class RadiometricOffsets:
-    """Offsets between the dates of one MGRS tile."""
+class Radiometry:
+    """How the dates of one MGRS tile differ."""
 
     window: Window
     """Where the MGRS tile lies on the pixel lattice."""
-    values: NDArray[np.float32]
+    offsets: NDArray[np.float32]
     """Reflectance to add to one date to match another, shape (other, one, band); NaN where unknown."""
+    errors: DateErrors
+    """How far each date strays from what the others tell."""
 
-    def select_dates(self, dates: range) -> RadiometricOffsets:
-        """The offsets between some of the dates."""
+    def select_dates(self, dates: range) -> Radiometry:
+        """What is known of some of the dates."""
         part = slice(dates.start, dates.stop)
-        return RadiometricOffsets(self.window, self.values[part, part])
+        return Radiometry(self.window, self.offsets[part, part], self.errors.select_dates(dates))
+
+    def pack(self) -> NDArray[np.float32]:
+        """Offsets, standard errors and trust as one array, shape (time + 2, time, band)."""
+        return np.concatenate([self.offsets, self.errors.std[None], self.errors.trust[None]])
+
+    @classmethod
+    def unpack(cls, window: Window, packed: NDArray[np.float32]) -> Radiometry:
+        """What `pack` made an array of."""
+        return cls(window, packed[:-2], DateErrors(packed[-2], packed[-1]))
+
+
+def measure_radiometry(
+    window: Window,
+    reflectance: NDArray[np.float32],
+    clear: NDArray[np.bool_],
+    days: NDArray[np.int64],
+    max_age: int,
+) -> Radiometry:
+    """How the dates of an MGRS tile differ, from some of its pixels; arguments as of `median_offsets`."""
+    offsets = median_offsets(reflectance, clear, days, max_age)
+    return Radiometry(window, offsets, measure_errors(reflectance, clear, days, max_age))
 
 
 def median_offsets(
@@ -51,7 +73,7 @@ def median_offsets(
         max_age: Days beyond which two dates are not compared.
 
     Returns:
-        See `RadiometricOffsets.values`.
+        See `Radiometry.offsets`.
     """
     times = len(days)
     offsets = np.full((times, times, reflectance.shape[-1]), np.nan, np.float32)
@@ -65,48 +87,32 @@ def median_offsets(
     return offsets
 
 
-def combine_offsets(
-    mgrs_tiles: Sequence[RadiometricOffsets], window: Window, at: int
-) -> NDArray[np.float32] | None:
-    """What to add to each date to match one of them, around the middle of a window.
+def combine_radiometry(
+    mgrs_tiles: Sequence[Radiometry], window: Window, at: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """What to add to each date to match one of them around the middle of a window, and the trust in that one.
 
-    Where MGRS tiles overlap, each is weighted by how far inside it the window lies, so that the offsets are
+    Where MGRS tiles overlap, each is weighted by how far inside it the window lies, so that the values are
     continuous across borders.
 
     Args:
-        mgrs_tiles: Offsets of the same dates over each MGRS tile.
+        mgrs_tiles: The same dates over each MGRS tile.
         window: A tile of the generator.
         at: Index of the date that the others are to match.
 
     Returns:
-        Reflectance, shape (time, band), NaN where nothing is known; None where nothing is known of any.
+        Reflectance, shape (time, band), NaN where nothing is known, and trust, shape (band,); None where
+        nothing is known of any.
     """
-    depths = [_depth(one.window, window) for one in mgrs_tiles]
-    if not any(depths):
+    depths = np.array([_depth(one.window, window) for one in mgrs_tiles])
+    if not depths.any():
         return None
-    offsets = np.stack([one.values[at] for one in mgrs_tiles])
-    weights = np.where(np.isnan(offsets), 0, np.array(depths)[:, None, None])
+    offsets = np.stack([one.offsets[at] for one in mgrs_tiles])
+    weights = np.where(np.isnan(offsets), 0, depths[:, None, None])
     total = weights.sum(axis=0)
     mean = (weights * np.nan_to_num(offsets)).sum(axis=0) / np.maximum(total, 1e-6)
-    return np.where(total > 0, mean, np.nan).astype(np.float32)
-
-
-def similarity(offsets: NDArray[np.float32], bands: Sequence[str]) -> NDArray[np.float32]:
-    """Radiometric similarity of two dates, from 0 to 1: 1 for equal dates, less for haze on one of them.
-
-    Dates that differ by more than a clear atmosphere explains are hazy or were corrected wrongly. The value
-    is Tukey's biweight at twice the usual difference, of the band that exceeds it most.
-
-    Args:
-        offsets: Their radiometric offsets, reflectance, shape (time, band).
-        bands: Names of the bands.
-
-    Returns:
-        Shape (time,); 0 where nothing is known.
-    """
-    usual = np.array([_USUAL.get(band, _USUAL_BEYOND_VISIBLE) for band in bands], np.float32)
-    shares = np.clip(1 - (offsets / (2 * usual)) ** 2, 0, 1) ** 2
-    return np.asarray(np.nan_to_num(shares).min(axis=-1), np.float32)
+    trust = np.average([one.errors.trust[at] for one in mgrs_tiles], axis=0, weights=depths)
+    return np.where(total > 0, mean, np.nan).astype(np.float32), trust.astype(np.float32)
 
 
 def _depth(outer: Window, window: Window) -> float:

@@ -29,7 +29,7 @@ PENDING, DONE, DONE_WITHOUT_ASSETS = 0, 1, 2
 
 UNITS = FOLDER
 """Array of the units' entries."""
-_OFFSETS = f"{HOME}/offsets-{{plan}}-{{place}}"
+_RADIOMETRY = f"{HOME}/radiometry-{{plan}}-{{place}}"
 _AT_ONCE = 1024  # entries that are held in memory
 
 
@@ -119,15 +119,15 @@ def write_entry(root: ZarrStore, index: int, entry: Entry) -> None:
     array[index] = "" if entry.state == PENDING else entry.to_text()
 
 
-def read_offsets(location: str, place: int, plan: str) -> NDArray[np.float32] | None:
-    """The radiometric offsets that `write_offsets` kept; None where nothing that can be read was kept yet.
+def read_radiometry(location: str, place: int, plan: str) -> NDArray[np.float32] | None:
+    """The radiometry that `write_radiometry` kept; None where nothing that can be read was kept yet.
 
     Args:
         location: Of the store.
         place: Number of the MGRS tile.
         plan: Digest of the plan.
     """
-    path = _OFFSETS.format(place=place, plan=plan)
+    path = _RADIOMETRY.format(place=place, plan=plan)
     try:
         kept = zarr.open_array(open_zarr_store(location), path=path, mode="r")
         values: NDArray[np.float32] = np.asarray(kept[:], np.float32)
@@ -141,32 +141,32 @@ def read_offsets(location: str, place: int, plan: str) -> NDArray[np.float32] | 
     return None if np.isnan(values).all() else values
 
 
-def write_offsets(
-    location: str, root: ZarrStore, place: int, plan: str, offsets: NDArray[np.float32]
+def write_radiometry(
+    location: str, root: ZarrStore, place: int, plan: str, values: NDArray[np.float32]
 ) -> None:
-    """Keep the radiometric offsets of an MGRS tile for all other units.
+    """Keep the radiometry of an MGRS tile for all other units.
 
     Args:
         location: Of the store.
         root: The same, open for writing.
         place: Number of the MGRS tile.
         plan: Digest of the plan: a writer of another cannot take the place of these.
-        offsets: See `normalisation.RadiometricOffsets.values`.
+        values: See `normalisation.Radiometry.pack`.
 
     Raises:
         WriteError: The place refused it.
     """
     made: dict[str, Buffer] = {}
-    path = _OFFSETS.format(place=place, plan=plan)
+    path = _RADIOMETRY.format(place=place, plan=plan)
     array = zarr.create_array(
         zarr.storage.MemoryStore(made),
         name=path,
-        shape=offsets.shape,
-        chunks=offsets.shape,
-        dtype=offsets.dtype,
+        shape=values.shape,
+        chunks=values.shape,
+        dtype=values.dtype,
         fill_value=np.nan,
     )
-    array[:] = offsets
+    array[:] = values
     with name_failed_writes(location):
-        values = [key for key in made if key.startswith(f"{path}/c")]
-        copy_objects(made, root, [f"{path}/zarr.json", *values])
+        chunks = [key for key in made if key.startswith(f"{path}/c")]
+        copy_objects(made, root, [f"{path}/zarr.json", *chunks])

@@ -18,13 +18,13 @@ from cloudgan.errors import StoreError
 from cloudgan.io.lease import SUFFIX as LEASE_SUFFIX
 from cloudgan.io.store.access import FORMER_HOME, HOME, list_objects
 from cloudgan.io.store.fence import FOLDER, RUN, remove_staging
-from cloudgan.io.store.spec import COORDINATES
+from cloudgan.io.store.spec import COORDINATES, ERROR_STD
 from cloudgan.object_stores import is_object_store, open_object_store
 from cloudgan.schema import QUALITY_NAMES
 from cloudgan.sentinel2.bands import BANDS
 
 _CHUNKS = r"c(/\d+)*"
-_RECORDS = r"units|(offsets|shifts)-[0-9a-f-]+"
+_RECORDS = r"units|(radiometry|offsets|shifts)-[0-9a-f-]+"
 _LEDGER = rf"({HOME}|{FORMER_HOME})/([a-z]+\.json|({_RECORDS})/([a-z]+\.json|{_CHUNKS}|(run|gone)-.*))"
 _SHOWN = 3  # names of foreign files in a message
 
@@ -37,7 +37,7 @@ def find_foreign(location: str, identity: Mapping[str, Any]) -> list[str]:
         identity: Of the store that is there.
     """
     names = {*BANDS, *QUALITY_NAMES, "spread", *COORDINATES, *identity.get("output_bands", ())}
-    arrays = "|".join(map(re.escape, sorted(map(str, names))))
+    arrays = "|".join([*map(re.escape, sorted(map(str, names))), rf"{ERROR_STD}_[a-z0-9]+"])
     store = rf"(zarr\.json|({arrays})/(zarr\.json|{_CHUNKS})|{_LEDGER})"
     groups = "|".join(re.escape(f"{zone}/") for zone in identity.get("zones", ()))
     ours = re.compile(rf"({groups})?{store}" if groups else store)

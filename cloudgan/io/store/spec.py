@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudgan.geo.grid import Grid
-from cloudgan.schema import Variable
+from cloudgan.schema import Variable, is_band
 from cloudgan.stac.search import Scene
 
-COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline")
-"""Names of the coordinates of every store."""
+HAZY = "hazy"
+"""Name of the coordinate that marks hazy dates: 1 hazy, 0 not, 255 unknown."""
+ERROR_STD = "error_std"
+"""With the name of a band, the coordinate of each date's standard error in it, see `estimation.trust`."""
+COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline", HAZY)
+"""Names of the coordinates of every store, beside `ERROR_STD` of each band."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class StoreSpec:
     """Attributes of the root that describe the model and the source."""
     about: dict[str, Any] = field(default_factory=dict)
     """What is kept beside the data as JSON: the model's card, items left out, BOA offsets."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of its spectral bands."""
+        return tuple(one.name for one in self.variables if is_band(one.attributes))
 
     @property
     def shape(self) -> tuple[int, int, int]:

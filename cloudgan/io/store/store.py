@@ -53,7 +53,12 @@ from cloudgan.io.store.identity import (
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS, Entry
 from cloudgan.io.store.remove import remove_store
 from cloudgan.io.store.spec import StoreSpec
-from cloudgan.io.store.template import describe_root, is_as_made, make_template
+from cloudgan.io.store.template import (
+    describe_root,
+    is_as_made,
+    make_template,
+    write_quality_of_dates,
+)
 from cloudgan.io.store.writer import UnitWriter
 from cloudgan.object_stores import is_object_store, name_failed_writes
 
@@ -123,13 +128,22 @@ class Store:
             self._new_entry(),
         )
 
-    def read_offsets(self, place: int) -> NDArray[np.float32] | None:
-        """The radiometric offsets of an MGRS tile by its number; None where nothing was kept yet."""
-        return ledger.read_offsets(self.location, place, self.plan)
+    def read_radiometry(self, place: int) -> NDArray[np.float32] | None:
+        """The radiometry of an MGRS tile by its number, packed; None where nothing was kept yet."""
+        return ledger.read_radiometry(self.location, place, self.plan)
 
-    def write_offsets(self, place: int, offsets: NDArray[np.float32]) -> None:
-        """Keep the radiometric offsets of an MGRS tile, for all other units; see `ledger.write_offsets`."""
-        ledger.write_offsets(self.location, self._open(), place, self.plan, offsets)
+    def write_radiometry(self, place: int, values: NDArray[np.float32]) -> None:
+        """Keep the radiometry of an MGRS tile, for all other units; see `ledger.write_radiometry`."""
+        ledger.write_radiometry(self.location, self._open(), place, self.plan, values)
+
+    def write_quality_of_dates(self, hazy: NDArray[np.bool_], std: Mapping[str, NDArray[Any]]) -> None:
+        """Say how good each date is; see `template.write_quality_of_dates`.
+
+        Raises:
+            WriteError: The place refused it.
+        """
+        with name_failed_writes(self.location):
+            write_quality_of_dates(self._open(), hazy, std)
 
     def mark(self, index: int, state: int) -> None:
         """Enter a unit in the ledger, with nothing noted of what it wrote.

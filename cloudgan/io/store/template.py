@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from cloudgan.io.store import ledger
 from cloudgan.io.store.access import IDENTITY, copy_objects
 from cloudgan.io.store.attributes import describe_area, describe_axis, describe_crs, describe_frame
 from cloudgan.io.store.identity import compute_plan_digest
-from cloudgan.io.store.spec import StoreSpec
+from cloudgan.io.store.spec import ERROR_STD, HAZY, StoreSpec
 from cloudgan.object_stores import is_refusal
 from cloudgan.schema import Variable
 from cloudgan.stac.search import Scene
@@ -74,6 +75,7 @@ class _Template:
         coordinates = _cube_coordinates(spec) | _date_coordinates(spec.scenes)
         for name, coordinate in coordinates.items():
             _write_coordinate(group, name, coordinate)
+        _make_quality_of_dates(group, spec)
         for variable in spec.variables:
             _make_array(group, variable, spec)
         objects |= ledger.make_ledger(spec.unit_count)
@@ -123,7 +125,8 @@ def _is_damage(error: Exception) -> bool:
 
 def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec) -> None:
     chunk = min(spec.chunk, spec.block)
-    where = {"grid_mapping": "spatial_ref", "coordinates": f"spatial_ref {_PER_DATE}"}
+    per_date = " ".join([_PER_DATE, HAZY, *(f"{ERROR_STD}_{band}" for band in spec.bands)])
+    where = {"grid_mapping": "spatial_ref", "coordinates": f"spatial_ref {per_date}"}
     group.create_array(
         variable.name,
         shape=spec.shape,
@@ -135,6 +138,41 @@ def _make_array(group: zarr.Group, variable: Variable, spec: StoreSpec) -> None:
         dimension_names=("time", "y", "x"),
         attributes=variable.attributes | where | describe_frame(spec.grid),
     )
+
+
+def _make_quality_of_dates(group: zarr.Group, spec: StoreSpec) -> None:
+    """Coordinates of each date that a run fills at its end: nothing is known before."""
+    count = len(spec.scenes)
+    hazy: dict[str, Any] = {
+        "long_name": "whether haze or thin cloud brightens what was observed on this date",
+        "flag_values": [0, 1, 255],
+        "flag_meanings": "no yes unknown",
+    }
+    where: dict[str, Any] = {"shape": (count,), "chunks": (count,), "dimension_names": ("time",)}
+    group.create_array(HAZY, dtype=np.uint8, fill_value=255, attributes=hazy, **where)
+    for band in spec.bands:
+        std: dict[str, Any] = {
+            "long_name": f"standard error of the date in {band}, told by its neighbours",
+            "units": "1",
+        }
+        group.create_array(
+            f"{ERROR_STD}_{band}", dtype=np.float32, fill_value=np.nan, attributes=std, **where
+        )
+
+
+def write_quality_of_dates(root: ZarrStore, hazy: NDArray[np.bool_], std: Mapping[str, NDArray[Any]]) -> None:
+    """Fill the coordinates that say how good each date is.
+
+    Args:
+        root: The store, open for writing.
+        hazy: Which dates are hazy, shape (time,).
+        std: By band: standard error of each date, shape (time,), NaN where it is unknown.
+    """
+    unknown = np.all([np.isnan(values) for values in std.values()], axis=0)
+    values: dict[str, NDArray[Any]] = {HAZY: np.where(unknown, np.uint8(255), hazy.astype(np.uint8))}
+    values |= {f"{ERROR_STD}_{band}": of_band for band, of_band in std.items()}
+    for name, array in values.items():
+        zarr.open_array(root, path=name, mode="r+")[...] = array
 
 
 def _write_coordinate(group: zarr.Group, name: str, coordinate: _Coordinate) -> None:
