@@ -13,6 +13,7 @@ from cloudgan import __version__
 from cloudgan.cli import batch as batch_command
 from cloudgan.cli import evaluate as evaluate_command
 from cloudgan.cli import export as export_command
+from cloudgan.cli import quicklook as quicklook_command
 from cloudgan.cli import report as report_command
 from cloudgan.cli import train as train_command
 from cloudgan.cli.demo import demo
@@ -70,6 +71,7 @@ evaluate_app = _make_command("evaluate", evaluate_command.evaluate, evaluate_com
 train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("export", epilog=export_command.EPILOG)(export_command.export)
 app.command("report", epilog=report_command.EPILOG)(report_command.report)
+app.command("quicklook", epilog=quicklook_command.EPILOG)(quicklook_command.quicklook)
 app.command("info")(info)
 app.command("verify")(verify)
 

@@ -17,9 +17,9 @@ def report(
         str | None, typer.Option(help="File to write; by default beside the store, with its name.")
     ] = None,
 ) -> None:
-    """Write a report of a store: one HTML file, which needs no network.
+    """Write the report of a store: one HTML page.
 
-    It shows each date before and after, where values are from, and what the run did.
+    It shows each date before and after, where values are from, and what the run did. It needs no network.
     """
     from cloudgan.report.page import write_report  # here: the help waits for nothing
 

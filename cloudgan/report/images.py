@@ -15,6 +15,7 @@ from cloudgan.report.colours import Rgba
 
 _QUALITIES = (82, 68, 52, 36)
 _SHRINK = 0.75  # of the edges, where no quality fits
+_FEW_PIXELS = 40_000  # of a picture whose lossless form may be the smallest; of others it takes long
 _SMALLEST = 48  # edge in pixels that is never made smaller
 
 
@@ -43,7 +44,7 @@ def encode_classes(numbers: NDArray[np.uint8], palette: Sequence[Rgba], limit: i
     opacity = bytes(colour[3] for colour in palette)
     body = b""
     for smaller in _shrink(image, Image.Resampling.NEAREST):
-        body = _save(smaller, "PNG", optimize=True, transparency=opacity)
+        body = _save(smaller, "PNG", compress_level=6, transparency=opacity)
         if len(body) <= limit:
             break
     return _to_uri("image/png", body)
@@ -62,7 +63,7 @@ def _shrink(image: Image.Image, how: Image.Resampling) -> Iterator[Image.Image]:
 
 def _encode(image: Image.Image, quality: int, has_gaps: bool) -> Iterator[tuple[str, bytes]]:
     yield "image/webp", _save(image, "WEBP", quality=quality, method=4)
-    if quality == _QUALITIES[0]:
+    if quality == _QUALITIES[0] and image.width * image.height <= _FEW_PIXELS:
         yield "image/png", _save(image, "PNG", optimize=True)
     if not has_gaps:
         yield "image/jpeg", _save(image.convert("RGB"), "JPEG", quality=quality, optimize=True)
