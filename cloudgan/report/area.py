@@ -25,7 +25,7 @@ def draw_area(grid: Grid, picture: str, title: str) -> str:
     west, south, east, north = grid.bounds
     long = max(east - west, north - south)
     width, height = (east - west) / long * 560, (north - south) / long * 560
-    margin = 62
+    margin = 86
     parts = [
         f'<rect class="ground" x="0" y="0" width="{width:.1f}" height="{height:.1f}"/>',
         f'<image href="{picture}" x="0" y="0" width="{width:.1f}" height="{height:.1f}" '
@@ -34,7 +34,7 @@ def draw_area(grid: Grid, picture: str, title: str) -> str:
         f'<rect class="outline" x="0" y="0" width="{width:.1f}" height="{height:.1f}"/>',
         _draw_scale(east - west, width, height),
     ]
-    box = f"{-margin} {-margin / 2} {width + 2 * margin:.1f} {height + 1.9 * margin:.1f}"
+    box = f"{-margin} {-margin / 4} {width + 2 * margin:.1f} {height + 1.3 * margin:.1f}"
     return f'<svg class="map" viewBox="{box}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
 
 
@@ -59,7 +59,7 @@ def _draw_graticule(grid: Grid, width: float, height: float) -> Iterator[str]:
             name = _spell(value, digits, "EW")
             place = float(path[0][0])
             if 0 <= place <= width:
-                yield _write_name(place, height + 14, name, "middle")
+                yield _write_name(place, height + 20, name, "middle")
     for value, digits in _choose_lines(min(lats), max(lats)):
         path = to_pixels(np.linspace(min(lons), max(lons), 33), np.full(33, value))
         inside = (path[1] >= 0) & (path[1] <= height)
@@ -98,7 +98,7 @@ def _draw_scale(metres: float, width: float, height: float) -> str:
     exponent = 10.0 ** math.floor(math.log10(metres / 4))
     length = max(size * exponent for size in (1, 2, 5) if size * exponent <= metres / 4)
     text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-    wide, y = length / metres * width, height + 28
+    wide, y = length / metres * width, height + 44
     return (
         f'<path class="scale" d="M0 {y - 5:.1f}V{y:.1f}H{wide:.1f}V{y - 5:.1f}"/>'
         f'<text class="tick" x="{wide + 6:.1f}" y="{y + 2:.1f}">{text}</text>'

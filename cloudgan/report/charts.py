@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 720, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34
 _MANY = 120  # dates from which marks and gaps are small
 
 
@@ -122,32 +122,9 @@ def draw_stacks(days: Sequence[dt.date], stacks: Sequence[Sequence[tuple[str, fl
     return _wrap(parts, title)
 
 
-def draw_bars(rows: Sequence[tuple[str, float, str]], title: str, marked: str = "") -> str:
-    """Horizontal bars with their names and numbers.
-
-    Args:
-        rows: Name, length and the number as text.
-        title: What the chart says.
-        marked: Name of the row that stands out.
-    """
-    height, left, right = 26, 150, 96
-    across = Axis(0, max((length for _, length, _ in rows), default=1) or 1, left, WIDTH - right)
-    parts = []
-    for number, (name, length, text) in enumerate(rows):
-        y = number * height
-        kind = "bar marked" if name == marked else "bar"
-        parts += [
-            f'<text class="label" x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>',
-            f'<rect class="{kind}" x="{left}" y="{y + 4}" width="{max(across(length) - left, 1):.1f}" '
-            f'height="{height - 8}"/>',
-            f'<text class="label" x="{across(length) + 6:.1f}" y="{y + 17}">{escape(text)}</text>',
-        ]
-    return _wrap(parts, title, height * len(rows))
-
-
-def _wrap(parts: Iterable[str], title: str, height: int = HEIGHT) -> str:
+def _wrap(parts: Iterable[str], title: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
 
 

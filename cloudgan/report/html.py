@@ -51,6 +51,25 @@ def make_tiles(tiles: Iterable[tuple[str, str]]) -> str:
     )
 
 
+def make_bars(rows: Sequence[tuple[str, float, str]], title: str, marked: str = "") -> str:
+    """Horizontal bars with their names and numbers.
+
+    Args:
+        rows: Name, length and the number as text.
+        title: What the bars show.
+        marked: Name of the row that stands out.
+    """
+    longest = max((length for _, length, _ in rows), default=0) or 1
+    parts = []
+    for name, length, text in rows:
+        kind = ' class="marked"' if name == marked else ""
+        parts.append(
+            f'<li{kind}><span>{escape(name)}</span><i style="width:{100 * length / longest:.1f}%"></i>'
+            f"<b>{escape(text)}</b></li>"
+        )
+    return f'<ul class="bars" aria-label="{escape(title)}">{"".join(parts)}</ul>'
+
+
 def make_legend(entries: Iterable[tuple[str, str]]) -> str:
     """Colours and their names.
 

@@ -12,7 +12,7 @@ from cloudgan import __version__
 from cloudgan.report import charts, colours
 from cloudgan.report.area import draw_area
 from cloudgan.report.content import DateEntry, ZoneContent
-from cloudgan.report.html import make_legend, make_list, make_table, make_tiles, to_css
+from cloudgan.report.html import make_bars, make_legend, make_list, make_table, make_tiles, to_css
 from cloudgan.report.overview import MASKED_BY
 from cloudgan.schema import Provenance
 
@@ -77,7 +77,7 @@ def make_map(zone: ZoneContent, shares: str) -> str:
             ("bands", ", ".join(zone.reader.bands)),
         ]
     )
-    return draw_area(grid, shares, title) + bar + facts
+    return f'<div class="area"><div>{draw_area(grid, shares, title)}{bar}</div>{facts}</div>'
 
 
 def make_series(zone: ZoneContent) -> str:
@@ -163,7 +163,7 @@ def make_score(zone: ZoneContent) -> str:
         )
     model = str(score.get("model", "")).rpartition(" ")[0]
     methods = sorted(score["methods"].items(), key=lambda one: one[1]["mae"])
-    bars = charts.draw_bars(
+    bars = make_bars(
         [(name, row["mae"], f"{row['mae']:.4f}") for name, row in methods],
         "Mean absolute error of each method, in reflectance; shorter is better",
         model,
@@ -175,7 +175,8 @@ def make_score(zone: ZoneContent) -> str:
     head = ("method", "PSNR in dB", "MAE", "SSIM", "SAM in degrees")
     table = make_table(head, rows, "Scores on clear pixels under clouds of other dates", model)
     return (
-        f"<p>{escape(str(score['verdict']))}.</p><h3>Mean absolute error, shorter is better</h3>{bars}"
+        f"<p>{escape(_begin_sentence(score['verdict']))}.</p>"
+        f"<h3>Mean absolute error, shorter is better</h3>{bars}"
         f"<details><summary>All scores</summary>{table}</details>"
     )
 
@@ -188,7 +189,7 @@ def make_time(zone: ZoneContent) -> str:
     rows = [(_PHASES.get(name, name), float(value), _spell_seconds(value)) for name, value in spent.items()]
     total = _spell_seconds(zone.run.get("seconds", 0))
     return (
-        charts.draw_bars(rows, "Time of all workers by phase, added up")
+        make_bars(rows, "Time of all workers by phase, added up")
         + f"<p>The last run took {total} and wrote {zone.run.get('pixels', 0) / 1e6:.1f} million pixels.</p>"
     )
 
@@ -297,6 +298,10 @@ def list_legends(zone: ZoneContent) -> dict[str, str]:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _begin_sentence(text: object) -> str:
+    return str(text)[:1].upper() + str(text)[1:]
 
 
 def _spell_seconds(seconds: Any) -> str:
