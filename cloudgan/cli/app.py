@@ -19,6 +19,7 @@ from cloudgan.cli import train as train_command
 from cloudgan.cli.demo import demo
 from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
+from cloudgan.cli.stac import stac
 from cloudgan.cli.verify import verify
 from cloudgan.errors import CloudganError, InputError
 
@@ -72,6 +73,7 @@ train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("export", epilog=export_command.EPILOG)(export_command.export)
 app.command("report", epilog=report_command.EPILOG)(report_command.report)
 app.command("quicklook", epilog=quicklook_command.EPILOG)(quicklook_command.quicklook)
+app.command("stac")(stac)
 app.command("info")(info)
 app.command("verify")(verify)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,7 @@ from itertools import pairwise
 
 WIDTH, HEIGHT = 720, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34
+_SHORT = 75  # days of a series whose axis names days
 _MANY = 120  # dates from which marks and gaps are small
 
 
@@ -46,6 +48,8 @@ class SeriesPoint:
     """Mean of the generated pixels."""
     error: float
     """How far `value` may be off."""
+    share: float = 1.0
+    """Share of the pixels with data that were observed."""
 
 
 def place_dates(days: Sequence[dt.date]) -> list[float]:
@@ -74,7 +78,7 @@ def draw_series(points: Sequence[SeriesPoint], name: str) -> str:
     upper = [(across(p.day.toordinal()), up((p.value or 0) + p.error)) for p in known]
     lower = [(across(p.day.toordinal()), up((p.value or 0) - p.error)) for p in reversed(known)]
     line = [(across(p.day.toordinal()), up(p.value or 0)) for p in known]
-    radius = 4.0 if len(points) < _MANY else 2.0
+    largest = 4.5 if len(points) < _MANY else 2.5
     parts = [
         *_draw_frame(across, up, days, _ticks(low - pad, high + pad)),
         f'<polygon class="band" points="{_join(upper + lower)}"/>',
@@ -83,16 +87,20 @@ def draw_series(points: Sequence[SeriesPoint], name: str) -> str:
     for point in known:
         x = across(point.day.toordinal())
         if point.generated is not None:
-            y = up(point.generated)
+            y, radius = up(point.generated), _size_mark(1 - point.share, largest)
             diamond = [(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)]
             parts.append(f'<polygon class="generated" points="{_join(diamond)}"/>')
         if point.observed is not None:
-            parts.append(
-                f'<circle class="observed" cx="{x:.1f}" cy="{up(point.observed):.1f}" r="{radius}"/>'
-            )
+            y, radius = up(point.observed), _size_mark(point.share, largest)
+            parts.append(f'<circle class="observed" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>')
     parts.append(_draw_cursor())
     title = f"Mean {name} of the area, {days[0]} to {days[-1]}: {min(numbers):.2f} to {max(numbers):.2f}"
     return _wrap(parts, title)
+
+
+def _size_mark(share: float, largest: float) -> float:
+    """Radius of a mark whose surface grows with the share it stands for, but that can be seen."""
+    return 1.2 + (largest - 1.2) * math.sqrt(max(share, 0.0))
 
 
 def draw_stacks(days: Sequence[dt.date], stacks: Sequence[Sequence[tuple[str, float]]], title: str) -> str:
@@ -156,14 +164,21 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _name_months(days: Sequence[dt.date]) -> list[tuple[dt.date, str]]:
-    """First days of months or years, and how the axis names them."""
+    """First days of months or years, and how the axis names them; of a short series, days."""
     first, last = days[0], days[-1]
+    if (span := (last - first).days) <= _SHORT:
+        step = next((size for size in (1, 2, 5, 10, 15) if span / size <= 6), _SHORT)
+        return [
+            (day, f"{day.day} {day:%b %Y}" if at == 0 else f"{day.day} {day:%b}")
+            for at in range(span // step + 1)
+            for day in [first + dt.timedelta(days=at * step)]
+        ]
     months = (last.year - first.year) * 12 + last.month - first.month + 1
     step = next((size for size in (1, 2, 3, 6, 12) if months / size <= 9), 12 * -(-months // (12 * 9)))
     starts: list[tuple[dt.date, str]] = []
     for number in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
         year, month = divmod(number, 12)
-        if number % step == 0 or months <= 2:
+        if number % step == 0:
             day = dt.date(year, month + 1, 1)
             is_first = month == 0 or not starts
             starts.append((max(day, first) if day < first else day, _spell(day, is_first, step)))

@@ -90,7 +90,8 @@ def make_series(zone: ZoneContent) -> str:
             entry.figures.ndvi,
             entry.figures.ndvi_observed,
             entry.figures.ndvi_generated,
-            (entry.figures.ndvi_error or 0.0),
+            entry.figures.ndvi_error or 0.0,
+            _share_observed(entry),
         )
         for entry in zone.dates
     ]
@@ -114,10 +115,15 @@ def make_series(zone: ZoneContent) -> str:
     what = _describe_uncertainty(zone)
     return (
         f"{chart}{legend}<p>The band is the store's uncertainty ({escape(what)}) carried over to NDVI: "
-        "the mean over the area, with 0 for observed pixels. It widens where more is generated. On a date "
-        "with few clouds, the mean of the generated pixels is that of a small part of the area.</p>"
+        "the mean over the area, with 0 for observed pixels. It widens where more is generated. "
+        "A mark is the larger, the larger the part of the area is whose mean it shows.</p>"
         f"<details><summary>The numbers</summary>{table}</details>"
     )
+
+
+def _share_observed(entry: DateEntry) -> float:
+    observed, generated = (entry.figures.pixels[name] for name in ("observed", "generated"))
+    return observed / max(observed + generated, 1)
 
 
 def _describe_uncertainty(zone: ZoneContent) -> str:
