@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,7 @@ def describe_item(name: str, location: str, href: str) -> dict[str, Any]:
     with name_damage(location):
         root = zarr.open_group(open_zarr_store(location), mode="r", use_consolidated=False)
         attributes: dict[str, Any] = dict(root.attrs)
-    grid, model = reader.grid, about.get("model") or {}
-    first, last = (f"{day}T00:00:00Z" for day in (reader.days[0], reader.days[-1]))
-    footprint, bounds = _trace_footprint(grid)
-    transform = list(grid.transform)[:6]
+    footprint, bounds = _trace_footprint(reader.grid)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -118,30 +115,7 @@ def describe_item(name: str, location: str, href: str) -> dict[str, Any]:
         "id": name,
         "geometry": mapping(footprint),
         "bbox": bounds,
-        "properties": {
-            "title": attributes.get("title"),
-            "datetime": None,
-            "start_datetime": first,
-            "end_datetime": last.replace("T00:00:00Z", "T23:59:59Z"),
-            "constellation": "sentinel-2",
-            "gsd": grid.resolution,
-            "license": "other",
-            "proj:code": f"EPSG:{grid.epsg}",
-            "proj:shape": list(grid.shape),
-            "proj:transform": transform,
-            "proj:bbox": list(grid.bounds),
-            "processing:level": "L3",
-            "processing:lineage": f"{attributes.get('source')}; {attributes.get('history')}",
-            "processing:software": {"cloudgan": _find_version(attributes)},
-            "cube:dimensions": _describe_dimensions(reader),
-            "cube:variables": dict(_describe_variables(reader)),
-            "cloudgan:model": {key: model.get(key) for key in ("name", "version", "digest")},
-            "cloudgan:plan": attributes.get("cloudgan:plan"),
-            # A store knows the ids of its source items and not their addresses, which `derived_from` needs.
-            "cloudgan:source_items": {
-                str(day): reader.read_items(at).split() for at, day in enumerate(reader.days)
-            },
-        },
+        "properties": _describe_store(reader, attributes, about.get("model") or {}),
         "links": [],
         "assets": {
             "data": {
@@ -155,7 +129,38 @@ def describe_item(name: str, location: str, href: str) -> dict[str, Any]:
     }
 
 
-def _find_version(attributes: dict[str, Any]) -> str:
+def _describe_store(
+    reader: StoreReader, attributes: Mapping[str, Any], model: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The properties of an item."""
+    grid, days = reader.grid, reader.days
+    return {
+        "title": attributes.get("title"),
+        "datetime": None,
+        "start_datetime": f"{days[0]}T00:00:00Z",
+        "end_datetime": f"{days[-1]}T23:59:59Z",
+        "constellation": "sentinel-2",
+        "gsd": grid.resolution,
+        "license": "other",
+        "proj:code": f"EPSG:{grid.epsg}",
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform)[:6],
+        "proj:bbox": list(grid.bounds),
+        "processing:level": "L3",
+        "processing:lineage": f"{attributes.get('source')}; {attributes.get('history')}",
+        "processing:software": {"cloudgan": _find_version(attributes)},
+        "cube:dimensions": _describe_dimensions(reader),
+        "cube:variables": dict(_describe_variables(reader)),
+        "cloudgan:model": {key: model.get(key) for key in ("name", "version", "digest")},
+        "cloudgan:plan": attributes.get("cloudgan:plan"),
+        # A store knows the ids of its source items and not their addresses, which `derived_from` needs.
+        "cloudgan:source_items": {
+            str(day): reader.read_items(at).split() for at, day in enumerate(reader.days)
+        },
+    }
+
+
+def _find_version(attributes: Mapping[str, Any]) -> str:
     """The version of cloudgan that made a store."""
     words = str(attributes.get("history", "")).replace(",", " ").split()
     return words[1] if words[:1] == ["cloudgan"] and len(words) > 1 else __version__
