@@ -93,6 +93,17 @@ def test_a_cell_is_the_mean_of_its_pixels(values, step):
         np.testing.assert_allclose(made[row, col], inside.mean(), rtol=1e-4, atol=1e-6)
 
 
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 5)),
+    st.integers(1, 5),
+)
+def test_shares_of_a_cell_are_those_of_its_pixels(numbers, step):
+    made = overview.share_cells(numbers, 5, step)
+    for number, row, col in np.ndindex(*made.shape):
+        inside = numbers[row * step : (row + 1) * step, col * step : (col + 1) * step]
+        assert made[number, row, col] == pytest.approx((inside == number).mean())
+
+
 def test_what_is_unknown_is_left_out_of_a_mean():
     values = np.array([[1, np.nan], [3, np.nan], [np.nan, np.nan]], np.float32)
     np.testing.assert_array_equal(overview.average_cells(values, 2), [[2], [np.nan]])

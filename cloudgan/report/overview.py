@@ -100,12 +100,9 @@ def read_overview(reader: StoreReader, at: int, step: int, bands: Sequence[str])
         values = {name: reader.read_reflectance(name, at, window) for name in means}
         for name, one in values.items():
             means[name][place] = average_cells(one, step)
-        for kind in Provenance:
-            shares[kind][place] = average_cells((provenance == kind).astype(np.float32), step)
+        shares[:, *place] = share_cells(provenance, len(Provenance), step)
         source = _read_source(reader, at, window, provenance)
-        grouped = _CLASS_OF[source]
-        for number in range(len(MASKED_BY)):
-            classes[number][place] = average_cells((grouped == number).astype(np.float32), step)
+        classes[:, *place] = share_cells(_CLASS_OF[source], len(MASKED_BY), step)
         sums.add(provenance, source, values)
     return Overview(
         day=reader.days[at].astype(dt.date),
@@ -144,9 +141,30 @@ def average_cells(values: NDArray[np.float32], step: int) -> NDArray[np.float32]
 
 
 def _add_cells(values: NDArray[np.float64], step: int) -> NDArray[np.float64]:
-    rows, cols = (np.arange(0, length, step) for length in values.shape)
-    summed: NDArray[np.float64] = np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
+    height, width = values.shape
+    rows, cols = -(-height // step), -(-width // step)
+    padded = np.zeros((rows * step, cols * step))
+    padded[:height, :width] = values
+    summed: NDArray[np.float64] = padded.reshape(rows, step, cols, step).sum((1, 3))
     return summed
+
+
+def share_cells(numbers: NDArray[np.uint8], classes: int, step: int) -> NDArray[np.float32]:
+    """Share of each class among the pixels of each cell, shape (classes, rows, columns).
+
+    Args:
+        numbers: Class of each pixel; a number that is no class counts for none.
+        classes: How many classes there are.
+        step: Pixels that a cell is wide.
+    """
+    height, width = numbers.shape
+    rows, cols = -(-height // step), -(-width // step)
+    cells = (np.arange(height) // step)[:, None] * cols + np.arange(width) // step
+    known = numbers < classes
+    where = numbers[known].astype(np.int64) * (rows * cols) + cells[known]
+    counts = np.bincount(where, minlength=classes * rows * cols).reshape(classes, rows, cols)
+    total = np.bincount(cells.ravel(), minlength=rows * cols).reshape(rows, cols)
+    return (counts / total).astype(np.float32)
 
 
 def _read_source(
