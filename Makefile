@@ -17,12 +17,13 @@ help: ## This list
 
 demo: $(VENV)/.cpu ## A season of simulated farmland, declouded
 	$(BIN)/cloudgan demo --out demo
-	$(BIN)/cloudgan-batch --job pipelines/demonstration.toml
-	$(BIN)/python pipelines/picture.py pipelines/demonstration.toml demo/before-after.png
+	$(BIN)/cloudgan-batch --job pipelines/demonstration.toml --report
+	$(BIN)/cloudgan quicklook demo/out.zarr --out demo/before-after.png
 	@echo "store:   demo/out.zarr (xarray: xr.open_zarr('demo/out.zarr'))"
+	@echo "report:  demo/out.html (open it in a browser)"
 	@echo "picture: demo/before-after.png (above as observed, below declouded; near infrared, red, green)"
 
-test: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done ## All tests
+test: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done .tools/axe/.done ## All tests
 	$(BIN)/python -m pytest
 
 # VENV and PYTHON name another environment: make unit VENV=.tools/newest PYTHON=python3.13
@@ -36,7 +37,7 @@ lowest: .tools/bin/uv ## The same tests with the oldest dependencies that pyproj
 		--editable ".[cpu,planetary,s3,stackstac,vector,dashboard,masks]"
 	.tools/lowest/bin/python -m pytest $(UNIT) -W default
 
-coverage: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done ## All tests, with their coverage
+coverage: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done .tools/axe/.done ## All tests, with their coverage
 	$(COVER) --cov-report=term --cov-report=html:.cache/coverage
 
 lint: $(VENV)/.all ## Style and types
@@ -85,6 +86,14 @@ clean: ## Remove what the other targets made
 	if command -v npm > /dev/null; then \
 		npm install --silent --no-audit --no-fund --prefix $(@D) azurite@3.35.0 && touch $@ || \
 			echo "Azurite cannot be installed"; \
+	fi
+
+# What tells whether a page can be used by everybody; without npm, the test that needs it is skipped.
+.tools/axe/.done: Makefile
+	mkdir -p $(@D)
+	if command -v npm > /dev/null; then \
+		npm install --silent --no-audit --no-fund --prefix $(@D) axe-core@4.14.1 && touch $@ || \
+			echo "axe-core cannot be installed"; \
 	fi
 
 $(VENV)/.cpu: pyproject.toml uv.lock | .tools/bin/uv

@@ -35,6 +35,7 @@ from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
+from cloudgan.report.page import write_report
 from cloudgan.sentinel2.dates import DateRange
 
 
@@ -161,6 +162,7 @@ def run_batch(
         InputError: Something cannot be done as asked; nothing was written.
         StoreError: The output is another run's, or was made with other settings.
         ClusterError: The workers or their scheduler went away.
+        WriteError: The page that `config.report` asks for cannot be written; the store is as it is.
     """
     plan = config if isinstance(config, BatchPlan) else plan_batch(config, client=client)
     overwrite = plan.config.overwrite and not retry_failed  # what is replaced has no failed units
@@ -176,7 +178,11 @@ def run_batch(
         stack.enter_context(plan.groups.hold(overwrite=overwrite))
         for zone in zones:
             reports[zone.name] = _run_zone(zone, plan, workforce, on_progress or _ignore)
-    return Report(plan.config.out, plan.summaries(), reports, plan.warnings)
+    report = Report(plan.config.out, plan.summaries(), reports, plan.warnings)
+    if not plan.config.report:
+        return report
+    page = write_report(plan.config.out, command=plan.config.as_command())
+    return replace(report, page=str(page))
 
 
 def _ignore(progress: Progress) -> None:

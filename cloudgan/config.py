@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from cloudgan import defaults
+from cloudgan.errors import redacted
 from cloudgan.object_stores import normalise_location, path_exists
 from cloudgan.settings import Location, Settings
 
@@ -65,6 +67,8 @@ class BatchConfig(Settings):
     """Refuse items that cannot be used, instead of leaving them out."""
     score: bool = False
     """Evaluate the generator on clear pixels of the cube itself."""
+    report: bool = False
+    """Write an HTML report beside the store."""
 
     @field_validator("aoi", "out", "stac", "model")
     @classmethod
@@ -144,6 +148,16 @@ class BatchConfig(Settings):
     def memory_bytes(self) -> int | None:
         """Memory of one worker in bytes; None where not given."""
         return None if self.memory is None else _parse_bytes(self.memory)
+
+    def as_command(self) -> str:
+        """The command that asks for the same, for people: without defaults, and without secrets."""
+        words = ["cloudgan-batch"]
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if field.is_required() or value != field.default:
+                flag = self.spell((name,))
+                words += [flag] if value is True else [flag, shlex.quote(redacted(str(value)))]
+        return " ".join(words)
 
     @classmethod
     def resolve_paths(cls, table: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_a_file_gives_every_option(job_file):
         "snow": "keep",
         "strict": True,
         "score": True,
+        "report": True,
     }
     assert set(options) == set(BatchConfig.model_fields)
     text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())

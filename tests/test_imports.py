@@ -21,7 +21,7 @@ geo sentinel2 schema settings object_stores
 stac observations simulation model masks
 io removal estimation
 planning evaluation demonstration products
-distributed training
+distributed training report
 config batch
 cli
 """.strip()

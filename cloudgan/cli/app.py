@@ -13,10 +13,13 @@ from cloudgan import __version__
 from cloudgan.cli import batch as batch_command
 from cloudgan.cli import evaluate as evaluate_command
 from cloudgan.cli import export as export_command
+from cloudgan.cli import quicklook as quicklook_command
+from cloudgan.cli import report as report_command
 from cloudgan.cli import train as train_command
 from cloudgan.cli.demo import demo
 from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
+from cloudgan.cli.stac import stac
 from cloudgan.cli.verify import verify
 from cloudgan.errors import CloudganError, InputError
 
@@ -68,6 +71,9 @@ batch_app = _make_command("batch", batch_command.batch, batch_command.EPILOG)
 evaluate_app = _make_command("evaluate", evaluate_command.evaluate, evaluate_command.EPILOG)
 train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("export", epilog=export_command.EPILOG)(export_command.export)
+app.command("report", epilog=report_command.EPILOG)(report_command.report)
+app.command("quicklook", epilog=quicklook_command.EPILOG)(quicklook_command.quicklook)
+app.command("stac")(stac)
 app.command("info")(info)
 app.command("verify")(verify)
 

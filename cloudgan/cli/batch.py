@@ -55,6 +55,8 @@ def batch(
     except KeyboardInterrupt:
         err.print("interrupted: what is done is kept; run the same command again to do the rest")
         raise typer.Exit(INTERRUPTED) from None
+    if report.page is not None:
+        err.print(f"report: {report.page}")
     if as_json:
         print_json(report.as_json())
     if not report.ok:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -52,3 +54,12 @@ def make_table(title: str, first: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     return table
+
+
+@contextmanager
+def show_dates() -> Iterator[Callable[[int, int], None]]:
+    """What shows how many dates are read, as a bar where stderr is a terminal."""
+    columns = (TextColumn("{task.completed}/{task.total} dates"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+        task = bars.add_task("dates", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -239,6 +239,8 @@ class Report:
     """What came of each zone, by the name of its group; of one zone alone by an empty name."""
     warnings: tuple[str, ...] = ()
     """What the user should know of the area and of the catalogue."""
+    page: str | None = None
+    """Path of the HTML page, where the run was asked for one."""
 
     @property
     def ok(self) -> bool:
@@ -251,14 +253,18 @@ class Report:
         return tuple(unit for zone in self.zones.values() for _, unit in sorted(zone.failed.items()))
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON: `store`, `plan` and `report` (by zone where there are several), `warnings`."""
+        """The report as JSON: `store`, `plan` and `report` (by zone where there are several), `warnings`.
+
+        And `page`, where there is one.
+        """
         reports = {name: zone.as_json() for name, zone in self.zones.items()}
+        page = {} if self.page is None else {"page": self.page}
         return {
             "store": self.store,
             "plan": unwrap_zone(self.plan),
             "report": unwrap_zone(reports),
             "warnings": list(self.warnings),
-        }
+        } | page
 
 
 def unwrap_zone(values: Mapping[str, Any]) -> Any:

@@ -40,21 +40,22 @@ def test_every_pipeline_is_short():
         assert len(path.read_text().splitlines()) < 80, path
 
 
-def test_the_demonstration_job_and_its_picture(demo, network, tmp_path):
+def test_the_demonstration_job_with_its_report_and_picture(demo, network, tmp_path):
     job = tmp_path / "job.toml"
     job.write_text(
         f'aoi = "{demo.aoi}"\ndates = "2020-05"\nstac = "{demo.catalog}"\nmodel = "{network}"\n'
-        f'out = "{tmp_path / "out.zarr"}"\n'
+        f'out = "{tmp_path / "out.zarr"}"\nreport = true\n'
     )
     printed = call(PIPELINES / "batch.py", job)
     assert printed == f"{tmp_path / 'out.zarr'}\n"
-    call(PIPELINES / "picture.py", job, tmp_path / "before-after.png")
-    _, height, width = (xr.open_zarr(tmp_path / "out.zarr").sizes[name] for name in ("time", "y", "x"))
-    with rasterio.open(tmp_path / "before-after.png") as picture:
-        assert picture.shape == (2 * height + 8, 4 * width + 3 * 8)
-        before, after = np.split(picture.read()[:, np.r_[:height, height + 8 : 2 * height + 8]], 2, axis=1)
-    assert (before != after).any()
-    assert (before == after).mean() > 0.2
+    page = (tmp_path / "out.html").read_text()
+    assert f"cloudgan-batch --aoi {demo.aoi} --dates 2020-05" in page
+    assert "2020-05-05" in page
+    picture = tmp_path / "before-after.png"
+    assert (
+        call("-m", "cloudgan.cli.app", "quicklook", tmp_path / "out.zarr", "--out", picture) == f"{picture}\n"
+    )
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_clouds_are_removed_without_a_store(demo):

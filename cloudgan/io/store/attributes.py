@@ -1,8 +1,8 @@
-"""What the metadata of a store says: CF, and the Zarr conventions `proj` and `spatial`.
+"""What the metadata of a store says: CF, and attributes by the Zarr conventions `proj` and `spatial`.
 
 Every reader fetches these attributes when it opens a store. So they are short, and netCDF can hold them:
-strings, numbers and lists of these. The one exception is `zarr_conventions`, whose form the conventions
-prescribe; `cloudgan.open` leaves it out.
+strings, numbers and lists of these. Hence `zarr_conventions`, a list of objects that would declare the
+conventions, is left out (decision 24).
 """
 
 from __future__ import annotations
@@ -14,30 +14,10 @@ from pyproj import CRS, Transformer
 from cloudgan.geo.grid import Grid
 from cloudgan.io.store.spec import StoreSpec
 
-_BASE = "zarr-conventions"
-_CONVENTIONS = [
-    {
-        "uuid": uuid,
-        "schema_url": f"https://raw.githubusercontent.com/{_BASE}/{name}/refs/tags/v0.1/schema.json",
-        "spec_url": f"https://github.com/{_BASE}/{name}/blob/v0.1/README.md",
-        "name": name,
-        "description": description,
-    }
-    for name, uuid, description in (
-        (
-            "proj",
-            "f17cb550-5864-4468-aeb7-f3180cfb622f",
-            "Coordinate reference system information for geospatial data",
-        ),
-        ("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
-    )
-]
-
 
 def describe_frame(grid: Grid) -> dict[str, Any]:
-    """Where pixels lie, by the conventions `proj` and `spatial`: of a group, or of an array of pixels."""
+    """Where the pixels of a group or an array lie, as the conventions `proj` and `spatial` write it."""
     return {
-        "zarr_conventions": _CONVENTIONS,
         "proj:code": f"EPSG:{grid.epsg}",
         "spatial:dimensions": ["y", "x"],
         "spatial:transform": list(grid.transform)[:6],

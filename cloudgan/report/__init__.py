@@ -1,0 +1,1 @@
+"""The HTML page of a store, and pictures of it."""
