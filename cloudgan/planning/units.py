@@ -306,11 +306,14 @@ def choose_unit(
         return -block, span
     spans = timeline.spans(1)
     least, times = needed(BLOCKS[-1], spans) / 1e9, max(len(one.scenes) for one in spans)
-    smallest = compute_unit_shape(BLOCKS[-1], shape)
-    raise InputError(
-        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {smallest[0]} x "
-        f"{smallest[1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
-        f"{least + 0.1:.1f}GB or more, or fewer dates"
+    rows, cols = compute_unit_shape(BLOCKS[-1], shape)
+    raise _refuse_budget(budget, f"{rows} x {cols} pixels and {times} dates", least)
+
+
+def _refuse_budget(budget: int | None, unit: str, least: float) -> InputError:
+    return InputError(
+        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {unit}, which needs "
+        f"{least:.2g} GB; give --memory {least + 0.1:.1f}GB or more, or fewer dates"
     )
 
 
