@@ -69,6 +69,10 @@ def check_names(names: Sequence[str]) -> None:
     """
     if not names:
         raise InputError(f"--mask names nothing; give {_KNOWN}")
+    if set(names) == {TEMPORAL}:
+        raise InputError(
+            f"--mask {TEMPORAL} tests what another mask calls clear; give --mask {CLASSIFICATION},{TEMPORAL}"
+        )
     if NONE in names and len(set(names)) > 1:
         raise InputError(f"--mask {NONE} trusts no mask, and others are named; leave one or the other out")
     for name in names:

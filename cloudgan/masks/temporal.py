@@ -27,14 +27,14 @@ SCALE_DAYS = 60
 """Days from a date within which other dates say how large departures usually are."""
 MARGIN_DAYS = SIDE_DAYS + SCALE_DAYS
 """Days around a date that decide its temporal mask."""
-SIGNIFICANT, NOTABLE = 2.0, 0.5
+SIGNIFICANT, NOTABLE = 3.0, 0.5
 """Departures, in means of the pixel's other dates, that begin and that extend an area. Excesses are about
-exponential: one in seven, and three in five, are as large by chance. Pixels around must be so together."""
+exponential: one in twenty, and three in five, are as large by chance. Pixels around must be so together."""
 LEAST_DEPARTURES = 3
 """Departures of a pixel's other dates below which nothing is known of their size, and nothing is masked."""
 VOTE_EDGE, VOTES = 5, 11
 """Edge in pixels of the square around a pixel, and how many of it must depart with it."""
-AREA_EDGE, AREA = 41, 150
+AREA_EDGE, AREA = 41, 50
 """Edge in pixels of the square in which so many pixels must depart significantly for any to be masked."""
 
 BYTES_A_PIXEL = 5
