@@ -37,8 +37,8 @@ VOTE_EDGE, VOTES = 5, 11
 AREA_EDGE, AREA = 41, 50
 """Edge in pixels of the square in which so many pixels must depart significantly for any to be masked."""
 
-BYTES_A_PIXEL = 5
-"""Bytes that the test needs of each pixel and date."""
+BYTES_A_PIXEL = 13
+"""Bytes that the test needs of each pixel and date, a copy of the bands included."""
 BYTES_A_DATE = 1_000_000
 """Bytes that it needs of each date beside that, for the pixels that are tested at once."""
 
