@@ -198,17 +198,15 @@ def clouded(seed):
     return series, clear
 
 
-def foretell(values, shown, at, dates):
+def predict(values, shown, at, dates):
     """The smallest and largest value that the clear dates on one side may stand for; None without any."""
     near = [values[other] for other in dates if abs(DAYS[other] - DAYS[at]) <= 60 and shown[other]][:3]
     return (np.median(near),) * 2 if len(near) == 3 else (min(near), max(near)) if near else None
 
 
 def excess(values, shown, at):
-    """By how much a date is above, and below, what both sides foretell; None where nothing does."""
-    sides = [
-        foretell(values, shown, at, dates) for dates in (range(at - 1, -1, -1), range(at + 1, len(DAYS)))
-    ]
+    """By how much a date is above, and below, what both sides predict; None where nothing does."""
+    sides = [predict(values, shown, at, dates) for dates in (range(at - 1, -1, -1), range(at + 1, len(DAYS)))]
     if not shown[at] or None in sides:
         return None
     return values[at] - max(high for _, high in sides), min(low for low, _ in sides) - values[at]

@@ -22,7 +22,7 @@ BANDS = ("blue", "green", "red", "nir")
 NEEDED_BANDS = BANDS[1:]
 """Bands without which there is no test."""
 SIDE_DAYS = 60
-"""Days from a date within which clear dates foretell it."""
+"""Days from a date within which clear dates predict it."""
 SCALE_DAYS = 60
 """Days from a date within which other dates say how large departures usually are."""
 MARGIN_DAYS = SIDE_DAYS + SCALE_DAYS
@@ -42,7 +42,7 @@ BYTES_A_PIXEL = 13
 BYTES_A_DATE = 1_000_000
 """Bytes that it needs of each date beside that, for the pixels that are tested at once."""
 
-_DEPTH = 3  # clear dates on each side; their median is what the side foretells
+_DEPTH = 3  # clear dates on each side; their median is what the side predicts
 _FLOOR = 10  # digital numbers, reflectance 0.001: below it all departures are alike
 _LARGEST = 10000  # reflectance 1; differences of features fit into 16 bits
 _UNITS = 1024  # of a logarithm
@@ -72,7 +72,7 @@ def find_departures(
         bands: By common name: digital numbers, shape (time, y, x): `BANDS`, with or without blue.
         clear: What is called clear so far, of the same shape.
         days: Day number of each date, ascending, shape (time,).
-        buffer: Width of the buffer around what is not clear, in pixels: there a date foretells nothing, and
+        buffer: Width of the buffer around what is not clear, in pixels: there a date predicts nothing, and
             is masked in any case.
 
     Returns:
@@ -162,8 +162,8 @@ def _measure(stack: Integers, clear: Flags, days: NDArray[np.int64], tests: int)
         days: Shape (time,).
         tests: How many of the features are tested.
     """
-    before = list(_foretell(stack, clear, days))
-    after = list(_foretell(stack[::-1], clear[::-1], -days[::-1]))[::-1]
+    before = list(_predict(stack, clear, days))
+    after = list(_predict(stack[::-1], clear[::-1], -days[::-1]))[::-1]
     nothing = _Date(np.zeros((tests, stack.shape[2]), np.int16), np.zeros((tests, stack.shape[2]), np.bool_))
     dates = []
     for values, shown, one, other in zip(stack, clear, before, after, strict=True):
@@ -182,7 +182,7 @@ def _measure(stack: Integers, clear: Flags, days: NDArray[np.int64], tests: int)
 
 
 class _Side(NamedTuple):
-    """What the clear dates before one foretell, or those after."""
+    """What the clear dates before one predict, or those after."""
 
     low: Integers
     """Median of three dates, the smaller of two, or the value of one; shape (feature, pixel)."""
@@ -192,8 +192,8 @@ class _Side(NamedTuple):
     """Which pixels have a clear date at all, shape (pixel,)."""
 
 
-def _foretell(stack: Integers, clear: Flags, days: NDArray[np.int64]) -> Iterator[_Side | None]:
-    """What the nearest clear dates before each date foretell; None where it shows nothing or they do not.
+def _predict(stack: Integers, clear: Flags, days: NDArray[np.int64]) -> Iterator[_Side | None]:
+    """What the nearest clear dates before each date predict; None where it shows nothing or they do not.
 
     A median of three bears one date that is itself cloudy. Of two dates none is outvoted.
     Arguments as of `_measure`.
