@@ -60,7 +60,7 @@ class BatchConfig(Settings):
     offset: str = "auto"
     """BOA offset of the items: auto (metadata and pixels), trust (metadata), none, or DN such as 1000."""
     mask: str = Field(defaults.MASK, json_schema_extra={"repeated": True})
-    """What finds clouds, united: scl, csmask, an ONNX file; or none. Several with commas or repeated."""
+    """What finds clouds, united: scl, csmask, temporal, ONNX files; or none. Several with commas."""
     snow: defaults.Snow = defaults.SNOW
     """What class 11, snow or ice, is: auto (clear if other dates confirm it), keep (clear) or cloud."""
     strict: bool = False

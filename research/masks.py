@@ -1,12 +1,13 @@
 """What masks find on days that are bad, and what they raise a false alarm about on days that are good.
 
-    python research/masks.py DATA [--json masks.json]
+    python research/masks.py DATA [--buffer PIXELS] [--days] [--json masks.json]
 
 The experiment behind the section on masks of `research/method.md`, on three real series at 10 m (see
 `docs/data.md`). Bad days are those that are under haze, shadow or thin cloud by eye although the scene
 classification calls most of them clear, and two overcast days that it calls snow. Good days have less than a
-tenth masked by the classification, and are not bad: not all of them were seen by eye. Nothing is tuned here.
-It needs cloudgan[cpu,train,masks].
+tenth masked by the classification, and are not bad: not all of them were seen by eye. Those that were are the
+truths of `truths.toml`. With `--buffer`, masks have a buffer as in a run (6 pixels); with `--days`, the share
+of each day is printed that is not overcast by the classification. It needs cloudgan[cpu,train,masks].
 The series are 64 and 100 pixels wide, so each image is mirrored to a tile of the detector.
 """
 
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from scipy.ndimage import distance_transform_edt
 
 from cloudgan.geo.grid import Window
 from cloudgan.masks.detector import Detector
 from cloudgan.masks.snow import classify_series
+from cloudgan.masks.temporal import find_departures
 from cloudgan.sentinel2.bands import common_name
 from cloudgan.sentinel2.classification import ClassRules, PixelClass
 
@@ -33,9 +37,11 @@ BAD = {
 """Days that are bad by eye although the classification calls them clear."""
 SNOW = {"flanders-a": "2018-11-12", "flanders-b": "2018-09-23"}
 """Overcast days that the classification calls snow."""
+TRUTHS = Path(__file__).parent / "truths.toml"
 REGIONS = ("flanders-a", "flanders-b", "romania")
 GOOD = 0.1  # share masked by the classification below which a day that is not bad is good
 OVERCAST = 0.9  # share above which a day is overcast
+BUFFER = 6  # pixels: 60 m
 FLAGGED = 0.1  # share from which on a day counts as flagged: caught where it is bad, a false alarm where good
 
 Masks = dict[str, np.ndarray]
@@ -87,7 +93,26 @@ def find_masks(days: np.ndarray, scl: np.ndarray, bands: Mapping[str, np.ndarray
     six = ("swir16", "swir22")
     if set(six) <= set(bands):
         found["csmask, 6 bands"] = detect(Detector.load_csmask(six), bands)
+    data = np.all([seen[name] > 0 for name in seen], axis=0)
+    for name in ("scl", "scl,csmask"):
+        clear = data & ~found[name]
+        found[f"{name},temporal"] = found[name] | find_departures(bands, clear, numbers, buffer=BUFFER)
+    clear = data & ~found["scl"]
+    found["scl,temporal without blue"] = found["scl"] | find_departures(seen, clear, numbers, buffer=BUFFER)
+    found["temporal"] = find_departures(bands, clear, numbers, buffer=BUFFER)  # what it adds to scl
     return found
+
+
+def add_buffer(masked: np.ndarray, pixels: int) -> np.ndarray:
+    """A mask with all that is so near, each date on its own."""
+    if not pixels:
+        return masked
+    return np.stack([distance_transform_edt(~one) <= pixels if one.any() else one for one in masked])
+
+
+def read_truths(region: str) -> np.ndarray:
+    """The days of a region that are good by eye."""
+    return np.array(tomllib.loads(TRUTHS.read_text())[region]["truths"], "datetime64[D]")
 
 
 def summarise(region: str, days: np.ndarray, shown: np.ndarray, masks: Masks) -> list[dict[str, object]]:
@@ -102,6 +127,7 @@ def summarise(region: str, days: np.ndarray, shown: np.ndarray, masks: Masks) ->
         "bad": bad,
         "called snow": snow,
         "good": ~bad & ~snow & (share["scl, snow kept"] < GOOD),
+        "good by eye": np.isin(days, read_truths(region)),
         "overcast by scl": share["scl, snow kept"] > OVERCAST,
     }
     return [
@@ -117,10 +143,24 @@ def summarise(region: str, days: np.ndarray, shown: np.ndarray, masks: Masks) ->
     ]
 
 
+def print_days(region: str, days: np.ndarray, shown: np.ndarray, masks: Masks) -> None:
+    """Print the share of each day that is not overcast, for each mask."""
+    bad, truths = BAD.get(region, "").split(), read_truths(region)
+    for at, day in enumerate(days):
+        shares = {name: float(found[at][shown[at]].mean()) for name, found in masks.items()}
+        if shares["scl"] <= OVERCAST:
+            kind = "bad" if str(day) in bad else "good by eye" if day in truths else ""
+            cells = " | ".join(f"{share:.3f}" for share in shares.values())
+            print(f"| {region} | {day} | {kind} | {cells} |")
+    print()
+
+
 def main() -> None:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--buffer", type=int, default=0)
+    parser.add_argument("--days", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = []
@@ -129,7 +169,9 @@ def main() -> None:
         shown = np.all([bands[name] > 0 for name in ("green", "red", "nir")], axis=0)
         kept = shown.mean(axis=(1, 2)) > 0.5
         masks = find_masks(days, scl, bands)
-        masks = {name: found[kept] for name, found in masks.items()}
+        masks = {name: add_buffer(found[kept], given.buffer) for name, found in masks.items()}
+        if given.days:
+            print_days(region, days[kept], shown[kept], masks)
         rows += summarise(region, days[kept], shown[kept], masks)
     names = list(rows[0]["share"])
     print("| region | days | number |", " | ".join(names), "|")

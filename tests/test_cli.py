@@ -144,7 +144,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(ask, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--mask", "fmask"], "--mask fmask is unknown; give scl, csmask, an ONNX file, or none"),
+        (["--mask", "fmask"], "--mask fmask is unknown; give scl, csmask, temporal, an ONNX file, or none"),
         (["--mask", "scl,none"], "--mask none trusts no mask"),
         (["--mask", "scl", "--mask", "gone.onnx"], "no mask detector at gone.onnx"),
         (["--mask", ","], "--mask names nothing"),

@@ -160,7 +160,7 @@ def test_a_file_that_is_no_detector_is_refused(tmp_path, make, reason):
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (["fmask"], "--mask fmask is unknown; give scl, csmask, an ONNX file, or none"),
+        (["fmask"], "--mask fmask is unknown; give scl, csmask, temporal, an ONNX file, or none"),
         (["none", "scl"], "--mask none trusts no mask, and others are named"),
         ([], "--mask names nothing"),
     ],

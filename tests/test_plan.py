@@ -172,6 +172,7 @@ def elsewhere(band, **changes):
         {"rules": ClassRules(is_used=False)},
         {"detectors": (DetectorSpec(DETECTOR, "0" * 64, MaskSource.DETECTOR),)},
         {"detectors": (DetectorSpec(DETECTOR, "1" * 64, MaskSource.DETECTOR),)},
+        {"is_temporal": True},
         {"parts": (Window(-700, 40_100, 10, 10),)},
         {"clip": SQUARE},
         {"grid": Grid(Lattice(32633, 10.0), SMALL.buffered(1))},
@@ -228,6 +229,7 @@ def test_the_fields_of_a_plan_are_all_weighed_above():
         "max_age",
         "rules",
         "detectors",
+        "is_temporal",
         "parts",
         "clip",
     }

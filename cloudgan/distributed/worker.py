@@ -32,7 +32,8 @@ from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
 from cloudgan.masks.detector import Detector, detect_clouds
-from cloudgan.masks.union import classify_observations
+from cloudgan.masks.margins import cover_masks
+from cloudgan.masks.union import classify_observations, find_temporal_clouds
 from cloudgan.model.generator import Generator
 from cloudgan.object_stores import explain_error
 from cloudgan.observations import OPACITY, Observations
@@ -90,7 +91,7 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
     else:
         cube = open_cube(scenes, grid, plan.bands, **how)
     part = window_to_read(target, plan.tiling, plan.buffer)
-    called = detect_clouds(cube, job.detectors, grid.window, part)
+    called = _find_clouds(job, cube, grid.window, part)
     rows, cols = part.slices_in(grid.window)
     cube = cube.isel(y=rows, x=cols)
     observations = classify_observations(
@@ -104,6 +105,26 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
         called=called,
     )
     return observations, missing
+
+
+def _find_clouds(job: Job, cube: Any, read: Window, part: Window) -> dict[MaskSource, NDArray[np.bool_]]:
+    """What masks beside the scene classification call cloudy in a part of what was read, by source."""
+    plan = job.plan
+    tested = cover_masks(part, (), plan.buffer, is_temporal=plan.is_temporal)
+    called = detect_clouds(cube, job.detectors, read, tested)
+    if plan.is_temporal:
+        rows, cols = tested.slices_in(read)
+        cube = cube.isel(y=rows, x=cols)
+        called[MaskSource.TEMPORAL] = find_temporal_clouds(
+            {name: cube[name].values for name in plan.bands},
+            cube[SCL].values,
+            day_numbers(cube["time"].values),
+            called,
+            buffer=plan.buffer,
+            rules=plan.rules,
+        )
+    rows, cols = part.slices_in(tested)
+    return {source: cloudy[:, rows, cols] for source, cloudy in called.items()}
 
 
 def read_radiometry(job: Job, target: Window, which: range) -> tuple[list[Radiometry], set[str]]:

@@ -1,4 +1,4 @@
-"""Which masks a run takes: what the user names becomes rules for the classification, and detectors."""
+"""Which masks a run takes: from what the user names to rules, detectors and the temporal test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from cloudgan.sentinel2.classification import DEFAULT_RULES, ClassRules
 
 CLASSIFICATION = "scl"
 """Name of the scene classification as a mask."""
+TEMPORAL = "temporal"
+"""Name of the temporal test."""
 NONE = "none"
 """Name of no mask at all: whatever has data is clear."""
 
@@ -24,6 +26,8 @@ class Masks:
     """How the scene classification is used."""
     detectors: tuple[Detector, ...] = ()
     """What is asked beside it."""
+    is_temporal: bool = False
+    """Whether the temporal test is united with them."""
 
     @property
     def specs(self) -> tuple[DetectorSpec, ...]:
@@ -35,7 +39,7 @@ class Masks:
         """Read and check the masks that a user names.
 
         Args:
-            names: `scl`, `csmask`, paths of detectors, or `none` alone.
+            names: `scl`, `csmask`, `temporal`, paths of detectors, or `none` alone.
             snow: What class 11 is taken for.
             bands: Common names of the bands that are read in any case.
 
@@ -47,12 +51,14 @@ class Masks:
         for name in dict.fromkeys(names):
             if name == CSMASK:
                 detectors.append(Detector.load_csmask(bands))
-            elif name not in (CLASSIFICATION, NONE):
+            elif name not in (CLASSIFICATION, TEMPORAL, NONE):
                 detectors.append(Detector.load(name))
-        return cls(ClassRules(is_used=CLASSIFICATION in names, snow=snow), tuple(detectors))
+        rules = ClassRules(is_used=CLASSIFICATION in names, snow=snow)
+        return cls(rules, tuple(detectors), TEMPORAL in names)
 
 
 DEFAULT_MASKS = Masks()
+_KNOWN = f"{CLASSIFICATION}, {CSMASK}, {TEMPORAL}, an ONNX file, or {NONE}"
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -62,11 +68,13 @@ def check_names(names: Sequence[str]) -> None:
         InputError: One is no name and no ONNX file, or `none` is not alone.
     """
     if not names:
-        raise InputError(f"--mask names nothing; give {CLASSIFICATION}, {CSMASK}, an ONNX file, or {NONE}")
+        raise InputError(f"--mask names nothing; give {_KNOWN}")
+    if set(names) == {TEMPORAL}:
+        raise InputError(
+            f"--mask {TEMPORAL} tests what another mask calls clear; give --mask {CLASSIFICATION},{TEMPORAL}"
+        )
     if NONE in names and len(set(names)) > 1:
         raise InputError(f"--mask {NONE} trusts no mask, and others are named; leave one or the other out")
     for name in names:
-        if name not in (CLASSIFICATION, CSMASK, NONE) and not name.lower().endswith(".onnx"):
-            raise InputError(
-                f"--mask {name} is unknown; give {CLASSIFICATION}, {CSMASK}, an ONNX file, or {NONE}"
-            )
+        if name not in (CLASSIFICATION, CSMASK, TEMPORAL, NONE) and not name.lower().endswith(".onnx"):
+            raise InputError(f"--mask {name} is unknown; give {_KNOWN}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudgan.geo.grid import Window
+from cloudgan.masks import temporal
 from cloudgan.masks.snow import classify_series
 from cloudgan.observations import Observations, compute_opacity, is_empty
 from cloudgan.schema import MaskSource
@@ -47,6 +48,28 @@ def classify_observations(
         known = classify(scl, bands, rules) == PixelClass.CLOUDY
         opacities = _add_opacity(opacities.astype(np.float16), pixel_classes, known, buffer)
     return Observations(window, bands, pixel_classes, days, opacities=opacities, mask_sources=sources)
+
+
+def find_temporal_clouds(
+    bands: Mapping[str, NDArray[np.uint16]],
+    scl: NDArray[np.uint8],
+    days: NDArray[np.int64],
+    called: Mapping[MaskSource, NDArray[np.bool_]],
+    *,
+    buffer: int,
+    rules: ClassRules = DEFAULT_RULES,
+) -> NDArray[np.bool_]:
+    """What the temporal test finds in what neither the classification nor others call cloudy.
+
+    Arguments as of `classify_observations`; the bands that `temporal.BANDS` names are used.
+
+    Returns:
+        Shape (time, y, x). Within `temporal.margin_pixels` of the edge, pixels lack surroundings.
+    """
+    clear = classify_series(scl, bands, days, rules) == PixelClass.CLEAR
+    for cloudy in called.values():
+        clear &= ~cloudy
+    return temporal.find_departures(bands, clear, days, buffer=buffer)
 
 
 def _call_cloudy(

@@ -19,8 +19,8 @@ from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.store.identity import FORMAT
 from cloudgan.io.store.spec import StoreSpec
-from cloudgan.masks.detector import DetectorSpec, cover_detectors
-from cloudgan.masks.snow import margin_days
+from cloudgan.masks.detector import DetectorSpec
+from cloudgan.masks.margins import cover_masks, estimate_margin, margin_days
 from cloudgan.model.contract import Contract
 from cloudgan.observations import MAX_AGE
 from cloudgan.planning.offsets import OffsetFinding
@@ -32,7 +32,6 @@ from cloudgan.planning.units import (
     Unit,
     compute_unit_shape,
     count_blocks,
-    estimate_margin,
     estimate_unit_memory,
     find_blocks,
     find_outside,
@@ -82,6 +81,8 @@ class Plan:
     """How the scene classification is used."""
     detectors: tuple[DetectorSpec, ...] = ()
     """What finds clouds beside it."""
+    is_temporal: bool = False
+    """Whether the temporal test does."""
     offsets: tuple[OffsetFinding, ...] = ()
     """What the pixels of items say whose metadata contradict each other about the BOA offset."""
 
@@ -99,7 +100,7 @@ class Plan:
     @property
     def time_margin(self) -> int:
         """Days around a date within which others decide its pixels: clear dates, and what confirms them."""
-        return self.max_age + margin_days(self.rules)
+        return self.max_age + margin_days(self.rules, is_temporal=self.is_temporal)
 
     @property
     def unit_count(self) -> int:
@@ -138,7 +139,7 @@ class Plan:
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands that are read, beside the scene classification: the generator's first."""
-        return list_bands(self.contract, self.detectors)
+        return list_bands(self.contract, self.detectors, is_temporal=self.is_temporal)
 
     @property
     def pixels(self) -> int:
@@ -151,13 +152,20 @@ class Plan:
         times = max(len(span.scenes) for span in self.spans)
         shape = compute_unit_shape(self.block, self.grid.shape)
         return estimate_unit_memory(
-            shape, times, self.contract, self.tiling, self.buffer, detectors=self.detectors
+            shape,
+            times,
+            self.contract,
+            self.tiling,
+            self.buffer,
+            self.detectors,
+            is_temporal=self.is_temporal,
         )
 
     def read_grid(self, window: Window | None = None) -> Grid:
         """What must be read to decloud a window of the store, or all of it."""
         declouded = window_to_read(window or self.grid.window, self.tiling, self.buffer)
-        return Grid(self.grid.lattice, cover_detectors(declouded, self.detectors))
+        covered = cover_masks(declouded, self.detectors, self.buffer, is_temporal=self.is_temporal)
+        return Grid(self.grid.lattice, covered)
 
     def digest(self) -> str:
         """SHA-256 of all that decides a byte of the store, in hex: a store of another digest is another."""
@@ -187,7 +195,11 @@ class Plan:
             "stride": self.tiling.stride,
             "buffer": self.buffer,
             "max_age": self.max_age,
-            "mask": ["scl"] * self.rules.is_used + [" ".join(one.identify()) for one in self.detectors],
+            "mask": [
+                *["scl"] * self.rules.is_used,
+                *[" ".join(one.identify()) for one in self.detectors],
+                *["temporal"] * self.is_temporal,
+            ],
             "snow": self.rules.snow if self.rules.is_used else None,
             "block": self.block,
             "span": self.span,
@@ -237,7 +249,7 @@ class Plan:
         items = [item for scene in self.scenes for item in scene.items]
         blocks, spans = self.blocks, self.spans
         tiles = blocks.tiles(self.tiling)
-        margin = estimate_margin(self.detectors)
+        margin = estimate_margin(self.detectors, self.buffer, is_temporal=self.is_temporal)
         read = blocks.read_pixels(self.tiling, self.buffer + margin)
         read *= sum(len(span.scenes) for span in spans)
         variables = schema.variables(self.contract.output_bands)
@@ -256,8 +268,11 @@ class Plan:
             "baselines": sorted({item.processing_baseline or "unknown" for item in items}),
             "model": f"{self.contract.name} {self.contract.version}",
             "model_digest": self.model,
-            "mask": ["scl"] * self.rules.is_used
-            + [f"{one.contract.name} {one.contract.version}" for one in self.detectors],
+            "mask": [
+                *["scl"] * self.rules.is_used,
+                *[f"{one.contract.name} {one.contract.version}" for one in self.detectors],
+                *["temporal"] * self.is_temporal,
+            ],
             "bands": list(self.bands),
             "units": len(blocks.numbers) * len(spans),
             "unit": self.block,

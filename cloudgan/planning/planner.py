@@ -13,17 +13,16 @@ from shapely.geometry.base import BaseGeometry
 from cloudgan import defaults, observations
 from cloudgan.errors import CatalogError, InputError
 from cloudgan.geo.aoi import Aoi, cover_windows
-from cloudgan.geo.grid import Grid, Lattice
+from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.io.frames import read_frame
 from cloudgan.io.placement import source_lattice
-from cloudgan.masks.detector import cover_detectors
+from cloudgan.masks.margins import cover_masks, estimate_margin, margin_days
 from cloudgan.masks.selection import DEFAULT_MASKS, Masks
-from cloudgan.masks.snow import margin_days
 from cloudgan.model.generator import Generator
 from cloudgan.planning.offsets import OffsetFinding, verify_offsets, warn_of_offsets
 from cloudgan.planning.plan import Plan
-from cloudgan.planning.units import BLOCKS, Timeline, choose_unit, estimate_margin, list_bands
+from cloudgan.planning.units import BLOCKS, Timeline, choose_unit, list_bands
 from cloudgan.removal.core import default_tiling, window_to_read
 from cloudgan.sentinel2.dates import DateRange
 from cloudgan.sentinel2.offset import OffsetPolicy
@@ -186,16 +185,20 @@ class _Draft:
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands that are read."""
-        return list_bands(self.generator.contract, self.masks.specs)
+        return list_bands(self.generator.contract, self.masks.specs, is_temporal=self.masks.is_temporal)
+
+    def cover(self, part: Window) -> Window:
+        """What is read to decloud a part of the area."""
+        declouded = window_to_read(part, self.tiling, self.buffer)
+        return cover_masks(declouded, self.masks.specs, self.buffer, is_temporal=self.masks.is_temporal)
 
     def search(
         self, aoi: Aoi, stac: str, collection: str | None, max_cloud_cover: float, context_days: int
     ) -> Selection:
         """What there is of the area and of what lies around it."""
+        margin = estimate_margin(self.masks.specs, self.buffer, is_temporal=self.masks.is_temporal)
         return find_scenes(
-            _find_search_area(
-                aoi, self.resolution, self.tiling.size + self.buffer + estimate_margin(self.masks.specs) + 1
-            ),
+            _find_search_area(aoi, self.resolution, self.tiling.size + self.buffer + margin + 1),
             self.dates,
             bands=self.bands,
             stac=stac,
@@ -226,10 +229,7 @@ class _Draft:
         lattice = source_lattice(scenes, self.resolution, allow_missing=self.allow_missing)
         grid = Grid(lattice, area.window(lattice))
         parts = area.windows(lattice)
-        read = [
-            cover_detectors(window_to_read(part, self.tiling, self.buffer), self.masks.specs)
-            for part in parts
-        ]
+        read = [self.cover(part) for part in parts]
         scenes = _select_touching(scenes, cover_windows(read, lattice))
         scenes = tuple(_select_within(self.dates, scene) for scene in scenes)
         shown = {scene.date for scene in _select_touching(scenes, cover_windows(parts, lattice))}
@@ -244,12 +244,21 @@ class _Draft:
             centre = (west + east) / 2, (south + north) / 2
             scenes, offsets = verify_offsets(scenes, self.generator.contract.input_bands, centre)
         contract = self.generator.contract
-        time_margin = observations.MAX_AGE + margin_days(self.masks.rules)
+        time_margin = observations.MAX_AGE + margin_days(self.masks.rules, is_temporal=self.masks.is_temporal)
         timeline = Timeline(tuple(scene.date.toordinal() for scene in scenes), written, time_margin)
         parts = parts if len(parts) > 1 else ()
         clip = shapely.to_wkt(area.geometry, rounding_precision=9) if self.clip else None
         block, span = choose_unit(
-            grid, timeline, contract, self.tiling, self.buffer, self.memory, parts, clip, self.masks.specs
+            grid,
+            timeline,
+            contract,
+            self.tiling,
+            self.buffer,
+            self.memory,
+            parts,
+            clip,
+            self.masks.specs,
+            is_temporal=self.masks.is_temporal,
         )
         return Plan(
             grid=grid,
@@ -267,6 +276,7 @@ class _Draft:
             left_out=tuple(one for one in selection.left_out if one.epsg in (None, lattice.epsg)),
             rules=self.masks.rules,
             detectors=self.masks.specs,
+            is_temporal=self.masks.is_temporal,
             offsets=offsets,
         )
 

@@ -15,7 +15,9 @@ from cloudgan.errors import InputError
 from cloudgan.geo.aoi import Aoi
 from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
+from cloudgan.masks import temporal
 from cloudgan.masks.detector import DetectorSpec
+from cloudgan.masks.margins import estimate_margin
 from cloudgan.model.contract import Contract
 from cloudgan.observations import dates_within
 from cloudgan.removal.core import window_to_read
@@ -190,15 +192,13 @@ def compute_unit_shape(block: int, store: tuple[int, int]) -> tuple[int, int]:
     return min(block, store[0]), min(block, store[1])
 
 
-def list_bands(contract: Contract, detectors: Sequence[DetectorSpec]) -> tuple[str, ...]:
-    """Bands that are read: the generator's, and those that detectors ask for beside them."""
+def list_bands(
+    contract: Contract, detectors: Sequence[DetectorSpec], *, is_temporal: bool = False
+) -> tuple[str, ...]:
+    """Bands that are read: the generator's, and those that masks ask for beside them."""
     others = (band for one in detectors for band in one.contract.input_bands)
-    return tuple(dict.fromkeys([*contract.input_bands, *others]))
-
-
-def estimate_margin(detectors: Sequence[DetectorSpec]) -> int:
-    """Pixels that detectors read around a window, at each side and at most."""
-    return max((one.contract.tile - 1 for one in detectors), default=0)
+    tested = temporal.NEEDED_BANDS if is_temporal else ()
+    return tuple(dict.fromkeys([*contract.input_bands, *others, *tested]))
 
 
 def estimate_unit_memory(
@@ -208,6 +208,8 @@ def estimate_unit_memory(
     tiling: Tiling,
     buffer: int,
     detectors: Sequence[DetectorSpec] = (),
+    *,
+    is_temporal: bool = False,
 ) -> int:
     """Bytes that a unit of so many rows and columns needs at most.
 
@@ -218,14 +220,15 @@ def estimate_unit_memory(
     height, width = window_to_read(
         Window(0, 0, shape[0] + tiling.size, shape[1] + tiling.size),
         tiling,
-        buffer + estimate_margin(detectors),
+        buffer + estimate_margin(detectors, buffer, is_temporal=is_temporal),
     ).shape
     read = height * width
-    bands = len(list_bands(contract, detectors))
-    all_dates = 2 * bands + 1 + 1 + 1 + 2 + 4 + len(detectors)
+    bands = len(list_bands(contract, detectors, is_temporal=is_temporal))
+    all_dates = 2 * bands + 1 + 1 + 1 + 2 + 4 + len(detectors) + temporal.BYTES_A_PIXEL * is_temporal
     passing = 4 + 16  # indices while clear dates are found, of all dates; distances of one date
     one_date = 4 * 5 * contract.output_channels + 32
     sessions = _SESSION_BYTES + len(detectors) * _DETECTOR_BYTES
+    sessions += times * temporal.BYTES_A_DATE * is_temporal
     return sessions + read * (times * (all_dates + 4) + passing + one_date)
 
 
@@ -255,6 +258,8 @@ def choose_unit(
     parts: tuple[Window, ...] = (),
     clip: str | None = None,
     detectors: Sequence[DetectorSpec] = (),
+    *,
+    is_temporal: bool = False,
 ) -> tuple[int, int | None]:
     """The work unit that fits the budget and reads the least beyond what it writes.
 
@@ -268,6 +273,7 @@ def choose_unit(
         parts: See `find_blocks`.
         clip: See `find_blocks`.
         detectors: What finds clouds beside the scene classification.
+        is_temporal: Whether the temporal test does.
 
     Returns:
         Edge of a block in pixels, and dates of the store in a unit; None for all.
@@ -278,14 +284,18 @@ def choose_unit(
     shape = grid.shape
     useful = [block for block in BLOCKS if block < 2 * max(shape)] or [BLOCKS[-1]]
 
+    margin = estimate_margin(detectors, buffer, is_temporal=is_temporal)
+
     def needed(block: int, spans: tuple[TimeSpan, ...]) -> int:
         times = max(len(one.scenes) for one in spans)
         edges = compute_unit_shape(block, shape)
-        return estimate_unit_memory(edges, times, contract, tiling, buffer, detectors)
+        return estimate_unit_memory(
+            edges, times, contract, tiling, buffer, detectors, is_temporal=is_temporal
+        )
 
     fitting: list[tuple[int, int, int | None]] = []
     for block in useful:
-        read = find_blocks(grid, block, parts, clip).read_pixels(tiling, buffer + estimate_margin(detectors))
+        read = find_blocks(grid, block, parts, clip).read_pixels(tiling, buffer + margin)
         for span in (None, *_shorter(len(timeline.written))):
             spans = timeline.spans(span)
             if budget is None or needed(block, spans) <= budget:
@@ -296,11 +306,14 @@ def choose_unit(
         return -block, span
     spans = timeline.spans(1)
     least, times = needed(BLOCKS[-1], spans) / 1e9, max(len(one.scenes) for one in spans)
-    smallest = compute_unit_shape(BLOCKS[-1], shape)
-    raise InputError(
-        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {smallest[0]} x "
-        f"{smallest[1]} pixels and {times} dates, which needs {least:.2g} GB; give --memory "
-        f"{least + 0.1:.1f}GB or more, or fewer dates"
+    rows, cols = compute_unit_shape(BLOCKS[-1], shape)
+    raise _refuse_budget(budget, f"{rows} x {cols} pixels and {times} dates", least)
+
+
+def _refuse_budget(budget: int | None, unit: str, least: float) -> InputError:
+    return InputError(
+        f"a worker's memory of {(budget or 0) / 1e9:.2g} GB cannot hold one work unit of {unit}, which needs "
+        f"{least:.2g} GB; give --memory {least + 0.1:.1f}GB or more, or fewer dates"
     )
 
 

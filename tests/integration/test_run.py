@@ -44,7 +44,7 @@ from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import plan_run
 from cloudgan.removal.core import decloud_dates
 from cloudgan.removal.lazy import remove_clouds
-from cloudgan.schema import Provenance
+from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.bands import SATURATED_NUMBER
 from cloudgan.sentinel2.classification import PixelClass, Scl, classify
 from cloudgan.sentinel2.dates import DateRange, day_numbers
@@ -600,3 +600,56 @@ def test_a_detector_that_gives_no_numbers_fails_its_unit_by_name(demo, network, 
     report = run_batch(config, client=client)
     assert not report.ok
     assert "mask detector bright gave" in report.failed[0].reason
+
+
+def test_time_masks_what_the_classification_calls_clear(network, client, tmp_path):
+    """Haze over a part of one date of sixteen, whole and in halves of the area and of the dates."""
+    rng = np.random.default_rng(3)
+    surface = rng.integers(800, 2000, (20, 20)).repeat(16, 0).repeat(16, 1)
+    frame = Affine(10, 0, 500_000, 0, -10, 5_200_000)
+    items = []
+    for at in range(16):
+        day, light = dt.date(2023, 6, 1) + dt.timedelta(days=5 * at), rng.normal(1, 0.02)
+        bands = {
+            band: np.round(surface * light * rng.normal(1, 0.01, surface.shape)).astype(np.uint16)
+            for band in ("green", "red", "nir")
+        }
+        if at == 8:
+            for band, haze in {"green": 700, "red": 600, "nir": 350}.items():
+                bands[band][140:200, 140:200] += haze
+        scl = np.full((160, 160), 4, np.uint8)
+        items.append(write_item(tmp_path / "images", f"day{at}", day, bands | {"scl": scl}, frame))
+    generator = Generator.load(network)
+
+    def run(name, window, written, **options):
+        plan = Plan(
+            grid=Grid(Lattice(32633, 10.0), window),
+            scenes=tuple(scene(item) for item in items),
+            written=written,
+            contract=generator.contract,
+            model=generator.digest,
+            tiling=Tiling(generator.contract.tile, generator.contract.tile * 3 // 4),
+            buffer=2,
+            block=128,
+            **options,
+        )
+        store = prepare_store(str(tmp_path / name), plan.store_spec())
+        assert execute(Job(plan, generator, store), client).ok
+        return stored(tmp_path / name)
+
+    area, dates = Window(-519_900, 50_100, 128, 128), tuple(range(6, 12))
+    whole = run("whole.zarr", area, dates, is_temporal=True)
+    temporal = (whole["mask_source"].values & MaskSource.TEMPORAL) > 0
+    hazy = temporal[2, 44:96, 44:96]
+    assert hazy.mean() > 0.95
+    assert temporal.sum() < 70 * 70
+    assert (whole["provenance"].values[temporal] == Provenance.GENERATED).all()
+    plain = run("plain.zarr", area, dates)
+    assert not (plain["mask_source"].values & MaskSource.TEMPORAL).any()
+    half = run("half.zarr", Window(-519_900, 50_150, 100, 60), dates[1:4], is_temporal=True)
+    here, there = xr.align(half, whole, join="inner")
+    assert here.sizes["x"] == 60
+    cut = run("cut.zarr", area, dates, is_temporal=True, span=2)
+    for name in VARIABLES:
+        np.testing.assert_array_equal(here[name].values, there[name].values, err_msg=name)
+        np.testing.assert_array_equal(cut[name].values, whole[name].values, err_msg=name)
