@@ -11,7 +11,7 @@ from scenes import scene, write_item
 
 from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Lattice, Window
-from cloudgan.io.overviews import EDGE, find_frames, measure_offsets, read_overview
+from cloudgan.io.overviews import EDGE, find_frames, read_overview, read_radiometry
 
 BANDS = ("green", "red", "nir")
 FRAME = Affine(10, 0, 500_000, 0, -10, 5_200_000)
@@ -55,9 +55,9 @@ def test_dates_differ_by_what_they_differ_over_the_whole_image_after_their_offse
     one = item(tmp_path, "one", FIRST, cloudy=slice(0, 100))
     two = item(tmp_path, "two", SECOND, brighter=1050, offset=1000)
     (frame,) = find_frames([scene(one), scene(two)], LATTICE, Window(-520_000, 50_000, 10, 10))
-    found = measure_offsets([scene(one), scene(two)], LATTICE, frame, BANDS, 120)
+    found = read_radiometry([scene(one), scene(two)], LATTICE, frame, BANDS, 120)
     assert found.window == frame == Window(-520_000, 50_000, 512, 512)
-    np.testing.assert_allclose(found.values[1, 0], 0.005, atol=2e-4)
+    np.testing.assert_allclose(found.offsets[1, 0], 0.005, atol=2e-4)
 
 
 def test_only_images_that_touch_a_window_count(tmp_path):
@@ -80,7 +80,7 @@ def test_nothing_is_known_of_a_large_image_without_overviews(tmp_path):
     assert read_overview(without, BANDS) is None
     (frame,) = find_frames([scene(without)], LATTICE, Window(-520_000, 50_000, 10, 10))
     both = [scene(without), scene(item(tmp_path, "two", SECOND, edge=4096))]
-    assert np.isnan(measure_offsets(both, LATTICE, frame, BANDS, 120).values[1, 0]).all()
+    assert np.isnan(read_radiometry(both, LATTICE, frame, BANDS, 120).offsets[1, 0]).all()
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
