@@ -277,6 +277,17 @@ def test_what_a_store_says_is_text(tmp_path):
     assert json.loads(data)[0]["dates"][0]["items"][0] == evil.split()[0]
 
 
+def test_a_hazy_date_says_so(tmp_path):
+    out = tmp_path / "out.zarr"
+    fill(str(out))
+    first, second = (str(day) for day in xr.open_zarr(out)["time"].values[:2].astype("datetime64[D]"))
+    dates = {first: {"hazy": True}, second: {"hazy": False}}
+    (out / "spatial_ref" / "cloudgan" / "report.json").write_text(json.dumps({"dates": dates}))
+    data = json.loads(re.search(r'id="data">(.*?)</script>', write_report(str(out)).read_text(), re.S)[1])
+    hazy = [date["day"] for date in data[0]["dates"] if "haze" in dict(date["facts"])]
+    assert hazy == [first]
+
+
 def test_what_failed_and_the_score_are_shown(tmp_path):
     out = tmp_path / "out.zarr"
     fill(str(out))

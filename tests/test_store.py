@@ -393,6 +393,23 @@ def test_a_store_that_another_process_writes_is_refused_until_that_dies(tmp_path
     assert read_identity(str(path)) == PLAN.identity()
 
 
+def test_how_good_each_date_is_stands_in_the_store():
+    """Nothing is known before the end of a run, and nothing of a date without neighbours."""
+    with store_of() as (store, path):
+        dates = xr.open_zarr(path, consolidated=False)
+        count = dates.sizes["time"]
+        assert (dates["hazy"] == 255).all()
+        assert dates["error_std_red"].isnull().all()
+        std = np.linspace(0.01, 0.02, count).astype(np.float32)
+        std[-1] = np.nan
+        hazy = np.arange(count) == 0
+        store.write_quality_of_dates(hazy, dict.fromkeys(BANDS, std))
+        dates = xr.open_zarr(path, consolidated=False)
+        assert dates["hazy"].values.tolist() == [1, *[0] * (count - 2), 255]
+        np.testing.assert_array_equal(dates["error_std_red"], std)
+        assert "hazy" in dates["red"].coords
+
+
 def test_radiometry_that_is_kept_is_there_for_every_unit():
     values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     with store_of() as (store, path):

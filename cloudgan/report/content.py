@@ -46,6 +46,8 @@ class DateEntry:
     """Cloud cover of these items in percent, where they state it."""
     figures: Figures
     """What is counted of its pixels."""
+    is_hazy: bool = False
+    """Whether haze brightens what was observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,14 @@ class ZoneContent:
                     tuple(self.reader.read_items(at).split()),
                     None if np.isnan(cover) else cover,
                     overview.figures,
+                    overview.day.isoformat() in self._list_hazy(),
                 )
             )
             yield overview
+
+    def _list_hazy(self) -> set[str]:
+        """The dates that the last run called hazy."""
+        return {date for date, one in self.run.get("dates", {}).items() if one.get("hazy")}
 
     def draw(self, overview: Overview, weight: int) -> dict[str, str]:
         """The pictures of a date as data URIs, by name: composites and layers.

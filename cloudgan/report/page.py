@@ -160,6 +160,8 @@ def _describe_date(entry: DateEntry, place: float, pixels: int) -> dict[str, Any
         facts.append(["masked by", ", ".join(masked)])
     if figures.uncertainty is not None:
         facts.append(["expected error of generated pixels", f"{figures.uncertainty:.4f}"])
+    if entry.is_hazy:
+        facts.append(["haze", "too bright where observed"])
     if entry.cloud_cover is not None:
         facts.append(["cloud cover by the catalogue", f"{entry.cloud_cover:.0f} %"])
     return {
