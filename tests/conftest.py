@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from cloudgan.demonstration.catalogue import Demo, write_catalog
 from cloudgan.model.generator import Generator
 
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci")
+settings.register_profile("full", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("brief", settings.get_profile("full"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
