@@ -113,7 +113,7 @@ def test_no_reader_fetches_what_is_not_for_it(out):
 
 def test_no_coordinate_is_an_object(out):
     bare = xr.open_zarr(out)
-    assert {one.dtype.kind for one in bare.coords.values()} <= set("UfiM")
+    assert {one.dtype.kind for one in bare.coords.values()} <= set("UfiuM")
     assert bare["item_ids"].values[0] == "S2A_33TWM_20200403_0_L2A"
     assert bare["processing_baseline"].values[0] == "05.09"
 
