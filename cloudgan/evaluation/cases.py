@@ -138,8 +138,9 @@ def estimate_radiometry(site: Site, bands: Sequence[str] | None = None) -> Radio
     numbers = np.stack(
         [band[thin].reshape(times, -1) for band in (named[name] for name in bands or named)], axis=-1
     )
-    # Buffers around clouds count as clear here: their few pixels do not move a median.
-    clear = observations.pixel_classes[thin].reshape(times, -1) == PixelClass.CLEAR
+    classes = observations.pixel_classes[thin]
+    near_cloud = binary_dilation(classes == PixelClass.CLOUDY, np.ones((1, 3, 3), bool))
+    clear = ((classes == PixelClass.CLEAR) & ~near_cloud).reshape(times, -1)
     return measure_radiometry(observations.window, to_reflectance(numbers), clear, observations.days, MAX_AGE)
 
 
