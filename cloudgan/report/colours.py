@@ -33,6 +33,7 @@ _COMPOSITES = (
     Composite("swir", "Short-wave infrared", ("swir16", "nir", "red")),
 )
 _SHADES = 15  # of the uncertainty
+_SAMPLE = 8  # dates from which a stretch is estimated
 _LOWEST, _HIGHEST = 1, 99  # percentiles that are black and white
 _GAMMA = 1.4  # surfaces are dark, and clouds are gone
 # Dark to bright, of equal steps to the eye and for eyes that tell no red from green ("viridis", CC0).
@@ -70,6 +71,11 @@ class Stretch:
     """Reflectance that is shown black and white, by band."""
     uncertainty: float
     """Expected error that has the last colour."""
+
+    @staticmethod
+    def sample(dates: Sequence[int]) -> list[int]:
+        """Of some dates, those from which a stretch is estimated: evenly spaced, with both ends."""
+        return [dates[at] for at in np.unique(np.linspace(0, len(dates) - 1, _SAMPLE).round().astype(int))]
 
     @classmethod
     def estimate(cls, overviews: Iterable[Overview]) -> Stretch:

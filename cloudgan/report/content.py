@@ -27,7 +27,6 @@ EDGE = 600
 WEIGHT = 24_000_000
 """Bytes of all pictures of a page, about; its other parts take little."""
 _MOST_OF_A_DATE = 600_000  # bytes, where there are few dates
-_SAMPLE = 8  # dates from which the colours are set
 _BASE64 = 3 / 4
 
 OnProgress = Callable[[int, int], None]
@@ -89,10 +88,9 @@ class ZoneContent:
         reader = StoreReader.open(location)
         composites = colours.find_composites(reader.bands)
         step = choose_step(reader.grid.shape, EDGE)
-        sample = np.unique(np.linspace(0, len(reader.days) - 1, _SAMPLE).round().astype(int))
-        stretch = Stretch.estimate(
-            read_overview(reader, int(at), step, _find_bands(reader, composites)) for at in sample
-        )
+        bands = _find_bands(reader, composites)
+        sample = Stretch.sample(range(len(reader.days)))
+        stretch = Stretch.estimate(read_overview(reader, at, step, bands) for at in sample)
         with name_damage(location):
             cover = reader.arrays.get("cloud_cover")
             covers = np.full(len(reader.days), np.nan) if cover is None else np.asarray(cover[:], float)

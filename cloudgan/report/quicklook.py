@@ -33,7 +33,6 @@ COLUMNS = 4
 _GAP, _CAPTION = 8, 22
 _PAPER, _INK = (255, 255, 255), (40, 48, 46)
 _HATCH, _HATCH_LINE = (233, 236, 234), (169, 179, 175)
-_SAMPLE = 8  # dates from which the colours are set
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +86,8 @@ class Quicklook:
         step = choose_step(reader.grid.shape, EDGE)
         if Path(request.out).suffix.lower() in PICTURES:
             inside = _choose_telling(reader, inside, step, request.count or COLUMNS)
-        sample = {inside[at] for at in np.linspace(0, len(inside) - 1, _SAMPLE).round().astype(int)}
-        stretch = Stretch.estimate(
-            read_overview(reader, at, step, sorted(set(composite.bands))) for at in sorted(sample)
-        )
+        bands = sorted(set(composite.bands))
+        stretch = Stretch.estimate(read_overview(reader, at, step, bands) for at in Stretch.sample(inside))
         return cls(reader, composite, step, tuple(inside), stretch)
 
     def draw(self, on_progress: OnProgress) -> Iterator[tuple[str, Image.Image, Image.Image]]:
