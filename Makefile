@@ -7,7 +7,7 @@ SYNC := $(UV) sync --quiet --frozen --inexact --python $(PYTHON)
 # The way of measuring that costs little is there from Python 3.12 on.
 COVER = env $$($(BIN)/python -c "import sys; print('COVERAGE_CORE=sysmon' * (sys.version_info >= (3, 12)))") \
 	$(BIN)/python -m pytest --cov
-UNIT := -q -m "not integration" --ignore=tests/training
+UNIT := -q -m "not integration" --ignore=tests/training --ignore=tests/integration
 USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra vector --extra dashboard --extra masks
 
 .PHONY: help demo test unit lowest coverage lint audit docs wheel clean
