@@ -124,13 +124,27 @@ def test_the_nearest_clear_dates_are_taken_on_each_side(seed):
         assert np.flatnonzero(found[:, pixel]).tolist() == wanted
 
 
+def all_of(predictors):
+    """One regression, on all predictors."""
+    return [np.arange(len(predictors))]
+
+
 def test_a_linear_relation_is_recovered(rng):
     predictors = rng.normal(0, 0.1, (4, 64, 64)).astype(np.float32)
     residual = np.stack([0.5 * predictors[0] - 0.2 * predictors[2] + 0.03, -predictors[1]])
     known = np.zeros((64, 64), bool)
     known[:, :40] = True
-    found = correct(predictors, np.where(known, residual, np.float32(9)), known)
-    assert np.allclose(found, residual, atol=1e-3)
+    found = correct(predictors, np.where(known, residual, np.float32(9)), known, all_of(predictors))
+    assert np.allclose(found[:, ~known], residual[:, ~known], atol=1e-3)
+
+
+def test_what_is_known_stays(rng):
+    predictors = rng.normal(0, 0.1, (4, 64, 64)).astype(np.float32)
+    residual = rng.normal(0, 0.1, (2, 64, 64)).astype(np.float32)
+    known = rng.random((64, 64)) < 0.5
+    found = correct(predictors, residual, known, all_of(predictors))
+    assert np.array_equal(found[:, known], residual[:, known])
+    assert np.array_equal(correct(predictors, residual, known | True, all_of(predictors)), residual)
 
 
 def test_what_nothing_predicts_is_its_mean(rng):
@@ -138,15 +152,40 @@ def test_what_nothing_predicts_is_its_mean(rng):
     residual = rng.normal(0.02, 0.05, (1, 64, 64)).astype(np.float32)
     known = np.zeros((64, 64), bool)
     known[:20] = True
-    found = correct(predictors, residual, known)
-    assert np.abs(found - 0.02).max() < 0.02
+    found = correct(predictors, residual, known, all_of(predictors))
+    assert np.abs(found - 0.02)[:, ~known].max() < 0.02
+
+
+def test_kinds_of_surface_change_in_ways_of_their_own(rng):
+    """Crops ripen where they were green, and bare soil does not: no line through all fields tells that."""
+    green = rng.random((8, 8)) < 0.5
+    level = np.kron(np.where(green, 0.3, -0.3), np.ones((8, 8)))
+    predictors = (level + rng.normal(0, 0.03, (6, 64, 64))).astype(np.float32)
+    slope = np.where(level > 0, 1.0, -1.0)
+    residual = (slope * (predictors[0] - level) + rng.normal(0, 0.005, (1, 64, 64))).astype(np.float32)
+    known = np.zeros((64, 64), bool)
+    known[:, :40] = True
+    found = correct(predictors, residual, known, all_of(predictors))
+    assert np.abs(found - residual)[:, ~known].mean() < 0.6 * np.abs(residual)[:, ~known].mean()
+
+
+@given(seeds)
+def test_regressions_on_several_choices_are_averaged(seed):
+    rng = np.random.default_rng(seed)
+    predictors = rng.normal(0, 0.1, (3, 32, 32)).astype(np.float32)
+    residual = (predictors[:2] + rng.normal(0, 0.02, (2, 32, 32))).astype(np.float32)
+    known = rng.random((32, 32)) < 0.5
+    choices = [np.array([0]), np.array([0, 1, 2])]
+    each = [correct(predictors, residual, known, [choice]) for choice in choices]
+    assert np.allclose(correct(predictors, residual, known, choices), np.mean(each, axis=0), atol=1e-5)
 
 
 def test_too_few_pixels_teach_nothing(rng):
     known = np.zeros((16, 16), bool)
     known.ravel()[: MIN_PIXELS - 1] = True
     predictors = rng.normal(0, 1, (3, 16, 16)).astype(np.float32)
-    assert not correct(predictors, predictors[:1], known).any()
+    found = correct(predictors, predictors[:1], known, all_of(predictors))
+    assert not found[:, ~known].any()
 
 
 @pytest.fixture

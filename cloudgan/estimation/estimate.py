@@ -13,8 +13,9 @@ from cloudgan.estimation.variances import Floats, estimate_variances
 from cloudgan.observations import find_nearest_clear_dates
 from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 
-PREDICTING_DATES = 6
-"""Dates, of those, whose pixels predict what the target shows beyond the interpolation."""
+PREDICTING_DATES = (3, 6, 10)
+"""Numbers of the nearest dates whose pixels predict what the target shows beyond the interpolation: each has
+a regression of its own."""
 _ERODED = 2  # pixels next to the mask are left out: haze that the mask misses would move the whole image
 DARKEST = np.float32(REFLECTANCE_SCALE)
 """Reflectance of the darkest value that is not yet no data."""
@@ -85,13 +86,18 @@ def _fill(
 def _correct(
     interpolated: Floats, stack: Floats, clear: NDArray[np.bool_], here: int, days: NDArray[np.int64]
 ) -> Floats:
-    """What the date's own clear pixels show beyond the interpolation, predicted everywhere."""
+    """What the date's own clear pixels show beyond the interpolation, predicted elsewhere."""
     others = np.delete(np.arange(len(days)), here)
-    nearest = np.sort(others[np.argsort(np.abs(days[others] - days[here]), kind="stable")[:PREDICTING_DATES]])
+    nearest = others[np.argsort(np.abs(days[others] - days[here]), kind="stable")[: max(PREDICTING_DATES)]]
     base = np.nan_to_num(interpolated)
-    departures = np.where(clear[nearest][:, None], stack[nearest] - base, np.float32(0))
-    predictors = np.concatenate([departures.reshape(-1, *base.shape[1:]), base])
-    return correct(predictors, stack[here] - base, clear[here] & ~np.isnan(interpolated[0]))
+    predictors = np.zeros((1 + len(nearest), *base.shape), np.float32)
+    predictors[0] = base
+    for place, date in enumerate(nearest, 1):
+        np.subtract(stack[date], base, out=predictors[place], where=clear[date])
+    numbers = sorted({min(number, len(nearest)) for number in PREDICTING_DATES})
+    choices = [np.arange(len(base) * (1 + number)) for number in numbers]
+    known = clear[here] & ~np.isnan(interpolated[0])
+    return correct(predictors.reshape(-1, *known.shape), stack[here] - base, known, choices)
 
 
 def _range(interpolated: Floats, image: Floats, clear: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -34,9 +34,9 @@ def interpolate(reflectance: Floats, clear: NDArray[np.bool_], at: int, variance
     weights = np.concatenate(solved).astype(np.float32)
     total = np.zeros(reflectance.shape[1:], np.float32)
     for date in np.flatnonzero(nearest.any(axis=1)):
-        of_date = weights[of_pixel, :, date].T
         # A pixel that is not clear has no weight, and perhaps no number.
-        total += of_date * np.where(nearest[date], reflectance[date], np.float32(0))
+        pixels = np.flatnonzero(nearest[date])
+        total[:, pixels] += weights[of_pixel[pixels], :, date].T * reflectance[date][:, pixels]
     return np.where(nearest.any(axis=0), total, np.float32(np.nan))
 
 

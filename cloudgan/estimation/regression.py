@@ -1,8 +1,10 @@
-"""Ridge regression of what the other dates do not tell of a date, on its own clear pixels."""
+"""Ridge regressions of what the other dates do not tell of a date, on its own clear pixels."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +18,53 @@ _FOLDS = 4
 _BLOCKS = 4  # blocks of pixels on either side of as large a square: each is left out as a whole
 _SMALLEST_BLOCK = 8  # pixels
 _PENALTIES = np.logspace(-6, 1, 15)  # of the mean variance of the predictors
+_HALVINGS = 3  # kinds of surface: each principal component of the predictors is cut at its median
+_KINDS = 2**_HALVINGS
+_PSEUDO_PIXELS = np.logspace(0, 5, 6)  # for which the regression of the tile counts in that of a kind
 
 
-def correct(predictors: Floats, residual: Floats, known: NDArray[np.bool_]) -> Floats:
-    """Predict a residual everywhere from where it is known.
+def correct(
+    predictors: Floats, residual: Floats, known: NDArray[np.bool_], choices: Sequence[NDArray[np.intp]]
+) -> Floats:
+    """Predict a residual from where it is known.
 
-    The penalty is the one that predicts blocks of pixels best which were left out. A band in which no penalty
-    predicts them better than the mean does gets the mean.
+    There is a regression of the tile, and each kind of surface has one that corrects it. Penalties are those
+    that predict blocks of pixels best which were left out. A band in which no penalty predicts them better
+    than the mean does gets the mean. Regressions on several choices of predictors err in different ways, so
+    that their mean is nearer to the truth than any of them.
 
     Args:
         predictors: Shape (predictor, y, x).
         residual: Shape (band, y, x), of any value where it is not known.
         known: Where it is known, shape (y, x).
+        choices: Which predictors each regression has, one of them at least.
 
     Returns:
-        Shape (band, y, x); 0 where fewer than `MIN_PIXELS` are known.
+        Shape (band, y, x): the residual itself where it is known, and 0 elsewhere where fewer than
+        `MIN_PIXELS` are known.
     """
     rows, cols = np.nonzero(known)
-    if len(rows) < MIN_PIXELS:
-        return np.zeros_like(residual)
+    found = np.where(known, residual, np.float32(0))
+    if len(rows) < MIN_PIXELS or known.all():
+        return found
     step = math.ceil(len(rows) / _MOST_PIXELS)
     fold = _fold(rows, cols)[::step]
-    sample = predictors[:, rows[::step], cols[::step]].T.astype(np.float64)
+    sample = predictors[:, rows[::step], cols[::step]]
+    middle, width = sample.mean(axis=1), sample.std(axis=1) + np.float32(1e-4)  # less tells nothing
     wanted = residual[:, rows[::step], cols[::step]].T.astype(np.float64)
-    middle, mean = sample.mean(axis=0), wanted.mean(axis=0)
-    width = sample.std(axis=0) + 1e-4  # a digital number: what varies less tells nothing
-    weights = _fit((sample - middle) / width, wanted - mean, fold) / width[:, None]
-    constant = mean - middle @ weights
-    predicted = np.einsum("pb,pyx->byx", weights.astype(np.float32), predictors)
-    return np.asarray(predicted + constant.astype(np.float32)[:, None, None])
+    mean = wanted.mean(axis=0)
+    standard = ((sample - middle[:, None]) / width[:, None]).T.astype(np.float64)
+    kinds = _Kinds.find(sample, standard, width)
+    moments = _Moments.sum(standard, wanted - mean, kinds.of(sample), fold)
+    weights = np.mean([_fit(moments, choice) for choice in choices], axis=0).astype(np.float32)
+    weights[:, 1:] /= width[:, None]
+    weights[:, 0] += mean.astype(np.float32) - middle @ weights[:, 1:]
+    flat, filled = predictors.reshape(len(predictors), -1), found.reshape(len(found), -1)
+    kind = np.where(known.ravel(), _KINDS, kinds.of(flat))
+    for one in range(_KINDS):
+        pixels = np.flatnonzero(kind == one)
+        filled[:, pixels] = weights[one, 1:].T @ flat[:, pixels] + weights[one, :1].T
+    return found
 
 
 def _fold(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -53,27 +73,114 @@ def _fold(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.intp]:
     return (rows // edge + 2 * (cols // edge)) % _FOLDS
 
 
-def _fit(predictors: Doubles, wanted: Doubles, fold: NDArray[np.intp]) -> Doubles:
-    """Weights of the predictors for each band, shape (predictor, band)."""
-    parts = [fold == each for each in range(_FOLDS)]
-    squares = [predictors[part].T @ predictors[part] for part in parts]
-    products = [predictors[part].T @ wanted[part] for part in parts]
-    square, product = sum(squares), sum(products)
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """Kinds of surface that are told apart by what the other dates show."""
+
+    axes: Floats
+    """Principal components, shape (halving, predictor)."""
+    medians: Floats
+    """Where each is cut, shape (halving, 1)."""
+
+    @classmethod
+    def find(cls, sample: Floats, standard: Doubles, width: Floats) -> _Kinds:
+        """From predictors as they are, shape (predictor, pixel), standardised and turned, and their widths."""
+        _, vectors = np.linalg.eigh(standard.T @ standard)
+        axes = (vectors[:, -_HALVINGS:].T / width).astype(np.float32)
+        return cls(axes, np.median(axes @ sample, axis=1, keepdims=True))
+
+    def of(self, predictors: Floats) -> NDArray[np.intp]:
+        """The kind of each pixel, shape (pixel,), from shape (predictor, pixel)."""
+        above = self.axes @ predictors > self.medians
+        return (1 << np.arange(len(above))) @ above
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Sums over the pixels of each kind and fold, with a constant as the first predictor."""
+
+    xx: Doubles
+    """Of products of predictors, shape (kind, fold, predictor, predictor)."""
+    xy: Doubles
+    """Of products with what is predicted, shape (kind, fold, predictor, band)."""
+    yy: Doubles
+    """Of its squares, shape (kind, fold, band)."""
+
+    @classmethod
+    def sum(
+        cls, predictors: Doubles, wanted: Doubles, kind: NDArray[np.intp], fold: NDArray[np.intp]
+    ) -> _Moments:
+        """From pixels: predictors of shape (pixel, predictor), and what is wanted of shape (pixel, band)."""
+        ones = np.ones((len(predictors), 1))
+        joined = np.concatenate([ones, predictors, wanted], axis=1)
+        group = kind * _FOLDS + fold
+        order = np.argsort(group, kind="stable")
+        ends = np.cumsum(np.bincount(group, minlength=_KINDS * _FOLDS))[:-1]
+        products = [part.T @ part for part in np.split(joined[order], ends)]
+        squares = np.stack(products).reshape(_KINDS, _FOLDS, joined.shape[1], joined.shape[1])
+        at = 1 + predictors.shape[1]
+        yy = np.diagonal(squares[..., at:, at:], axis1=-2, axis2=-1)
+        return cls(squares[..., :at, :at], squares[..., :at, at:], yy)
+
+    def select(self, columns: NDArray[np.intp]) -> _Moments:
+        """Those of some predictors."""
+        return _Moments(self.xx[..., columns[:, None], columns], self.xy[..., columns, :], self.yy)
+
+    def subtract(self, weights: Doubles) -> _Moments:
+        """Those of what weights of shape (predictor, band) do not predict."""
+        explained = self.xx @ weights
+        return _Moments(self.xx, self.xy - explained, self.errors(weights))
+
+    def errors(self, weights: Doubles) -> Doubles:
+        """Squared errors of weights of shape (..., predictor, band), shape (kind, fold, band)."""
+        missed = 2 * self.xy - self.xx @ weights
+        return np.asarray(np.maximum(self.yy - (weights * missed).sum(axis=-2), 0))
+
+
+def _fit(moments: _Moments, choice: NDArray[np.intp]) -> Doubles:
+    """Weights of a constant and the predictors of a choice for each kind, shape (kind, predictor, band)."""
+    columns = np.concatenate([[0], 1 + choice])
+    chosen = moments.select(columns)
+    of_tile = _fit_tile(chosen)
+    of_kinds = _fit_kinds(chosen.subtract(of_tile))
+    weights = np.zeros((_KINDS, *moments.xy.shape[2:]))
+    weights[:, columns] = of_tile + of_kinds
+    return weights
+
+
+def _fit_tile(moments: _Moments) -> Doubles:
+    """Weights for all kinds together, without a constant: shape (predictor, band)."""
+    squares, products = moments.xx.sum(axis=0)[:, 1:, 1:], moments.xy.sum(axis=0)[:, 1:]
+    known = moments.yy.sum(axis=0)
+    square, product = squares.sum(axis=0), products.sum(axis=0)
     penalties = _PENALTIES * np.trace(square) / len(square)
-    errors = np.zeros((len(penalties), wanted.shape[1]))
-    for part, left_out, of_it in zip(parts, squares, products, strict=True):
-        if 0 < np.count_nonzero(part) < len(fold):
-            for row, weights in enumerate(_solve(square - left_out, product - of_it, penalties)):
-                errors[row] += ((predictors[part] @ weights - wanted[part]) ** 2).sum(axis=0)
+    solved = _solve(square - squares, product - products, penalties)
+    missed = 2 * products - squares @ solved
+    errors = (known - (solved * missed).sum(axis=-2)).sum(axis=1)
     best = errors.argmin(axis=0)
-    better = errors.min(axis=0) < (wanted**2).sum(axis=0)
-    solved = _solve(square, product, penalties)
-    chosen = np.stack([solved[row][:, band] for band, row in enumerate(best)], axis=1)
-    return np.where(better & errors.any(axis=0), chosen, 0)
+    weights = _solve(square[None], product[None], penalties)[best, 0, :, np.arange(len(best))].T
+    better = errors.min(axis=0) < known.sum(axis=0)
+    return np.concatenate([np.zeros((1, len(best))), np.where(better, weights, 0)])
 
 
-def _solve(square: Doubles, product: Doubles, penalties: Doubles) -> list[Doubles]:
-    """Weights for each penalty."""
-    values, vectors = np.linalg.eigh(square)
-    along = vectors.T @ product
-    return [vectors @ (along / (np.maximum(values, 0) + penalty)[:, None]) for penalty in penalties]
+def _solve(squares: Doubles, products: Doubles, penalties: Doubles) -> Doubles:
+    """Weights for each penalty and system, shape (penalty, system, predictor, band)."""
+    values, vectors = np.linalg.eigh(squares)
+    along = np.swapaxes(vectors, -2, -1) @ products
+    shrunk = along / (np.maximum(values, 0) + penalties[:, None, None])[..., None]
+    return np.asarray(vectors @ shrunk)
+
+
+def _fit_kinds(moments: _Moments) -> Doubles:
+    """What each kind adds to the weights of the tile, shape (kind, predictor, band)."""
+    square, product = moments.xx.sum(axis=1), moments.xy.sum(axis=1)
+    rest, rest_product = square[:, None] - moments.xx, product[:, None] - moments.xy
+    one = np.eye(square.shape[-1])
+    errors = [moments.yy.sum(axis=(0, 1))]
+    solved = [np.zeros_like(product)]
+    for pixels in _PSEUDO_PIXELS:
+        left_out = np.linalg.solve(rest + pixels * one, rest_product)
+        errors.append(moments.errors(left_out).sum(axis=(0, 1)))
+        solved.append(np.linalg.solve(square + pixels * one, product))
+    best = np.argmin(errors, axis=0)
+    return np.stack(solved)[best, ..., np.arange(len(best))].transpose(1, 2, 0)
