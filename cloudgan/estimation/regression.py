@@ -84,7 +84,7 @@ class _Kinds:
 
     @classmethod
     def find(cls, sample: Floats, standard: Doubles, width: Floats) -> _Kinds:
-        """From predictors as they are, shape (predictor, pixel), standardised and turned, and their widths."""
+        """From predictors, shape (predictor, pixel), the same standardised and turned, and their widths."""
         _, vectors = np.linalg.eigh(standard.T @ standard)
         axes = (vectors[:, -_HALVINGS:].T / width).astype(np.float32)
         return cls(axes, np.median(axes @ sample, axis=1, keepdims=True))
