@@ -36,6 +36,7 @@ from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
 from cloudgan.report.page import write_report
+from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
 
 
@@ -93,6 +94,16 @@ class Progress:
     """Whether this is the end of the zone."""
 
 
+def _load_generator(config: BatchConfig) -> Generator:
+    """The generator of a run. One built on estimates gives true colour and near infrared by default."""
+    generator = Generator.load(config.model, "auto", config.band_names)
+    contract = generator.contract
+    if config.bands is not None or not contract.uses_estimate:
+        return generator
+    usual = {*BAND_SETS["rgbn"], *contract.output_bands}
+    return generator.give([band for band in BANDS if band in usual])
+
+
 def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None) -> BatchPlan:
     """Search the catalogue and decide everything about a run, without writing or starting anything.
 
@@ -112,7 +123,7 @@ def plan_batch(config: BatchConfig, *, client: distributed.Client | None = None)
         check_reader(config.reader)
     span = DateRange.parse(config.dates)
     area = read_aoi(config.aoi)
-    generator = Generator.load(config.model, "auto", config.band_names)
+    generator = _load_generator(config)
     masks = Masks.load(config.masks, config.snow, generator.contract.input_bands)
     read_identity(config.out)  # it raises where somebody else's files are
     plans, warnings = plan_zones(

@@ -42,7 +42,8 @@ class BatchConfig(Settings):
     model: str = defaults.MODEL
     """Generator: an ONNX file, or the name of a model that ships."""
     bands: str | None = None
-    """Bands to write, such as blue,green,red or rgbn, hls, all; by default those of the model."""
+    """Bands to write, such as blue,green,red or rgbn, hls, all; by default rgbn, and those of the model
+    where it cannot estimate others."""
     reader: defaults.Reader = defaults.READER
     """Library that reads the pixels: odc or stackstac."""
     scheduler: str | None = None

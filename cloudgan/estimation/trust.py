@@ -18,7 +18,9 @@ DATES_EACH_SIDE = 8
 HAZY_BELOW = 0.5
 """Trust in a date, in each of its bands, below which it is called hazy: its error explains more of what it
 departs by than its surface does."""
-_SAMPLE = 4096  # pixels from which variances are estimated
+TILE_SAMPLE = 1024
+"""Pixels of a tile, about, from which variances are estimated: four times as many change nothing."""
+_SCENE_SAMPLE = 4096  # of a scene, which is measured once a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def measure_errors(
     """
     times, _, bands = reflectance.shape
     std, trust = np.full((times, bands), np.nan, np.float32), np.ones((times, bands), np.float32)
-    thin = sample_pixels(clear.shape[1])
+    thin = sample_pixels(clear.shape[1], _SCENE_SAMPLE)
     stack = np.moveaxis(reflectance[:, thin], 2, 1)
     shown = clear[:, thin] & np.all(stack > 0, axis=1)
     for at in range(times):
@@ -78,9 +80,9 @@ def measure_errors(
     return DateErrors(std, trust)
 
 
-def sample_pixels(count: int) -> slice:
+def sample_pixels(count: int, most: int = TILE_SAMPLE) -> slice:
     """Which of so many pixels variances are estimated from; an odd step meets all columns of an even tile."""
-    return slice(None, None, max(1, count // _SAMPLE) | 1)
+    return slice(None, None, max(1, count // most) | 1)
 
 
 def choose_dates(clear: NDArray[np.bool_], at: int, among: range) -> NDArray[np.intp]:

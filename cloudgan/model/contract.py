@@ -252,6 +252,11 @@ class Contract:
         return max((one.order for one in self.input_channels if one.source in dated), default=0)
 
     @property
+    def uses_estimate(self) -> bool:
+        """Whether it is built on the estimate of each of its bands, which there is for any other band too."""
+        return any(one.source is Source.ESTIMATE for one in self.input_channels)
+
+    @property
     def sees_time(self) -> bool:
         """Whether it asks for other dates, and so can fill gaps without data."""
         return any(one.source not in (Source.TARGET, Source.MASK) for one in self.input_channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -81,9 +81,13 @@ class Generator:
             ) from error
         network = Contract.parse(metadata.get(METADATA_KEY), str(path))
         _check_shapes(session, network, path)
-        contract = network if bands is None else network.give(bands)
         file_digest = hashlib.sha256(model).hexdigest()
-        return cls(contract, network, graph_digest(model), file_digest, model, device)
+        generator = cls(network, network, graph_digest(model), file_digest, model, device)
+        return generator if bands is None else generator.give(bands)
+
+    def give(self, bands: Sequence[str]) -> Generator:
+        """The same generator for other bands: see `load`."""
+        return replace(self, contract=self.network.give(bands))
 
     @property
     def runs_on(self) -> str:
