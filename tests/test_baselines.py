@@ -131,3 +131,23 @@ def test_without_a_date_nearby_the_median_is_the_nearest_date():
 def test_an_unknown_baseline_is_refused():
     with pytest.raises(InputError, match="no baseline 'mean'; there are cloudy, nearest"):
         fill_date(series_of(np.random.default_rng(7)), 2, buffer=BUFFER, names=["mean"])
+
+
+def test_kriging_leans_on_the_dates_without_error():
+    """Five dates of one surface, of which the one just before the gap is noisy."""
+    rng = np.random.default_rng(3)
+    surface = np.kron(rng.integers(500, 4000, (6, 6)), np.ones((8, 8)))
+    stray = np.array([20, 600, 20, 20, 20])[:, None, None]
+    bands = {
+        name: np.clip(surface + rng.normal(0, stray, (5, SIZE, SIZE)), 1, None).astype(np.uint16)
+        for name in BANDS
+    }
+    classes = np.full((5, SIZE, SIZE), PixelClass.CLEAR, np.uint8)
+    classes[2, 16:32, 16:32] = PixelClass.CLOUDY
+    noisy = Observations(Window(0, 0, SIZE, SIZE), bands, classes, np.arange(5) * 5)
+    filled = fill_date(noisy, 2, buffer=BUFFER)
+    error = {
+        name: np.abs(filled.images[name].astype(int) - surface)[:, filled.masked].mean()
+        for name in ("kriging", "linear")
+    }
+    assert error["kriging"] < 0.5 * error["linear"]

@@ -29,8 +29,8 @@ def evaluate(
             metavar="MODEL_OR_BASELINE... DATA",
             show_default=False,
             help="ONNX files, names of models that ship, or baselines: cloudy, nearest, linear, median, "
-            "aligned-nearest, aligned-linear, whittaker, regression, clear (all of them where none is "
-            "named); last the data: a recipe with [[data]] tables, a series-*.nc, a folder of pairs, a "
+            "aligned-nearest, aligned-linear, whittaker, kriging, regression, clear (all of them where none "
+            "is named); last the data: a recipe with [[data]] tables, a series-*.nc, a folder of pairs, a "
             "static STAC catalogue or a Zarr store.",
         ),
     ],

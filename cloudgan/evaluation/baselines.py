@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudgan.errors import InputError
+from cloudgan.estimation.estimate import estimate_date
 from cloudgan.evaluation.alignment import align_to_date
 from cloudgan.evaluation.gaps import Floats, Gap, find_gap
 from cloudgan.evaluation.regression import fill_by_clear, fill_by_regression
@@ -60,6 +61,17 @@ def align_linear(gap: Gap) -> Floats:
     return align_to_date(gap.interpolated[1], gap.shown, gap.reliable)
 
 
+def interpolate_optimally(gap: Gap) -> Floats:
+    """Kriging in time from the clear dates around, each with its own error variance.
+
+    It is the first step of the estimate, without what the date's own clear pixels show.
+    """
+    numbers = np.stack([to_reflectance(band) for band in gap.observations.bands.values()])
+    everywhere = np.ones_like(gap.masked)
+    made = estimate_date(numbers, gap.clear, everywhere, gap.observations.days, gap.at)
+    return np.where(gap.available, made, np.float32(np.nan))
+
+
 CLOUDY = "cloudy"
 """The baseline that changes nothing."""
 FILLS: Mapping[str, Callable[[Gap], Floats]] = {
@@ -69,6 +81,7 @@ FILLS: Mapping[str, Callable[[Gap], Floats]] = {
     "aligned nearest": align_nearest,
     "aligned linear": align_linear,
     "whittaker": smooth_in_time,
+    "kriging": interpolate_optimally,
     "regression": fill_by_regression,
     "clear": fill_by_clear,
 }
