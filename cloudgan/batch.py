@@ -19,10 +19,11 @@ import distributed
 from cloudgan.config import BatchConfig
 from cloudgan.distributed import self_check
 from cloudgan.distributed.cluster import connect, count_threads, divide_machine, start_workers
-from cloudgan.distributed.execute import check_workers, execute, keep_worker
+from cloudgan.distributed.execute import execute
 from cloudgan.distributed.report import Report, ZoneReport, unwrap_zone
 from cloudgan.distributed.requirements import Requirements
 from cloudgan.distributed.worker import Job
+from cloudgan.distributed.workers import Cluster, check_workers, keep_worker
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import hold_lease
@@ -178,6 +179,8 @@ def run_batch(
         stack.enter_context(plan.groups.hold(overwrite=overwrite))
         for zone in zones:
             reports[zone.name] = _run_zone(zone, plan, workforce, on_progress or _ignore)
+            if reports[zone.name].stopped is not None:
+                break  # what stops one zone stops the others
     report = Report(plan.config.out, plan.summaries(), reports, plan.warnings)
     if not plan.config.report:
         return report
@@ -223,16 +226,19 @@ class _Workforce:
     stack: ExitStack
 
     @cached_property
-    def client(self) -> distributed.Client:
+    def cluster(self) -> Cluster:
         """Where the workers are."""
-        client = self.given or self.stack.enter_context(self._open())
-        self.stack.callback(keep_worker(client).release)
-        return client
+        config = self.plan.config
+        client = self.given or self._open(config.wait)
+        far = self.given is None and config.scheduler is not None
+        cluster = Cluster(client, config.wait, config.resource_amounts, self._open if far else None)
+        self.stack.callback(keep_worker(cluster).release)
+        return cluster
 
     @cached_property
     def requirements(self) -> Requirements:
         """What workers must have, once it is sure that those that are there have it."""
-        return check_workers(self.client, self.plan.zones.values())
+        return check_workers(self.cluster, self.plan.zones.values())
 
     @property
     def count(self) -> int | None:
@@ -247,10 +253,13 @@ class _Workforce:
         ours = self.count is not None and self.plan.config.workers is None
         return count_threads(self.count) if ours and self.count else 1
 
-    def _open(self) -> AbstractContextManager[distributed.Client]:
+    def _open(self, patience: float = 0.0) -> distributed.Client:
+        opened: AbstractContextManager[distributed.Client]
         if self.plan.config.scheduler is not None:
-            return connect(self.plan.config.scheduler)
-        return start_workers(self.count or 1, self.plan.memory)
+            opened = connect(self.plan.config.scheduler, patience)
+        else:
+            opened = start_workers(self.count or 1, self.plan.memory, self.plan.config.resource_amounts)
+        return self.stack.enter_context(opened)
 
 
 def _run_zone(
@@ -267,9 +276,9 @@ def _run_zone(
     else:
         with hold_lease(zone.location):
             pass  # before workers are started for nothing; `execute` takes it again
-        client = workforce.client
+        cluster = workforce.cluster
         own = workforce.given is None and config.scheduler is None
-        dashboard = None if own else client.dashboard_link
+        dashboard = None if own else cluster.client.dashboard_link
         requirements = workforce.requirements
         store = zone.prepare_store()
         options = config.reader, config.allow_missing, workforce.threads, requirements, plan.detectors
@@ -280,6 +289,6 @@ def _run_zone(
 
         show(ZoneReport.of_ledger(store.read_ledger()))
         evaluate = self_check.evaluate_generator if config.score else None
-        report = execute(job, client, show, only=only, evaluate=evaluate)
+        report = execute(job, cluster, show, only=only, evaluate=evaluate)
     on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=True))
     return report
