@@ -46,11 +46,11 @@ class BatchConfig(Settings):
     reader: defaults.Reader = defaults.READER
     """Library that reads the pixels: odc or stackstac."""
     scheduler: str | None = None
-    """Dask scheduler, instead of workers on this machine: address, scheduler file (JSON) or gateway://."""
+    """Dask scheduler to use: its address, scheduler file (.json) or gateway://NAME."""
     wait: float = Field(300.0, ge=1, le=86_400)
-    """Seconds that a scheduler may take to get a worker, or to come back when it is lost."""
+    """Seconds to wait for a scheduler, or for its workers."""
     resources: str | None = None
-    """Dask resources that a work unit takes of its worker, such as GPU=1; others get no units."""
+    """Dask resources that a unit takes, such as GPU=1."""
     workers: int | None = Field(None, ge=1)
     """Workers on this machine; by default one a core."""
     memory: str | None = None

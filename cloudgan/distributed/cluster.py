@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,6 +117,31 @@ def connect(scheduler: str, patience: float = 0.0) -> Iterator[distributed.Clien
             time.sleep(min(5.0, patience))
     with client:
         yield client
+
+
+@contextmanager
+def record_performance(client: distributed.Client, write: Callable[[bytes], None]) -> Iterator[None]:
+    """Have Dask record what its workers do in here, as far as it can.
+
+    Args:
+        client: Where they are.
+        write: Called at the end with the page that shows it; not where bokeh is missing, here or on the
+            scheduler, or where the scheduler has been lost meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="cloudgan-") as folder:
+        page = Path(folder) / "performance.html"
+        recorder = distributed.performance_report(filename=str(page))
+        with client.as_current():
+            recorder.__enter__()
+        yield
+        try:
+            with client.as_current():
+                recorder.__exit__(None, None, None)
+            body = page.read_bytes()
+        except Exception as error:  # bokeh's, the scheduler's; the run itself is fine
+            log.info("Dask shows no performance (%s)", explain_error(error))
+            return
+    write(body)
 
 
 def _suggest_remedy(scheduler: str) -> str:

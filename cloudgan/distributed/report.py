@@ -249,6 +249,9 @@ class Report:
     """What the user should know of the area and of the catalogue."""
     page: str | None = None
     """Path of the HTML page, where the run was asked for one."""
+    files: tuple[str, ...] = ()
+    """Paths or URLs of what was written about the run: the page, this report as JSON, and the page on which
+    Dask shows what the workers did, where it can."""
 
     @property
     def ok(self) -> bool:
