@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from cloudgan.distributed.preflight import find_inability
 from cloudgan.distributed.report import FailedUnit, ZoneReport
 from cloudgan.distributed.scheduling import Failure
+from cloudgan.distributed.stopping import FailureRow
 from cloudgan.distributed.worker import Job, find_frames, process_unit
 from cloudgan.distributed.workers import Cluster, Workers, share_job
 from cloudgan.errors import StoreError, WriteError
@@ -24,12 +24,6 @@ from cloudgan.io.lease import Lease, hold_lease
 from cloudgan.io.store.ledger import DONE
 from cloudgan.io.store.store import check_store
 from cloudgan.removal.normalisation import Radiometry
-
-IN_A_ROW = 10
-"""Units that fail one after the other for one reason, and for nothing that only they need, at which a run
-stops; twice as many as there are threads where that is more. So many are in flight at once, and may fail
-together of one event that has passed. Ten, for a run where one unit of ten fails by chance sees ten in a row
-once in ten thousand million units."""
 
 
 def execute(
@@ -131,36 +125,24 @@ def _process(
         yield replace(report, stopped=inability)
         return
     retried: list[int] = []
-    workers.on_retry = lambda index, failure: retried.append(index)
-    in_a_row: list[FailedUnit] = []
-    for index, result in workers.run(process_unit, todo):
-        unit = FailedUnit.of(job.plan, index, result) if isinstance(result, Failure) else result
-        report = replace(report.add(unit), seconds=time.perf_counter() - started, retried=len(retried))
-        in_a_row = _continue_row(in_a_row, unit) if isinstance(unit, FailedUnit) else []
-        if len(in_a_row) >= IN_A_ROW and len(in_a_row) >= 2 * sum(workers.client.nthreads().values()):
-            reason = in_a_row[-1].reason
-            why = f"{len(in_a_row)} units in a row failed for one reason, so the run stops: {reason}"
+    left, row = dict.fromkeys(todo), FailureRow()
+    while left:
+        for index, result in workers.run(process_unit, list(left), retried.append):
+            del left[index]
+            unit = FailedUnit.of(job.plan, index, result) if isinstance(result, Failure) else result
+            report = replace(report.add(unit), seconds=time.perf_counter() - started, retried=len(retried))
+            row.add(unit)
+            yield report
+            threads = workers.count_threads() if isinstance(unit, FailedUnit) else 1
+            if row.is_hopeless(threads) or row.is_doubtful(threads):
+                break
+        else:
+            return
+        if row.is_hopeless(threads) or find_inability(workers) is not None:
+            why = f"units failed one after the other for one reason, so the run stops: {row.example}"
             yield replace(report, stopped=why)
             return
-        yield report
-
-
-def _continue_row(row: list[FailedUnit], unit: FailedUnit) -> list[FailedUnit]:
-    """The units that failed one after the other for one reason, with one more.
-
-    Those that failed of the same file count once: it is broken, which says nothing of other files.
-    """
-    if row and _name_reason(row[-1]) != _name_reason(unit):
-        return [unit]
-    if unit.asset is not None and unit.asset in {one.asset for one in row}:
-        return row
-    return [*row, unit]
-
-
-def _name_reason(unit: FailedUnit) -> str:
-    """The reason without what differs from unit to unit: names of items and bands, paths, numbers."""
-    reason = re.sub(r"\basset \w+|\bfile of \w+", "", unit.reason)
-    return " ".join(word for word in reason.split() if not re.search(r"[\d/\\]", word))
+        row.clear_doubt()
 
 
 def _check_lease(lease: Lease) -> None:

@@ -95,7 +95,7 @@ class Run(Generic[T]):
     """What they call it there."""
     check: Callable[[], None]
     """Called at least every second; what it raises ends the run."""
-    on_retry: Callable[[int, Failure], None] = lambda index, failure: None
+    on_retry: Callable[[int], None] = lambda index: None
     """Called when a unit is going to be tried again."""
     patience: float = NOBODY_WITHIN
     """Seconds without a worker that may work after which the run is given up."""
@@ -182,7 +182,7 @@ class _Course(Generic[T]):
             self._pool.refuse(result)
             heapq.heappush(self._again, replace(attempt, due=0.0))
         elif isinstance(result, Failure) and result.heals and attempt.number < TRIES:
-            self._run.on_retry(attempt.index, result)
+            self._run.on_retry(attempt.index)
             heapq.heappush(self._again, _retry(attempt, result))
         elif isinstance(result, Failure):
             yield attempt.index, replace(result, worker=None, tries=attempt.number)

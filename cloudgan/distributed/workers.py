@@ -89,8 +89,6 @@ class Workers:
     """What they have been sent."""
     check: Callable[[], None]
     """Called at least every second while they work; what it raises ends the work."""
-    on_retry: Callable[[int, Failure], None] = lambda index, failure: None
-    """Called when a part is going to be tried again."""
     plugin: str = ""
     """The name under which they have the job."""
     device: str = ""
@@ -101,7 +99,18 @@ class Workers:
         """A client of them."""
         return self.cluster.client
 
-    def run(self, work: Callable[[Job, int], T], indices: Iterable[int]) -> Iterator[tuple[int, T | Failure]]:
+    def count_threads(self) -> int:
+        """Threads of all workers that are there; 0 where the scheduler does not say."""
+        with suppress(OSError, ValueError):
+            return sum(self.client.nthreads().values())
+        return 0
+
+    def run(
+        self,
+        work: Callable[[Job, int], T],
+        indices: Iterable[int],
+        on_retry: Callable[[int], None] = lambda index: None,
+    ) -> Iterator[tuple[int, T | Failure]]:
         """Have them do numbered parts of the job; results come in the order of their ends, see `run_tasks`.
 
         A scheduler that is lost is waited for, and what is left is done then.
@@ -109,18 +118,19 @@ class Workers:
         Args:
             work: From the job and a number to a result; a function of a module.
             indices: The numbers.
+            on_retry: Called with the number of a part that is going to be tried again.
         """
         left = dict.fromkeys(indices)
         while left:
             try:
-                for index, result in run_tasks(self.client, self._describe(work), list(left)):
+                for index, result in run_tasks(self.client, self._describe(work, on_retry), list(left)):
                     del left[index]
                     yield index, result
             except LostSchedulerError as error:
                 log.warning("%s", str(error).partition(";")[0])
                 self._rejoin()
 
-    def _describe(self, work: Callable[[Job, int], T]) -> Run[T]:
+    def _describe(self, work: Callable[[Job, int], T], on_retry: Callable[[int], None]) -> Run[T]:
         return Run(
             task=partial(run_part, work, self.plugin, self.device),
             name=f"{self.plugin}-{work.__name__}",
@@ -128,7 +138,7 @@ class Workers:
             topic=self.plugin,
             work=work.__name__,
             check=self.check,
-            on_retry=self.on_retry,
+            on_retry=on_retry,
             patience=self.cluster.patience,
             resources=self.cluster.resources,
         )

@@ -222,7 +222,7 @@ def test_a_cluster_that_scales_by_itself_may_begin_without_a_worker(demo, networ
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        cluster.adapt(minimum=0, maximum=1, interval="200ms", wait_count=2)
+        cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
         time.sleep(1)
         assert client.nthreads() == {}
         report = cloudgan.run_batch(config_of(demo, network64, tmp_path / "out.zarr"), client=client)
