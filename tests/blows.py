@@ -21,10 +21,10 @@ def count(job: Any, index: int) -> int:
 
 
 def be_ended(job: Any, index: int) -> str:
-    """Part 0 is terminated twice and then done, part 1 crashes whenever it is begun."""
+    """Part 0 is terminated twice and then done, part 1 crashes whenever it is begun; 2 is terminated once."""
     if index == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    elif count(job, index) < 2:
+    elif count(job, index) < (2 if index == 0 else 1):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
     return "done"

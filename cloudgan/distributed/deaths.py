@@ -7,8 +7,11 @@ workers by SIGTERM, which says nothing against the unit.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import signal
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from contextlib import suppress
@@ -26,6 +29,7 @@ GRACE = 3.0
 """Seconds that a nanny may take to say what became of a worker that is gone."""
 MEMORY, CLOSED = "memory", "closed"
 """Ends of a worker beside `signal N` and `exit N`: its nanny ended it at its limit; it was told to close."""
+_LAST_WORD = 0.5  # seconds that a worker may take to tell of a signal before it ends by it
 _LEAVING = (Status.closing, Status.closing_gracefully, Status.closed)
 _HARMLESS = {CLOSED, f"signal {int(signal.SIGTERM)}", f"signal {int(signal.SIGINT)}", "exit 0"}
 
@@ -56,10 +60,7 @@ class DeathWatch(NannyPlugin):
         if self in nanny.cloudgan_watches:
             nanny.cloudgan_watches.remove(self)
         if nanny.status in _LEAVING and nanny.worker_address is not None:
-            with suppress(OSError, RuntimeError):
-                await nanny.scheduler.log_event(
-                    topic=self.name, msg={"worker": nanny.worker_address, "end": CLOSED}
-                )
+            await _tell_end(nanny, self.name, nanny.worker_address, CLOSED)
 
 
 class _Hook:
@@ -68,6 +69,7 @@ class _Hook:
     def __init__(self, nanny: Any) -> None:
         self._nanny, self._inner = nanny, nanny._on_worker_exit_sync
         self._terminated = self._get_terminated()
+        self._telling: set[asyncio.Task[None]] = set()  # asyncio itself does not hold them
 
     def __call__(self, exitcode: int) -> None:
         nanny, terminated = self._nanny, self._get_terminated()
@@ -77,14 +79,53 @@ class _Hook:
         elif terminated != self._terminated:
             end, self._terminated = MEMORY, terminated
         for watch in nanny.cloudgan_watches:
-            with suppress(Exception):  # a nanny that closes; nothing is worth its way of ending
-                nanny.log_event(watch.name, {"worker": nanny.worker_address, "end": end})
+            telling = asyncio.ensure_future(_tell_end(nanny, watch.name, nanny.worker_address, end))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         self._inner(exitcode)
 
     def _get_terminated(self) -> int | None:
         """Process id of the last worker that the nanny ended because of its memory."""
         found: int | None = getattr(self._nanny.memory_manager, "_last_terminated_pid", None)
         return found
+
+
+class LastWord:
+    """Has a worker that no nanny watches tell of its SIGTERM itself, before it ends by it."""
+
+    def __init__(self, worker: Any, topic: str) -> None:
+        """Listen for the signal, where this is the worker's own process.
+
+        Args:
+            worker: Dask's worker; called on its loop.
+            topic: Of the run.
+        """
+        self._worker, self._topic = worker, topic
+        self._loop = asyncio.get_running_loop()
+        self._before: Any = None
+        if worker.nanny is None and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, number: int, frame: Any) -> None:
+        self._loop.call_soon_threadsafe(self._end, number)
+
+    def _end(self, number: int) -> None:
+        end = {"worker": self._worker.address, "end": f"signal {number}"}
+        self._worker.log_event(self._topic, end)
+        self.stop()
+        self._loop.call_later(_LAST_WORD, os.kill, os.getpid(), number)
+
+    def stop(self) -> None:
+        """Leave the signal to whom it was before."""
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._tell:
+            signal.signal(signal.SIGTERM, self._before)
+        self._before = None
+
+
+async def _tell_end(nanny: Any, topic: str, worker: str, end: str) -> None:
+    """Tell how a worker ended, if the scheduler is there to hear it."""
+    with suppress(OSError, RuntimeError):
+        await nanny.scheduler.log_event(topic=topic, msg={"worker": worker, "end": end})
 
 
 class Deaths:

@@ -14,6 +14,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudgan.distributed import metrics
 from cloudgan.distributed.arrival import pack
+from cloudgan.distributed.deaths import LastWord
 from cloudgan.distributed.pool import Refusal
 from cloudgan.distributed.report import UnitReport
 from cloudgan.distributed.scheduling import Failure
@@ -39,6 +40,7 @@ class JobPlugin(WorkerPlugin):
         self.job = job
         self.refusal: str | None = None
         self.added: list[str] = []
+        self.last_word: LastWord | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return pack("WorkerPlugin", self.name, self.job.requirements.versions, JobPlugin, self.name, self.job)
@@ -55,6 +57,7 @@ class JobPlugin(WorkerPlugin):
         if self.refusal is not None:
             log.warning("this worker gets no units of %s: it %s", self.name, self.refusal)
             return
+        self.last_word = LastWord(worker, self.name)
         for option, value in (missing_options(os.environ) | {"GDAL_SKIP": foreign}).items():
             if option not in os.environ:
                 os.environ[option] = value
@@ -62,6 +65,8 @@ class JobPlugin(WorkerPlugin):
 
     def teardown(self, worker: Any) -> None:
         """Leave the environment as it was: a worker may be a thread of somebody's own process."""
+        if self.last_word is not None:
+            self.last_word.stop()
         while self.added:
             os.environ.pop(self.added.pop(), None)
 

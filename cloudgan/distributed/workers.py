@@ -126,8 +126,13 @@ class Workers:
                 for index, result in run_tasks(self.client, self._describe(work, on_retry), list(left)):
                     del left[index]
                     yield index, result
-            except LostSchedulerError as error:
-                log.warning("%s", str(error).partition(";")[0])
+            except LostSchedulerError:
+                self._rejoin()
+            except CloudganError:
+                raise
+            except Exception:  # whatever Dask raises of a client that has just lost its scheduler
+                if self.client.status == "running":
+                    raise
                 self._rejoin()
 
     def _describe(self, work: Callable[[Job, int], T], on_retry: Callable[[int], None]) -> Run[T]:
@@ -168,7 +173,8 @@ class Workers:
     def take_back_job(self) -> None:
         """Let the workers forget the job; nothing is raised where they are gone."""
         if self.client.status == "running":  # the scheduler may be gone, and with it the plugin
-            _forget_plugin(self.client, self.plugin)
+            with suppress(Exception):
+                _forget_plugin(self.client, self.plugin)
 
     def _rejoin(self) -> None:
         """Wait for the scheduler, and send the job to whoever is there then.
@@ -176,12 +182,13 @@ class Workers:
         Raises:
             LostSchedulerError: It does not come back.
         """
+        log.warning("the Dask scheduler is lost; waiting for it")
         deadline = time.monotonic() + self.cluster.patience
         while True:
             self.cluster.wait_for_scheduler(deadline, self.check)
             try:
                 self.send_job()
-            except (ClusterError, OSError):  # it goes away again
+            except Exception:  # as above: it goes away again, or the client has not noticed yet
                 time.sleep(1.0)
                 continue
             log.warning("the Dask scheduler is back; what was in flight is done again")

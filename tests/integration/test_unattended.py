@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,31 @@ def test_a_worker_that_is_terminated_costs_no_try_and_one_that_crashes_says_so(
     assert crashed.tries == 1
     said = "was terminated by signal 15 (SIGTERM) while it worked on unit 0"
     assert len([text for text in caplog.messages if said in text]) == 2
+
+
+def test_a_worker_without_a_nanny_tells_of_its_sigterm_itself(plan, generator, tmp_path, caplog):
+    file = tmp_path / "scheduler.json"
+    words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", str(file)]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    call = [sys.executable, "-m", "distributed.cli.dask_worker", *words]
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster) as client,
+        caplog.at_level(logging.WARNING, "cloudgan"),
+        ExitStack() as stack,
+    ):
+        client.write_scheduler_file(file)
+        for _ in range(2):
+            process = subprocess.Popen(call, env=os.environ | path, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        client.wait_for_workers(2, timeout=100)
+        with share_job(job_of(plan, generator, tmp_path / "out.zarr"), client) as shared:
+            assert dict(shared.run(be_ended, [2])) == {2: "done"}
+    assert any(
+        "was terminated by signal 15 (SIGTERM) while it worked on unit 2" in one for one in caplog.messages
+    )
 
 
 # Workers that cannot do the work
