@@ -42,7 +42,7 @@ def test_a_broken_file_is_asked_about_once_and_then_known():
     row = row_of(*units[:IN_A_ROW])
     assert row.is_doubtful(1)
     assert not row.is_hopeless(1)
-    row.clear_doubt()
+    row.trust_workers()
     for unit in units[IN_A_ROW:]:
         row.add(unit)
         assert not row.is_doubtful(1)

@@ -91,7 +91,7 @@ class Display:
         """
         self._log, self._units = log, units
         self._dashboard: str | None = None
-        self._told: set[tuple[str, int]] = set()
+        self._said: set[tuple[str, int]] = set()
         self._latest: runs.Progress | None = None
         self._began: dict[str, float] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -143,8 +143,8 @@ class Display:
 
     def _tell_failed(self, progress: runs.Progress) -> None:
         for index, unit in sorted(progress.report.failed.items()):
-            if (progress.zone, index) not in self._told:
-                self._told.add((progress.zone, index))
+            if (progress.zone, index) not in self._said:
+                self._said.add((progress.zone, index))
                 text = f"unit {index} failed: {unit.reason}"
                 self._log.tell("unit_failed", text, style="red", zone=progress.zone, **asdict(unit))
 

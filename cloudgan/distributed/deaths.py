@@ -220,7 +220,7 @@ def describe_end(end: str | None) -> str:
 def explain_deaths(ends: Counter[str | None]) -> str:
     """Why a unit is given up whose workers ended so, in one sentence with the remedy."""
     count = sum(ends.values())
-    told = "; ".join(
+    parts = "; ".join(
         f"{number} {describe_end(end) if number == 1 else describe_end(end).replace('was ', 'were ')}"
         for end, number in ends.most_common()
     )
@@ -231,4 +231,4 @@ def explain_deaths(ends: Counter[str | None]) -> str:
     else:
         remedy = "a library of theirs crashed: give them the versions of GDAL and ONNX Runtime of uv.lock"
     workers = "1 worker" if count == 1 else f"{count} workers"
-    return f"{workers} died while they worked on it: {told}; {remedy}"
+    return f"{workers} died while they worked on it: {parts}; {remedy}"

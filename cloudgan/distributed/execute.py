@@ -142,7 +142,7 @@ def _process(
             why = f"units failed one after the other for one reason, so the run stops: {row.example}"
             yield replace(report, stopped=why)
             return
-        row.clear_doubt()
+        row.trust_workers()
 
 
 def _check_lease(lease: Lease) -> None:

@@ -18,7 +18,7 @@ class FailureRow:
     """Units that failed one after the other for one reason.
 
     A broken file fails all units that need it, hundreds where it is that of an MGRS tile, and says nothing of
-    the others. So units that failed of one file count once. Missing rights look the same, for all units of an
+    the others. So units that failed of one file count once. Missing rights have the same effect, for all units of an
     MGRS tile begin with the same file: whether other files can be read is then asked of a worker.
     """
 
@@ -59,7 +59,7 @@ class FailureRow:
         """Whether so many units failed that it must be asked whether the workers can do the work at all."""
         return len(self.unexamined) >= max(IN_A_ROW, 2 * threads)
 
-    def clear_doubt(self) -> None:
+    def trust_workers(self) -> None:
         """The workers can do the work, so the files are broken."""
         self.broken |= set(self.unexamined)
         self.unexamined = []
