@@ -18,8 +18,8 @@ class FailureRow:
     """Units that failed one after the other for one reason.
 
     A broken file fails all units that need it, hundreds where it is that of an MGRS tile, and says nothing of
-    the others. So units that failed of one file count once. Missing rights have the same effect, for all units of an
-    MGRS tile begin with the same file: whether other files can be read is then asked of a worker.
+    the others. So units that failed of one file count once. Missing rights have the same effect, as all units
+    of an MGRS tile begin with the same file: whether other files can be read is then asked of a worker.
     """
 
     reason: str = ""
