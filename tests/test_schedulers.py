@@ -51,23 +51,25 @@ def test_a_cluster_of_a_gateway_is_joined_by_its_name_and_left_running(scheduler
         def __exit__(self, *error):
             joined.append("closed")
 
-    class Gateway:
-        def connect(self, name, *, shutdown_on_close):
+    class GatewayCluster:
+        @staticmethod
+        def from_name(name, *, shutdown_on_close):
             joined.append((name, shutdown_on_close))
             return SimpleNamespace(get_client=Client)
 
-    monkeypatch.setitem(sys.modules, "dask_gateway", SimpleNamespace(Gateway=Gateway))
+    monkeypatch.setitem(sys.modules, "dask_gateway", SimpleNamespace(GatewayCluster=GatewayCluster))
     with connect(scheduler) as client:
         assert isinstance(client, Client)
     assert joined == [("f3a1", False), "closed"]
 
 
 def test_a_cluster_that_a_gateway_does_not_know_is_named(monkeypatch):
-    class Gateway:
-        def connect(self, name, *, shutdown_on_close):
+    class GatewayCluster:
+        @staticmethod
+        def from_name(name, *, shutdown_on_close):
             raise ValueError("Cluster f3a1 not found")
 
-    monkeypatch.setitem(sys.modules, "dask_gateway", SimpleNamespace(Gateway=Gateway))
+    monkeypatch.setitem(sys.modules, "dask_gateway", SimpleNamespace(GatewayCluster=GatewayCluster))
     said = refused("gateway://f3a1")
     assert "dask-gateway gives no cluster f3a1 (Cluster f3a1 not found); check the name" in said
     assert "DASK_GATEWAY__ADDRESS" in said

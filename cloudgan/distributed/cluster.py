@@ -194,7 +194,7 @@ def _open_gateway(scheduler: str) -> distributed.Client:
         ) from error
     name = scheduler.rstrip("/").rpartition("/")[2]
     try:
-        cluster = dask_gateway.Gateway().connect(name, shutdown_on_close=False)
+        cluster = dask_gateway.GatewayCluster.from_name(name, shutdown_on_close=False)
         client: distributed.Client = cluster.get_client()
     except Exception as error:  # of the gateway's client, which has its own types
         raise InputError(
