@@ -13,6 +13,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cloudgan.cli.output import err
@@ -57,7 +58,7 @@ class RunLog:
             return
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         message = {"message": text} if isinstance(text, str) else {}
-        err.print(json.dumps({"time": now, "event": event, **message, **fields}))
+        typer.echo(json.dumps({"time": now, "event": event, **message, **fields}), err=True)
 
     @contextmanager
     def take_warnings(self) -> Iterator[None]:

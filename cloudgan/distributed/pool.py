@@ -18,6 +18,9 @@ from cloudgan.object_stores import explain_error
 
 NOBODY_WITHIN = 300.0
 """Seconds without a worker that may work after which a run is given up: pods may come back, one by one."""
+GATHER_WITHIN = 20.0
+"""Seconds to fetch a result, which is small. One that goes with its worker before it is fetched is made anew,
+on a worker that may be gone for good."""
 _FIRST = 10  # priority of a question: before the units that wait
 
 log = logging.getLogger(__name__)
@@ -108,8 +111,8 @@ class WorkerPool:
         if asked is None:
             return str(future.key).startswith(self._name)
         try:
-            answer = asked.result()
-        except (CancelledError, distributed.scheduler.KilledWorker):
+            answer = asked.result(timeout=GATHER_WITHIN)
+        except (CancelledError, TimeoutError, distributed.scheduler.KilledWorker):
             return True  # it went away; if it comes back, it is asked again
         except Exception as error:  # whatever a worker says that has another cloudgan, or none
             reason = f"cannot run cloudgan ({explain_error(error)}); give it the version of the others"

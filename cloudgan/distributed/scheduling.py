@@ -20,7 +20,7 @@ import dask
 import distributed
 
 from cloudgan.distributed.deaths import GRACE, Deaths, explain_deaths
-from cloudgan.distributed.pool import NOBODY_WITHIN, LostSchedulerError, Refusal, WorkerPool
+from cloudgan.distributed.pool import GATHER_WITHIN, NOBODY_WITHIN, LostSchedulerError, Refusal, WorkerPool
 from cloudgan.errors import CloudganError, InputError, ReadError
 from cloudgan.object_stores import explain_error
 
@@ -76,7 +76,7 @@ class _Try:
 
 
 class _Died:
-    """What came of a try whose workers ended, as often as Dask allows."""
+    """What came of a try whose workers ended, as often as Dask allows, or with its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,7 @@ class _Course(Generic[T]):
     def submit(self) -> Iterator[tuple[int, Failure]]:
         """Give the workers that are there as much as they may have; units that are given up instead."""
         self._workers = self._pool.count_threads()
+        self._deaths.update()  # so that they are said when they happen
         for stranded in _recall(self._in_flight, self._workers):
             self._begin_again(stranded)
         room = 2 * sum(self._workers.values())
@@ -257,8 +258,8 @@ def _retry(attempt: _Try, failure: Failure) -> _Try:
 
 def _collect(future: distributed.Future[T | Failure | Refusal]) -> T | Failure | Refusal | _Died:
     try:
-        return future.result()
-    except distributed.scheduler.KilledWorker:
+        return future.result(timeout=GATHER_WITHIN)
+    except (TimeoutError, distributed.scheduler.KilledWorker):
         return _Died()
     except CancelledError as error:
         if getattr(error, "reason", "") == "scheduler-connection-lost":

@@ -66,7 +66,7 @@ class Cluster:
                 return
             if self.client.status == "closed":
                 if self.reopen is None:
-                    break
+                    raise LostSchedulerError("the Dask scheduler went away, and its client has given it up")
                 with suppress(InputError):
                     self.client = self.reopen()
                     return

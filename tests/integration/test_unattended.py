@@ -97,9 +97,16 @@ def test_a_worker_that_is_terminated_costs_no_try_and_one_that_crashes_says_so(
     assert len([text for text in caplog.messages if said in text]) == 2
 
 
-def test_a_worker_without_a_nanny_tells_of_its_sigterm_itself(plan, generator, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("nanny", "part", "said"),
+    [
+        ("--no-nanny", 2, "was terminated by signal 15 (SIGTERM)"),
+        ("--nanny", 3, "was told to close, as by SIGTERM"),
+    ],
+)
+def test_a_dask_worker_tells_of_its_sigterm(nanny, part, said, plan, generator, tmp_path, caplog):
     file = tmp_path / "scheduler.json"
-    words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", str(file)]
+    words = ["--nthreads", "1", nanny, "--no-dashboard", "--scheduler-file", str(file)]
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-m", "distributed.cli.dask_worker", *words]
     with (
@@ -116,10 +123,8 @@ def test_a_worker_without_a_nanny_tells_of_its_sigterm_itself(plan, generator, t
             stack.callback(process.kill)
         client.wait_for_workers(2, timeout=100)
         with share_job(job_of(plan, generator, tmp_path / "out.zarr"), client) as shared:
-            assert dict(shared.run(be_ended, [2])) == {2: "done"}
-    assert any(
-        "was terminated by signal 15 (SIGTERM) while it worked on unit 2" in one for one in caplog.messages
-    )
+            assert dict(shared.run(be_ended, [part])) == {part: "done"}
+    assert any(said in text and f"on unit {part}" in text for text in caplog.messages)
 
 
 # Workers that cannot do the work
