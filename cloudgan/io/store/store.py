@@ -137,7 +137,7 @@ class Store:
             WriteError: The place refused it.
             StoreError: Another run has begun.
         """
-        key = f"{HOME}/units/probe-{uuid.uuid4().hex}"
+        key = f"{HOME}/units/probe-{uuid.uuid4().hex[:12]}"
         with name_failed_writes(self.location):
             root = self._open()
             copy_objects({key: default_buffer_prototype().buffer.from_bytes(bytes(4096))}, root, [key])
