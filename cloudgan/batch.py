@@ -8,9 +8,10 @@ report = cloudgan.run_batch(config)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,11 +19,18 @@ import distributed
 
 from cloudgan.config import BatchConfig
 from cloudgan.distributed import self_check
-from cloudgan.distributed.cluster import connect, count_threads, divide_machine, start_workers
-from cloudgan.distributed.execute import check_workers, execute, keep_worker
+from cloudgan.distributed.cluster import (
+    connect,
+    count_threads,
+    divide_machine,
+    record_performance,
+    start_workers,
+)
+from cloudgan.distributed.execute import execute
 from cloudgan.distributed.report import Report, ZoneReport, unwrap_zone
 from cloudgan.distributed.requirements import Requirements
 from cloudgan.distributed.worker import Job
+from cloudgan.distributed.workers import Cluster, check_workers, keep_worker
 from cloudgan.errors import InputError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import hold_lease
@@ -35,9 +43,12 @@ from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
+from cloudgan.report.files import write_beside
 from cloudgan.report.page import write_report
 from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
+
+_SECONDS_OF_MEGAPIXEL = 1.0  # of reading, masks and writing: 0.4 to 1.1 were measured, docs/performance.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,29 @@ class BatchPlan:
             for name, plan in self.zones.items():
                 summaries[name]["score"] = self_check.estimate_cost(plan)
         return summaries
+
+    def estimate_work(self, price: float | None = None) -> dict[str, Any]:
+        """How long a core like this machine's would take for all of it, as JSON.
+
+        Args:
+            price: Of a core hour, in any currency; with it the cost is said too.
+
+        Returns:
+            `core_hours`, of them `core_hours_generating`, `seconds_of_tile` (measured now, on `device`) and
+            `cost`, where there is a price.
+        """
+        seconds = self.generator.measure_seconds()
+        tiles = sum(summary["tiles_estimated"] for summary in self.summaries().values())
+        generating = tiles * seconds / 3600
+        pixels = sum(plan.pixels for plan in self.zones.values())
+        hours = generating + pixels / 1e6 * _SECONDS_OF_MEGAPIXEL / 3600
+        work = {
+            "core_hours": round(hours, 4),
+            "core_hours_generating": round(generating, 4),
+            "seconds_of_tile": round(seconds, 4),
+            "device": self.generator.runs_on,
+        }
+        return work if price is None else work | {"cost": round(hours * price, 2)}
 
     def as_json(self) -> Any:
         """The plan in figures, as JSON; by zone where there are several."""
@@ -189,11 +223,15 @@ def run_batch(
         stack.enter_context(plan.groups.hold(overwrite=overwrite))
         for zone in zones:
             reports[zone.name] = _run_zone(zone, plan, workforce, on_progress or _ignore)
+            if reports[zone.name].stopped is not None:
+                break  # what stops one zone stops the others
     report = Report(plan.config.out, plan.summaries(), reports, plan.warnings)
     if not plan.config.report:
         return report
-    page = write_report(plan.config.out, command=plan.config.as_command())
-    return replace(report, page=str(page))
+    page = str(write_report(plan.config.out, command=plan.config.as_command()))
+    report = replace(report, page=page)
+    body = json.dumps(report.as_json(), indent=2).encode()
+    return replace(report, files=(page, write_beside(plan.config.out, ".json", body), *workforce.files))
 
 
 def _ignore(progress: Progress) -> None:
@@ -232,18 +270,28 @@ class _Workforce:
     plan: BatchPlan
     given: distributed.Client | None
     stack: ExitStack
+    files: list[str] = field(default_factory=list)
+    """What was written beside the store when they were done with."""
 
     @cached_property
-    def client(self) -> distributed.Client:
+    def cluster(self) -> Cluster:
         """Where the workers are."""
-        client = self.given or self.stack.enter_context(self._open())
-        self.stack.callback(keep_worker(client).release)
-        return client
+        config = self.plan.config
+        client = self.given or self._open(config.wait)
+        far = self.given is None and config.scheduler is not None
+        cluster = Cluster(client, config.wait, config.resource_amounts, self._open if far else None)
+        self.stack.callback(keep_worker(cluster).release)
+        if config.report:
+            self.stack.enter_context(record_performance(client, self._write_performance))
+        return cluster
+
+    def _write_performance(self, page: bytes) -> None:
+        self.files.append(write_beside(self.plan.config.out, "-performance.html", page))
 
     @cached_property
     def requirements(self) -> Requirements:
         """What workers must have, once it is sure that those that are there have it."""
-        return check_workers(self.client, self.plan.zones.values())
+        return check_workers(self.cluster, self.plan.zones.values())
 
     @property
     def count(self) -> int | None:
@@ -258,10 +306,13 @@ class _Workforce:
         ours = self.count is not None and self.plan.config.workers is None
         return count_threads(self.count) if ours and self.count else 1
 
-    def _open(self) -> AbstractContextManager[distributed.Client]:
+    def _open(self, patience: float = 0.0) -> distributed.Client:
+        opened: AbstractContextManager[distributed.Client]
         if self.plan.config.scheduler is not None:
-            return connect(self.plan.config.scheduler)
-        return start_workers(self.count or 1, self.plan.memory)
+            opened = connect(self.plan.config.scheduler, patience)
+        else:
+            opened = start_workers(self.count or 1, self.plan.memory, self.plan.config.resource_amounts)
+        return self.stack.enter_context(opened)
 
 
 def _run_zone(
@@ -278,9 +329,9 @@ def _run_zone(
     else:
         with hold_lease(zone.location):
             pass  # before workers are started for nothing; `execute` takes it again
-        client = workforce.client
+        cluster = workforce.cluster
         own = workforce.given is None and config.scheduler is None
-        dashboard = None if own else client.dashboard_link
+        dashboard = None if own else cluster.client.dashboard_link
         requirements = workforce.requirements
         store = zone.prepare_store()
         options = config.reader, config.allow_missing, workforce.threads, requirements, plan.detectors
@@ -291,6 +342,6 @@ def _run_zone(
 
         show(ZoneReport.of_ledger(store.read_ledger()))
         evaluate = self_check.evaluate_generator if config.score else None
-        report = execute(job, client, show, only=only, evaluate=evaluate)
+        report = execute(job, cluster, show, only=only, evaluate=evaluate)
     on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=True))
     return report

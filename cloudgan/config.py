@@ -47,7 +47,11 @@ class BatchConfig(Settings):
     reader: defaults.Reader = defaults.READER
     """Library that reads the pixels: odc or stackstac."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, instead of workers on this machine."""
+    """Dask scheduler to use: its address, scheduler file (.json) or gateway://NAME."""
+    wait: float = Field(300.0, ge=1, le=86_400)
+    """Seconds to wait for a scheduler, or for its workers."""
+    resources: str | None = None
+    """Dask resources that a unit takes, such as GPU=1."""
     workers: int | None = Field(None, ge=1)
     """Workers on this machine; by default one a core."""
     memory: str | None = None
@@ -123,6 +127,13 @@ class BatchConfig(Settings):
             raise ValueError("holds nothing; give a size such as 4GB")
         return memory
 
+    @field_validator("resources")
+    @classmethod
+    def _refuse_what_are_no_resources(cls, resources: str | None) -> str | None:
+        if resources is not None:
+            _parse_resources(resources)
+        return resources
+
     @field_validator("bands")
     @classmethod
     def _refuse_what_is_no_band(cls, bands: str | None) -> str | None:
@@ -149,6 +160,11 @@ class BatchConfig(Settings):
     def memory_bytes(self) -> int | None:
         """Memory of one worker in bytes; None where not given."""
         return None if self.memory is None else _parse_bytes(self.memory)
+
+    @property
+    def resource_amounts(self) -> dict[str, float]:
+        """How much of which Dask resource a work unit takes."""
+        return {} if self.resources is None else _parse_resources(self.resources)
 
     def as_command(self) -> str:
         """The command that asks for the same, for people: without defaults, and without secrets."""
@@ -190,6 +206,19 @@ def _parse_bands(text: str) -> tuple[str, ...]:
     from cloudgan.sentinel2.bands import parse_bands  # here: nor for numpy
 
     return parse_bands(text)
+
+
+def _parse_resources(text: str) -> dict[str, float]:
+    amounts: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, amount = (word.strip() for word in part.partition("="))
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            amounts[name] = 0.0
+        if not name or not 0 < amounts[name] < float("inf"):
+            raise ValueError("names no amounts; give NAME=NUMBER, such as GPU=1")
+    return amounts
 
 
 def _parse_bytes(text: str) -> int:

@@ -185,4 +185,4 @@ def explain_error(error: BaseException) -> str:
     text = re.split(r"<\?xml|<html|\n\nDebug source", text, maxsplit=1, flags=re.I)[0]
     text = re.sub(r" in [\d.]+(ns|µs|ms|s)\b", "", " ".join(text.split())).rstrip(" :.")
     text = redacted(text) or type(error).__name__
-    return (text if code is None else f"{text}, {code[1]}")[:300]
+    return text[:300] if code is None else f"{text[:260]}, {code[1][:40]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import subprocess
@@ -191,6 +192,7 @@ def test_masks_are_named_in_the_plan_in_a_row_or_one_by_one(ask, tmp_path):
         json.loads(ask("--plan", "--json", *flags)[1])
         for flags in (["--mask", f"scl,{path}"], ["--mask", "scl", "--mask", path])
     ]
+    assert all(plan.pop("work") for plan in plans)  # it is measured
     assert plans[0] == plans[1]
     assert plans[0]["mask"] == ["scl", "bright 1"]
     assert plans[0]["bands"] == ["green", "red", "nir"]
@@ -210,6 +212,37 @@ def test_a_plan_is_json_where_json_is_asked_for(ask):
     assert plan["dates"] == ["2020-05-05", "2020-05-10", "2020-05-15", "2020-05-20"]
     assert plan["units"] == 1
     assert plan["duplicates"] == ["S2B_33UXP_20200510_0_L2A"]
+
+
+def test_a_plan_says_core_hours_and_at_a_price_what_they_cost(ask):
+    work = json.loads(ask("--plan", "--json")[1])["work"]
+    assert 0 < work["core_hours_generating"] < work["core_hours"]
+    assert 0 < work["seconds_of_tile"] < 10
+    assert "cost" not in work
+    priced = json.loads(ask("--plan", "--json", "--price", "1000")[1])["work"]
+    assert priced["cost"] == pytest.approx(1000 * priced["core_hours"], abs=0.1)
+    code, _, err = ask("--plan", "--price", "1000")
+    assert code == 0
+    said = r"core hours +some [\d.]+, of them [\d.]+ generating.* at the price given"
+    assert re.search(said, err, re.DOTALL)
+
+
+def test_events_are_json_lines(ask):
+    code, out, err = ask("--plan", "--log", "json")
+    assert (code, out) == (0, "")
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [event["event"] for event in events] == ["warning", "planned"]
+    assert "boa_offset_applied" in events[0]["message"]
+    assert events[1]["plan"]["units"] == 1
+    assert events[1]["work"]["core_hours"] > 0
+    assert dt.datetime.fromisoformat(events[1]["time"]).utcoffset() == dt.timedelta(0)
+
+
+def test_an_error_is_an_event_too(ask):
+    code, _, err = ask("--plan", "--log", "json", dates="2020-13")
+    (event,) = [json.loads(line) for line in err.splitlines()]
+    assert (code, event["event"]) == (2, "error")
+    assert "2020-13" in event["message"]
 
 
 def test_an_area_that_crosses_itself_is_mended_with_a_word(ask, demo, tmp_path):
@@ -249,7 +282,7 @@ def test_the_help_shows_every_default_on_one_screen(capsys):
             described += f" [default: {field.default}]"
         assert "".join(described.split()) in words
     assert "Example: cloudgan-batch --aoi" in said
-    assert len(said.splitlines()) <= 76
+    assert len(said.splitlines()) <= 80
 
 
 def test_the_commands_are_listed_in_the_order_of_their_use(capsys):

@@ -47,6 +47,8 @@ def test_a_file_gives_every_option(job_file):
         "bands": "rgbn",
         "reader": "stackstac",
         "scheduler": "tcp://127.0.0.1:8786",
+        "wait": 600,
+        "resources": "GPU=1",
         "workers": 3,
         "memory": "4GB",
         "overwrite": True,
@@ -65,6 +67,17 @@ def test_a_file_gives_every_option(job_file):
     assert job.as_json() == options
     assert job.memory_bytes == 4_000_000_000
     assert BatchConfig.load(job_file(text.replace("_", "-")), {}) == job
+
+
+def test_resources_are_amounts_by_name():
+    assert BatchConfig(**NEEDED).resource_amounts == {}
+    assert BatchConfig(**NEEDED, resources="GPU=1, MEM=2.5").resource_amounts == {"GPU": 1, "MEM": 2.5}
+
+
+@pytest.mark.parametrize("given", ["GPU", "GPU=0", "=1", "GPU=many", "GPU=-1", "GPU=inf", "", "GPU=nan"])
+def test_what_are_no_resources_is_refused(given):
+    with pytest.raises(InputError, match=r"--resources .*names no amounts; give NAME=NUMBER, such as GPU=1"):
+        BatchConfig(**NEEDED, resources=given)
 
 
 @pytest.mark.parametrize("given", ["scl,csmask", "scl, csmask,", ["scl", "csmask"], ("scl,csmask",)])

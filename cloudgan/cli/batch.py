@@ -6,22 +6,23 @@ import inspect
 import logging
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cloudgan.cli.output import INTERRUPTED, SOME_FAILED, err, make_grid, make_table, print_json
+from cloudgan.cli.output import BAD_INPUT, INTERRUPTED, SOME_FAILED, err, make_grid, make_table, print_json
+from cloudgan.cli.progress import Display, LogFormat, RunLog
 from cloudgan.config import BatchConfig
+from cloudgan.errors import CloudganError, InputError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from cloudgan import batch as runs
-    from cloudgan.distributed.report import ZoneReport
+    from cloudgan.distributed.report import Report, ZoneReport
 
 EPILOG = "Example: cloudgan-batch --aoi field.geojson --dates 2020-04/2020-07 --out declouded.zarr"
 
@@ -31,36 +32,68 @@ def batch(
     *,
     job: Path | None,
     plan: bool,
+    price: float | None,
     retry_failed: bool,
     as_json: bool,
+    log: LogFormat,
     **options: Any,
 ) -> None:
     """Remove the clouds over an area and a span of time.
 
     The result is a Zarr store. A rerun of the same command does only what is missing.
     """
-    config = BatchConfig.load(job, {name: options[name] for name in options if _is_given(context, name)})
-    from cloudgan import batch as runs  # here: the help does not wait for Dask, GDAL and ONNX Runtime
+    run_log = RunLog(log)
+    with _tell_errors(run_log), run_log.take_warnings(), _terminate_like_interrupt():
+        config = BatchConfig.load(job, {name: options[name] for name in options if _is_given(context, name)})
+        from cloudgan import batch as runs  # here: the help does not wait for Dask, GDAL and ONNX Runtime
 
-    _quieten_dask()
-    try:
-        with _terminate_like_interrupt():
-            planned = _plan(runs, config, show=not (plan and as_json))
-            if plan:
-                if as_json:
-                    print_json(planned.as_json())
-                return
-            with _Display(planned) as display:
-                report = runs.run_batch(planned, retry_failed=retry_failed, on_progress=display.show)
-    except KeyboardInterrupt:
-        err.print("interrupted: what is done is kept; run the same command again to do the rest")
-        raise typer.Exit(INTERRUPTED) from None
-    if report.page is not None:
-        err.print(f"report: {report.page}")
+        _quieten_dask()
+        planned = _plan(runs, config, run_log)
+        if plan:
+            _show_plan(run_log, planned, planned.estimate_work(price), as_json=as_json)
+            return
+        _show_plan(run_log, planned)
+        report = _run(runs, planned, run_log, retry_failed=retry_failed)
+    for path in report.files:
+        run_log.tell("file", f"report: {path}", path=path)
     if as_json:
         print_json(report.as_json())
     if not report.ok:
         raise typer.Exit(SOME_FAILED)
+
+
+def _run(module: Any, planned: runs.BatchPlan, log: RunLog, *, retry_failed: bool) -> Report:
+    """Do what is planned, and say how it goes."""
+    units = {name: plan.unit_count for name, plan in planned.zones.items()}
+    with Display(log, units) as display:
+
+        def show(progress: runs.Progress) -> None:
+            display.show(progress)
+            if progress.is_finished and not log.as_json:
+                _print_report(progress.report, progress.store)
+            elif progress.is_finished:
+                log.tell(
+                    "finished", zone=progress.zone, store=progress.store, report=progress.report.as_json()
+                )
+
+        report: Report = module.run_batch(planned, retry_failed=retry_failed, on_progress=show)
+    return report
+
+
+@contextmanager
+def _tell_errors(log: RunLog) -> Iterator[None]:
+    """Say how the run ends where it does not end well; in text, whoever called the command says errors."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = "interrupted: what is done is kept; run the same command again to do the rest"
+        log.tell("interrupted", text)
+        raise typer.Exit(INTERRUPTED) from None
+    except CloudganError as error:
+        if not log.as_json:
+            raise
+        log.tell("error", str(error))
+        raise typer.Exit(BAD_INPUT if isinstance(error, InputError) else SOME_FAILED) from error
 
 
 def _describe_options() -> inspect.Signature:
@@ -68,12 +101,22 @@ def _describe_options() -> inspect.Signature:
     own = {
         "job": (Path | None, typer.Option(help="TOML file with the options below; flags override it."), None),
         "plan": (bool, typer.Option("--plan", help="Print what would be done, and stop."), False),
+        "price": (
+            float | None,
+            typer.Option(min=0, help="Price of a core hour, for --plan."),
+            None,
+        ),
         "retry_failed": (
             bool,
             typer.Option("--retry-failed", help="Do only the units that the last run names as failed."),
             False,
         ),
         "as_json": (bool, typer.Option("--json", help="Print the plan or the report as JSON."), False),
+        "log": (
+            LogFormat,
+            typer.Option(help="Form of stderr."),
+            LogFormat.TEXT,
+        ),
     }
     fields = {name: _describe_field(name, field) for name, field in BatchConfig.model_fields.items()}
     described = {"job": own.pop("job")} | fields | own
@@ -124,15 +167,37 @@ def _terminate_like_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _plan(module: Any, config: BatchConfig, *, show: bool) -> runs.BatchPlan:
-    with err.status("searching the catalogue"):
+def _plan(module: Any, config: BatchConfig, log: RunLog) -> runs.BatchPlan:
+    with nullcontext() if log.as_json else err.status("searching the catalogue"):
         planned: runs.BatchPlan = module.plan_batch(config)
     for warning in planned.warnings:
-        err.print(f"note: {warning}", style="yellow")
-    if show:
-        for name, summary in planned.summaries().items():
-            err.print(_make_plan_table(name, summary))
+        log.tell("warning", f"note: {warning}", style="yellow")
     return planned
+
+
+def _show_plan(
+    log: RunLog, planned: runs.BatchPlan, work: Mapping[str, Any] | None = None, *, as_json: bool = False
+) -> None:
+    """Say what is planned: on stdout as JSON, or on stderr."""
+    if as_json:
+        print_json(planned.as_json() | ({"work": work} if work else {}))
+        return
+    if log.as_json:
+        log.tell("planned", plan=planned.as_json(), work=work)
+        return
+    for name, summary in planned.summaries().items():
+        err.print(_make_plan_table(name, summary))
+    if work is not None:
+        err.print(make_grid([("core hours", _describe_work(work))]))
+
+
+def _describe_work(work: Mapping[str, Any]) -> str:
+    """Core hours and cost, for people."""
+    cost = "" if "cost" not in work else f"; {work['cost']:,.2f} at the price given"
+    return (
+        f"some {work['core_hours']:,.2f}, of them {work['core_hours_generating']:,.2f} generating, at the "
+        f"{work['seconds_of_tile']:.3f} s that a tile takes on this machine's {work['device'].upper()}{cost}"
+    )
 
 
 def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
@@ -164,55 +229,9 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
     return make_grid([*([("group", name)] if name else []), *rows.items()])
 
 
-class _Display:
-    """Shows a run as it goes on; a bar of units, pixels, rate and time left where stderr is a terminal."""
-
-    def __init__(self, planned: runs.BatchPlan) -> None:
-        self._units = {name: plan.unit_count for name, plan in planned.zones.items()}
-        self._dashboard: str | None = None
-        columns = (
-            TextColumn("{task.completed}/{task.total} units"),
-            BarColumn(),
-            TextColumn("{task.fields[pixels]}"),
-            TimeRemainingColumn(),
-        )
-        self._bars = Progress(*columns, console=err, disable=not err.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
-
-    def show(self, progress: runs.Progress) -> None:
-        """Show how far the run is."""
-        if progress.dashboard not in (None, self._dashboard):
-            self._dashboard = progress.dashboard
-            err.print(f"dashboard: {progress.dashboard}")
-        if progress.is_finished:
-            self._bars.stop()
-            _print_report(progress.report, progress.store)
-            return
-        report = progress.report
-        if progress.zone not in self._tasks:
-            self._tasks[progress.zone] = self._bars.add_task(
-                "units", total=self._units[progress.zone], pixels=""
-            )
-        self._bars.start()
-        rate = report.pixels / max(report.seconds, 1e-9) / 1e6
-        self._bars.update(
-            self._tasks[progress.zone],
-            completed=report.skipped + report.done + len(report.failed),
-            pixels=f"{report.pixels / 1e6:.1f} Mpixel, {rate:.2f} Mpixel/s",
-        )
-
-
 def _print_report(report: ZoneReport, store: str) -> None:
     if report.skipped:
         err.print(f"{report.skipped} of {report.units} units were done already")
-    for index, unit in sorted(report.failed.items()):
-        err.print(f"unit {index} failed: {unit.reason}", style="red")
     if report.missing:
         err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
     rate = report.pixels / max(report.seconds, 1e-9) / 1e6
@@ -241,6 +260,8 @@ def _print_report(report: ZoneReport, store: str) -> None:
             "--retry-failed and --allow-missing to do them",
             style="red",
         )
+    if report.stopped is not None:
+        err.print(report.stopped, style="red")
     if report.unfinished:
         err.print(f"the store lacks this run's report: {report.unfinished}", style="red")
 

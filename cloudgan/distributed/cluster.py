@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 import distributed
@@ -14,6 +18,9 @@ from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
 from cloudgan.errors import InputError
+from cloudgan.object_stores import explain_error
+
+log = logging.getLogger(__name__)
 
 
 def divide_machine(workers: int | None, memory: int | None) -> tuple[int, int]:
@@ -51,7 +58,9 @@ _OWN_CLUSTER = {
 
 
 @contextmanager
-def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Client]:
+def start_workers(
+    workers: int, memory: int | None, resources: Mapping[str, float] | None = None
+) -> Iterator[distributed.Client]:
     """A client of worker processes on this machine, which end with the context.
 
     Whoever reaches a scheduler runs code on its workers, and all users of a machine reach its loopback. So
@@ -60,6 +69,7 @@ def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Clie
     Args:
         workers: How many.
         memory: Bytes at which one is restarted; None is an equal share of the machine's.
+        resources: What each of them has, by Dask's names.
     """
     with tempfile.TemporaryDirectory(prefix="cloudgan-", ignore_cleanup_errors=True) as scratch:
         # Dask makes a folder of locks there, which stays.
@@ -69,6 +79,7 @@ def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Clie
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=memory or "auto",
+                resources=dict(resources or {}) or None,
                 security=distributed.Security.temporary(),
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
@@ -79,28 +90,118 @@ def start_workers(workers: int, memory: int | None) -> Iterator[distributed.Clie
 
 
 @contextmanager
-def connect(scheduler: str) -> Iterator[distributed.Client]:
-    """A client of a scheduler that is there; its workers stay.
+def connect(scheduler: str, patience: float = 0.0) -> Iterator[distributed.Client]:
+    """A client of a scheduler that is there, or comes; its workers stay.
 
     Args:
-        scheduler: Its address, such as `tcp://host:8786`. How long it may take to answer is Dask's own
-            setting, `distributed.comm.timeouts.connect`.
+        scheduler: Its address, such as `tcp://host:8786`; a scheduler file; or a cluster of dask-gateway,
+            `gateway://NAME`.
+        patience: Seconds that it may take to answer, beyond Dask's own `distributed.comm.timeouts.connect`.
 
     Raises:
         InputError: It does not answer.
     """
-    try:
-        client = distributed.Client(scheduler)
-    except (OSError, ValueError, TypeError) as error:
-        remedy = (
-            "check the address, and the certificate that DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
-            "__CLIENT__CERT and __CLIENT__KEY name"
-            if scheduler.startswith("tls:")
-            else "check the address, as in tcp://host:8786, or tls://host:8786 where it is encrypted"
-        )
-        raise InputError(f"no Dask scheduler answers at {scheduler} ({error}); {remedy}") from error
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            client = _open_client(scheduler)
+            break
+        except (OSError, ValueError, TypeError) as error:
+            # A setting that is wrong, such as a missing certificate, does not heal.
+            if not isinstance(error, OSError) or time.monotonic() >= deadline:
+                raise InputError(
+                    f"no Dask scheduler answers at {scheduler} ({explain_error(error)}); "
+                    f"{_suggest_remedy(scheduler)}"
+                ) from error
+            log.warning("no Dask scheduler answers at %s yet; waiting for it", scheduler)
+            time.sleep(min(5.0, patience))
     with client:
         yield client
+
+
+@contextmanager
+def record_performance(client: distributed.Client, write: Callable[[bytes], None]) -> Iterator[None]:
+    """Have Dask record what its workers do in here, as far as it can.
+
+    Args:
+        client: Where they are.
+        write: Called at the end with the page that shows it; not where bokeh is missing, here or on the
+            scheduler, or where the scheduler has been lost meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="cloudgan-") as folder:
+        page = Path(folder) / "performance.html"
+        recorder = distributed.performance_report(filename=str(page))
+        with client.as_current():
+            recorder.__enter__()
+        yield
+        try:
+            with client.as_current():
+                recorder.__exit__(None, None, None)
+            body = page.read_bytes()
+        except Exception as error:  # bokeh's, the scheduler's; the run itself is fine
+            log.info("Dask shows no performance (%s)", explain_error(error))
+            return
+    write(body)
+
+
+def _suggest_remedy(scheduler: str) -> str:
+    """What to do about a scheduler that does not answer."""
+    if is_scheduler_file(scheduler):
+        return "check the file that dask scheduler --scheduler-file writes, and that this machine sees it"
+    if scheduler.startswith("tls:"):
+        return (
+            "check the address, and the certificate that DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+            "__CLIENT__CERT and __CLIENT__KEY name"
+        )
+    return (
+        "check the address, as in tcp://host:8786, or tls://host:8786 where it is encrypted; a scheduler "
+        "file is named .json"
+    )
+
+
+def is_scheduler_file(scheduler: str) -> bool:
+    """Whether a scheduler is named by the file in which it writes its address."""
+    return "://" not in scheduler and scheduler.endswith(".json")
+
+
+def _open_client(scheduler: str) -> distributed.Client:
+    if scheduler.startswith("gateway://"):
+        return _open_gateway(scheduler)
+    if not is_scheduler_file(scheduler):
+        return distributed.Client(scheduler)
+    try:
+        address = json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]
+    except (ValueError, KeyError, TypeError):  # it is being written, or is another file
+        raise OSError("it states no address") from None
+    return distributed.Client(address)
+
+
+def _open_gateway(scheduler: str) -> distributed.Client:
+    """A client of a running cluster of dask-gateway.
+
+    Args:
+        scheduler: `gateway://NAME`, or the address that dask-gateway shows, which ends in the name.
+
+    Raises:
+        InputError: The client of dask-gateway is not installed, or knows no such cluster.
+    """
+    try:
+        import dask_gateway
+    except ImportError as error:
+        raise InputError(
+            f"{scheduler} is a cluster of dask-gateway, whose client is not installed; pip install "
+            "dask-gateway, or call cloudgan.run_batch(config, client=cluster.get_client())"
+        ) from error
+    name = scheduler.rstrip("/").rpartition("/")[2]
+    try:
+        cluster = dask_gateway.GatewayCluster.from_name(name, shutdown_on_close=False)
+        client: distributed.Client = cluster.get_client()
+    except Exception as error:  # of the gateway's client, which has its own types
+        raise InputError(
+            f"dask-gateway gives no cluster {name} ({explain_error(error)}); check the name, and the address "
+            "of the gateway in DASK_GATEWAY__ADDRESS"
+        ) from error
+    return client
 
 
 @contextmanager

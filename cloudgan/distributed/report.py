@@ -38,6 +38,8 @@ class UnitReport:
     """Ids of items that could not be read."""
     seconds: Mapping[str, float]
     """Time spent reading, generating (with the rest of the array work) and writing."""
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of pixels that were read and written, uncompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class ZoneReport:
     """How long the run took."""
     worker_seconds: Mapping[str, float] = field(default_factory=dict)
     """Time the workers spent reading, generating and writing, added up."""
+    retried: int = 0
+    """How often units were tried again in this run."""
+    stopped: str | None = None
+    """Why units that are pending were not even begun, where it is so."""
     unfinished: str | None = None
     """Why the store lacks this report and its consolidated metadata, where it does."""
     dates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -192,6 +198,7 @@ class ZoneReport:
             "skipped": self.skipped,
             "done": self.done,
             "pending": self.pending,
+            "retried": self.retried,
             "failed": [asdict(failed) for _, failed in sorted(self.failed.items())],
             "pixels": self.pixels,
             "generated": self.generated,
@@ -204,6 +211,7 @@ class ZoneReport:
             "seconds": round(self.seconds, 3),
             "worker_seconds": {name: round(value, 3) for name, value in self.worker_seconds.items()},
         }
+        report |= {} if self.stopped is None else {"stopped": self.stopped}
         report |= {} if self.empty is None else {"empty": self.empty}
         return report if self.score is None else report | {"score": dict(self.score)}
 
@@ -241,6 +249,9 @@ class Report:
     """What the user should know of the area and of the catalogue."""
     page: str | None = None
     """Path of the HTML page, where the run was asked for one."""
+    files: tuple[str, ...] = ()
+    """Paths or URLs of what was written about the run: the page, this report as JSON, and the page on which
+    Dask shows what the workers did, where it can."""
 
     @property
     def ok(self) -> bool:

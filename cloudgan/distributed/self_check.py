@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cloudgan.distributed.execute import Workers
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.distributed.worker import Job, read_observations
+from cloudgan.distributed.workers import Workers
 from cloudgan.evaluation import scoring
 from cloudgan.evaluation.baselines import RIVALS
 from cloudgan.evaluation.cases import draw_cases

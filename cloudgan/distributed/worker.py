@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-import distributed
 import numpy as np
-from distributed.diagnostics.plugin import WorkerPlugin
 from numpy.typing import NDArray
 
 from cloudgan.defaults import READER, Reader
-from cloudgan.distributed.pool import Refusal
 from cloudgan.distributed.report import UnitReport
 from cloudgan.distributed.requirements import Requirements
-from cloudgan.distributed.scheduling import Failure
-from cloudgan.errors import CloudganError, ClusterError, ReadError
+from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Window
 from cloudgan.io import overviews
 from cloudgan.io.cube import open_available, open_cube
-from cloudgan.io.gdal import list_foreign_drivers, missing_options
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
@@ -35,7 +26,6 @@ from cloudgan.masks.detector import Detector, detect_clouds
 from cloudgan.masks.margins import cover_masks
 from cloudgan.masks.union import classify_observations, find_temporal_clouds
 from cloudgan.model.generator import Generator
-from cloudgan.object_stores import explain_error
 from cloudgan.observations import OPACITY, Observations
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.units import Unit
@@ -44,11 +34,6 @@ from cloudgan.removal.normalisation import Radiometry
 from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL
 from cloudgan.sentinel2.dates import day_numbers
-from cloudgan.stac.signing import forget_signatures
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +174,8 @@ def process_unit(job: Job, index: int) -> UnitReport:
         return found
 
     writer = job.store.open_writer(job.plan.store_spec(), unit.window)
+    window = job.plan.read_grid(unit.target).window
+    read = window.height * window.width * len(unit.scenes) * (2 * len(job.plan.bands) + 1)
     dates = _decloud(job, unit, observations, read_radiometry_once)
     counts, clamped, masked = _write_dates(job, unit, dates, writer, clock)
     missing = tuple(sorted({*missing, *unread}))
@@ -204,6 +191,7 @@ def process_unit(job: Job, index: int) -> UnitReport:
         masked=masked,
         missing=missing,
         seconds=clock.seconds,
+        bytes={"read": read, "written": int(counts.sum()) * writer.bytes_of_pixel},
     )
 
 
@@ -268,99 +256,3 @@ def _count_sources(sources: NDArray[np.uint8]) -> dict[str, int]:
     values = np.arange(256)
     masked = {str(flag.name).lower(): int(counts[(values & flag) > 0].sum()) for flag in MaskSource}
     return {"pixels": sources.size} | masked
-
-
-class JobPlugin(WorkerPlugin):
-    """Brings the job to every worker once, also to one that joins or is restarted in the middle.
-
-    A worker that differs from those with which the run began refuses: its pixels would differ.
-    """
-
-    def __init__(self, name: str, job: Job) -> None:
-        self.name = name
-        self.job = job
-        self.refusal: str | None = None
-        self.added: list[str] = []
-
-    async def setup(self, worker: Any) -> None:
-        """See whether this worker will do, and set GDAL's options in its process."""
-        limit, threads = worker.memory_manager.memory_limit, worker.state.nthreads
-        self.refusal = self.job.requirements.find_refusal(limit, threads)
-        if self.refusal is None:
-            try:
-                foreign = await asyncio.to_thread(list_foreign_drivers)
-            except (OSError, subprocess.SubprocessError) as error:
-                self.refusal = f"cannot list the formats of its GDAL ({explain_error(error)})"
-        if self.refusal is not None:
-            log.warning("this worker gets no units of %s: it %s", self.name, self.refusal)
-            return
-        for option, value in (missing_options(os.environ) | {"GDAL_SKIP": foreign}).items():
-            if option not in os.environ:
-                os.environ[option] = value
-                self.added.append(option)
-
-    def teardown(self, worker: Any) -> None:
-        """Leave the environment as it was: a worker may be a thread of somebody's own process."""
-        while self.added:
-            os.environ.pop(self.added.pop(), None)
-
-    def find_refusal(self, device: str) -> str | None:
-        """Why this worker does not work on the job; None where it does.
-
-        Args:
-            device: What the others generate on.
-        """
-        own = self.job.generator.runs_on if self.refusal is None else device
-        return self.refusal if own == device else f"generates on a {own}, the others on a {device}"
-
-
-def find_device(plugin: str, dask_worker: Any) -> str:
-    """What a worker generates on, "cpu" or "gpu"; Dask gives the worker by the argument's name.
-
-    Raises:
-        ClusterError: It refuses the job.
-    """
-    sent: JobPlugin = dask_worker.plugins[plugin]
-    if sent.refusal:
-        raise ClusterError(f"worker {dask_worker.address} {sent.refusal}")
-    return sent.job.generator.runs_on
-
-
-def ask_worker(plugin: str, device: str) -> Refusal | None:
-    """Run on a worker before it gets a part: why it does not do, if so.
-
-    Args:
-        plugin: Name of the plugin that brought the job.
-        device: What all workers generate on.
-    """
-    worker = distributed.get_worker()
-    sent = worker.plugins.get(plugin)
-    try:
-        refusal = sent.find_refusal(device) if isinstance(sent, JobPlugin) else "has not got the job"
-    except CloudganError as error:  # of its ONNX Runtime
-        refusal = f"cannot open the generator ({error})"
-    return None if refusal is None else Refusal(worker.address, refusal)
-
-
-def run_part(work: Callable[[Job, int], T], plugin: str, device: str, index: int) -> T | Failure | Refusal:
-    """Do a numbered part of the job that this worker was sent; what goes wrong is returned, not raised.
-
-    Args:
-        work: What to do; a function of a module.
-        plugin: Name of the plugin that brought the job.
-        device: What all workers generate on.
-        index: Number of the part.
-    """
-    refusal = ask_worker(plugin, device)
-    if refusal is not None:
-        return refusal
-    worker = distributed.get_worker()
-    try:
-        sent = worker.plugins[plugin]
-        assert isinstance(sent, JobPlugin)  # noqa: S101 - `ask_worker` saw it
-        return work(sent.job, index)
-    except (
-        Exception
-    ) as error:  # returned as plain data: GDAL's own errors do not survive the way to the client
-        forget_signatures()  # one of them may have been refused: the next try signs anew
-        return Failure.of(error, worker.address)

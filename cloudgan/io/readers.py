@@ -91,6 +91,23 @@ def _remember(file: tuple[Any, ...] | None) -> None:
         _PLAIN.add(file)
 
 
+def read_pixel(item: SourceItem, name: str) -> None:
+    """See whether a band of an item can be read, by one pixel.
+
+    A file that is not understood can be read: the units that need it say what is wrong with it.
+
+    Raises:
+        ReadError: It cannot be read.
+    """
+    try:
+        with open_described(item, name) as (source, encoding):
+            source.read(encoding.index, window=((0, 1), (0, 1)))
+    except EncodingError:
+        return
+    except READ_FAILURES as error:
+        raise read_error(item, name, error) from error
+
+
 def refuse_file(item: SourceItem, name: str, error: EncodingError) -> ReadError:
     """What to tell the user of a file that is not what its item says."""
     return name_asset(

@@ -25,6 +25,7 @@ from stores import read_store
 
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.worker import Job
+from cloudgan.distributed.workers import Cluster
 from cloudgan.errors import ClusterError
 from cloudgan.geo.aoi import read_aoi
 from cloudgan.io.lease import hold_lease
@@ -140,7 +141,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_one_sentence(undisturbed, plan,
     out = tmp_path / "out.zarr"
     said = r"scheduler.*; what is done is kept, run the same command"
     with cluster_apart(tmp_path) as (scheduler, far), pytest.raises(ClusterError, match=said):
-        execute(job_of(plan, generator, out), far, lambda _: scheduler.kill())
+        execute(job_of(plan, generator, out), Cluster(far, patience=5.0), lambda _: scheduler.kill())
     assert not list(tmp_path.glob("*.lease"))
     report = execute(job_of(plan, generator, out), client)
     assert report.skipped > 0

@@ -186,7 +186,7 @@ def test_a_client_without_the_certificate_is_refused(has, cluster, call, tmp_pat
             (tmp_path / name).write_text(str(text))
             environment[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] = str(tmp_path / name)
     done = subprocess.run(
-        on_client([*call, str(tmp_path / "out.zarr")]),
+        on_client([*call, str(tmp_path / "out.zarr"), "--wait", "1"]),
         env=os.environ | environment,
         capture_output=True,
         text=True,

@@ -34,11 +34,18 @@ LATE = """
 import sys
 from pathlib import Path
 
-import cloudgan.distributed.requirements as requirements
-import cloudgan.distributed.worker as worker
 from distributed.cli.dask_worker import main
 
 address, difference, log, folder, memory = sys.argv[1:]
+common = ["--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", folder]
+if difference == "no cloudgan":
+    sys.modules["cloudgan"] = None
+    main([address, *common, "--memory-limit", memory])
+
+import cloudgan
+import cloudgan.distributed.requirements as requirements
+import cloudgan.distributed.worker as worker
+
 process = worker.process_unit
 
 
@@ -50,12 +57,11 @@ def process_unit(job, index):
 
 process_unit.__module__ = "cloudgan.distributed.worker"
 worker.process_unit = process_unit
-if difference == "cloudgan without the question":
-    del worker.ask_worker
+if difference == "another cloudgan":
+    cloudgan.__version__ = "0.0"
 elif difference:
     own = requirements.list_versions() | {difference: "0.0"}
     requirements.list_versions = lambda: own
-common = ["--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", folder]
 main([address, *common, "--memory-limit", memory])
 """
 
@@ -79,7 +85,12 @@ def late_worker(client, difference: str, folder: Path, memory: str = "3GB") -> I
     """A worker that joins now; the file in which it notes the units that it does."""
     log, before = folder / "units", len(client.nthreads())
     words = [sys.executable, "-c", LATE, client.scheduler.address, difference, str(log), str(folder), memory]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    # One without enough memory is to be asked, and not to pause at once.
+    environment = os.environ | {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False"}
+    with (
+        (folder / "log").open("w") as said,
+        subprocess.Popen(words, stdout=said, stderr=said, env=environment) as process,
+    ):
         try:
             client.wait_for_workers(before + 1, timeout=100)
             yield log
@@ -87,7 +98,7 @@ def late_worker(client, difference: str, folder: Path, memory: str = "3GB") -> I
             process.terminate()
 
 
-DIFFERENCES = ["cloudgan", "GDAL", "cloudgan without the question", "memory", ""]
+DIFFERENCES = ["another cloudgan", "GDAL", "no cloudgan", "memory", ""]
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES)
@@ -112,11 +123,17 @@ def test_a_worker_that_joins_late_works_only_if_it_is_like_the_others(
         assert said == []
         return
     wanted = {
-        "cloudgan without the question": "cannot run cloudgan",
+        "another cloudgan": f"has cloudgan 0.0 where the run began with {cloudgan.__version__}; give it",
+        "no cloudgan": f"has no cloudgan where the run began with {cloudgan.__version__}; give it the same",
         "memory": f"has 0.1 GB for 1 threads, and a work unit needs {plan.memory / 1e9:.1f} GB",
     }.get(difference, f"has {difference} 0.0 where the run began with {list_versions().get(difference)}")
     assert len(said) == 1
     assert wanted in said[0]
+    # It says so itself, and shows nothing of the plan.
+    log = (tmp_path / "log").read_text()
+    assert wanted in log
+    assert "Traceback" not in log
+    assert plan.scenes[0].items[0].id not in log
 
 
 @contextmanager
@@ -205,7 +222,7 @@ def test_a_cluster_that_scales_by_itself_may_begin_without_a_worker(demo, networ
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        cluster.adapt(minimum=0, maximum=1, interval="200ms", wait_count=2)
+        cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
         time.sleep(1)
         assert client.nthreads() == {}
         report = cloudgan.run_batch(config_of(demo, network64, tmp_path / "out.zarr"), client=client)

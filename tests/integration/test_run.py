@@ -356,7 +356,7 @@ def test_somebody_elses_scheduler_does_the_work(demo, network64, client, tmp_pat
 
 def test_a_scheduler_that_does_not_answer_is_named(demo, network64, tmp_path):
     out = tmp_path / "out.zarr"
-    call = command(demo, network64, out, "--scheduler", "tcp://127.0.0.1:9")
+    call = command(demo, network64, out, "--scheduler", "tcp://127.0.0.1:9", "--wait", "1")
     environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
     done = subprocess.run(call, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert done.returncode == 2

@@ -7,6 +7,7 @@ in the ledger after its data is there.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.sync import sync
 
 from cloudgan.errors import StoreError
 from cloudgan.geo.grid import Window
@@ -127,6 +129,19 @@ class Store:
             window,
             self._new_entry(),
         )
+
+    def write_probe(self) -> None:
+        """Write an object and remove it again, to see whether this process may.
+
+        Raises:
+            WriteError: The place refused it.
+            StoreError: Another run has begun.
+        """
+        key = f"{HOME}/units/probe-{uuid.uuid4().hex[:12]}"
+        with name_failed_writes(self.location):
+            root = self._open()
+            copy_objects({key: default_buffer_prototype().buffer.from_bytes(bytes(4096))}, root, [key])
+            sync(root.delete(key))
 
     def read_radiometry(self, place: int) -> NDArray[np.float32] | None:
         """The radiometry of an MGRS tile by its number, packed; None where nothing was kept yet."""

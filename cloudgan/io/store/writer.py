@@ -59,6 +59,11 @@ class UnitWriter:
             arrays = {name: zarr.open_array(root, path=name, mode="r+", config=config) for name in names}
         return cls(location, root, arrays, window.slices_in(grid.window), entry)
 
+    @property
+    def bytes_of_pixel(self) -> int:
+        """Bytes of a pixel of a date in all variables, uncompressed."""
+        return sum(array.dtype.itemsize for array in self.arrays.values())
+
     def write(self, at: int, values: Mapping[str, NDArray[Any]]) -> None:
         """Write one date, each variable as a whole shard.
 
