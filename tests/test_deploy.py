@@ -15,6 +15,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dask.config
 import distributed  # noqa: F401  (loads its defaults into dask.config)
@@ -25,7 +26,7 @@ from manifests import BASES, KUBERNETES, OVERLAYS, ROOT, Node, parse, render
 import cloudgan
 from cloudgan.io.gdal import GDAL_OPTIONS, missing_options
 
-CLUSTER_PAGES = sorted((ROOT / "docs" / "how-to").glob("cluster-*.md"))
+CLUSTER_PAGES = [ROOT / "docs" / "how-to" / "clusters.md"]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
@@ -255,3 +256,38 @@ def test_the_lock_holds_the_cuda_libraries_of_the_gpu_image() -> None:
     assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13"} <= locked, (
         'the image has no CUDA but the wheels of the extra: gpu = ["onnxruntime-gpu[cuda,cudnn]>=1.20"]'
     )
+
+
+def compose() -> Node:
+    """The services of docker compose, by name."""
+    services: Node = parse((ROOT / "deploy" / "compose" / "compose.yaml").read_text())[0]["services"]
+    return services
+
+
+def test_the_services_of_compose_have_commands_that_are_understood(tmp_path: Path) -> None:
+    from cloudgan.cli import app
+    from cloudgan.config import BatchConfig
+
+    for role in ("scheduler", "worker"):
+        dask_, name, *words = compose()[role]["command"]
+        assert (dask_, name) == ("dask", role)
+        importlib.import_module(f"distributed.cli.dask_{role}").main.make_context(name, words)
+    command, *words = compose()["runner"]["command"]
+    (mount,) = compose()["runner"]["volumes"]
+    source, target, _ = mount.split(":")
+    words = [word.replace(target, str(ROOT / "deploy" / "compose" / source)) for word in words]
+    context = typer.main.get_command(app.batch_app).make_context(command, words)
+    config = BatchConfig.load(context.params["job"], {"scheduler": context.params["scheduler"]})
+    hosts = {urlsplit(address).hostname for address in (config.aoi, config.stac, config.scheduler)}
+    assert hosts <= set(compose())
+
+
+def test_compose_runs_the_image_of_this_version_with_few_rights() -> None:
+    for name, service in compose().items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+        if name != "s3":
+            assert service["image"] == f"cloudgan:{cloudgan.__version__}-cpu"
+            assert service["read_only"] is True
+            assert service["cap_drop"] == ["ALL"]
+        assert set(service.get("depends_on", [])) <= set(compose())

@@ -305,6 +305,14 @@ def example() -> Node:
     return dict(yaml.safe_load((KUBERNETES / "example" / "kustomization.yaml").read_text()))
 
 
+def test_deadlines_follow_from_the_plan_of_each_job():
+    """The bases have none: whatever they said would cut a large job, or wait a day for a small one."""
+    for base in BASES:
+        assert "activeDeadlineSeconds" not in yaml.safe_dump_all(render(base).objects)
+        patches = yaml.safe_dump({"patches": example()["patches"]})
+        assert "activeDeadlineSeconds" in yaml.safe_dump_all(render(base, (), "-north", patches).objects)
+
+
 def test_a_digest_goes_before_a_tag():
     digest = "sha256:" + "0" * 64
     images = yaml.safe_dump({"images": [{"name": "cloudgan-cpu", "newName": "reg/c", "digest": digest}]})
