@@ -278,8 +278,9 @@ def test_the_services_of_compose_have_commands_that_are_understood(tmp_path: Pat
     words = [word.replace(target, str(ROOT / "deploy" / "compose" / source)) for word in words]
     context = typer.main.get_command(app.batch_app).make_context(command, words)
     config = BatchConfig.load(context.params["job"], {"scheduler": context.params["scheduler"]})
-    hosts = {urlsplit(address).hostname for address in (config.aoi, config.stac, config.scheduler)}
-    assert hosts <= set(compose())
+    endpoint = compose()["runner"]["environment"]["AWS_ENDPOINT_URL"]
+    assert {urlsplit(address).hostname for address in (endpoint, config.scheduler)} <= set(compose())
+    assert {urlsplit(address).scheme for address in (config.aoi, config.stac, config.out)} == {"s3"}
 
 
 def test_compose_runs_the_image_of_this_version_with_few_rights() -> None:
