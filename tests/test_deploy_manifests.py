@@ -16,7 +16,19 @@ import pytest
 import typer
 import yaml
 from dask.utils import parse_bytes
-from manifests import BASES, INSTANCE, KUBERNETES, OVERLAYS, ROLES, Node, Rendered, kustomize, render, selects
+from manifests import (
+    BASES,
+    INSTANCE,
+    KUBERNETES,
+    OVERLAYS,
+    ROLES,
+    ROOT,
+    Node,
+    Rendered,
+    kustomize,
+    render,
+    selects,
+)
 
 import cloudgan
 from cloudgan.cli.output import BAD_INPUT
@@ -303,6 +315,15 @@ def test_the_example_is_a_job_and_pins_its_images():
 
 def example() -> Node:
     return dict(yaml.safe_load((KUBERNETES / "example" / "kustomization.yaml").read_text()))
+
+
+def test_the_documents_name_objects_that_the_example_makes():
+    objects = kustomize(KUBERNETES / "example")
+    made = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in objects}
+    made |= {"daskjob/cloudgan-north", "daskworkergroup/cloudgan-north-default"}  # of the other base
+    for page in ("README.md", "RUNBOOK.md"):
+        text = (ROOT / "deploy" / page).read_text()
+        assert set(re.findall(r"\b(?:job|deployment|service|dask\w+)/cloudgan[\w-]*", text)) <= made
 
 
 def test_deadlines_follow_from_the_plan_of_each_job():
