@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 COPIES = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "CITATION.cff", "LICENSE"),
-    *("pyproject.toml", "Makefile", ".ci/run", "pipelines/*", "deploy/*", "deploy/kubernetes/*"),
+    *("pyproject.toml", "Makefile", ".ci/run", "pipelines/*", "deploy/**/*"),
     *("research/**/*", "benchmarks/*.py", ".github/workflows/*"),
 )
 REMOTE = re.compile(

@@ -1,4 +1,4 @@
-"""The image and the manifests of deploy/: known fields, real options, safe pods.
+"""The image and the documents of deploy/, and the fields of its manifests.
 
 A custom resource is pruned, not refused: the API server drops a field that the schema does not know, and
 a typo becomes a default. So every field is looked up in the schemas of the installed dask-kubernetes.
@@ -10,24 +10,23 @@ import copy
 import functools
 import importlib
 import importlib.metadata
+import itertools
 import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import dask.config
 import distributed  # noqa: F401  (loads its defaults into dask.config)
 import pytest
 import typer
-import yaml
-from dask.utils import parse_bytes
+from manifests import BASES, KUBERNETES, OVERLAYS, ROOT, Node, parse, render
 
 import cloudgan
 from cloudgan.io.gdal import GDAL_OPTIONS, missing_options
 
-ROOT = Path(__file__).parents[1]
-MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+CLUSTER_PAGES = [ROOT / "docs" / "how-to" / "clusters.md"]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
@@ -38,18 +37,12 @@ UNDERSTOOD = {  # what `faults` checks, and below it what needs no check
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type"),
 }
 
-Node = dict[str, Any]
-
-
-def read(path: Path) -> list[Node]:
-    return list(yaml.load_all(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-
 
 @functools.cache
 def custom_schemas() -> dict[str, Node]:
     """The schemas of the Dask operator's objects by kind, read without importing the package."""
     files = importlib.metadata.files("dask-kubernetes") or []
-    crds = [read(Path(str(file.locate())))[0] for file in files if file.parent.name == "crds"]
+    crds = [parse(Path(str(file.locate())).read_text())[0] for file in files if file.parent.name == "crds"]
     return {
         crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds
     }
@@ -102,31 +95,20 @@ def faults_of(document: Node) -> list[str]:
     return found + faults(body, schema, document["kind"])
 
 
-def pods(document: Node) -> dict[str, Node]:
-    """The pod specs that a manifest holds, by role."""
-    spec = document.get("spec", {})
-    if document["kind"] == "DaskJob":
-        cluster = spec["cluster"]["spec"]
-        return {
-            "job": spec["job"]["spec"],
-            "scheduler": cluster["scheduler"]["spec"],
-            "worker": cluster["worker"]["spec"],
-        }
-    return {"gpu worker": spec["worker"]["spec"]} if document["kind"] == "DaskWorkerGroup" else {}
+CASES = [(base, ()) for base in BASES] + [(base, (overlay,)) for base in BASES for overlay in OVERLAYS]
 
 
-DOCUMENTS = [pytest.param(document, id=document["kind"]) for path in MANIFESTS for document in read(path)]
-JOB = next(document.values[0] for document in DOCUMENTS if document.id == "DaskJob")
-PODS = [
-    pytest.param(pod, id=role) for document in DOCUMENTS for role, pod in pods(document.values[0]).items()
-]
-CONTAINERS = [pytest.param(container, id=pod.id) for pod in PODS for container in pod.values[0]["containers"]]
-GPU_WORKER = next(container.values[0] for container in CONTAINERS if container.id == "gpu worker")
+@pytest.fixture
+def job() -> Node:
+    """The DaskJob as it is applied."""
+    (job,) = render("daskjob").of_kind("DaskJob")
+    return copy.deepcopy(job)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_manifest_says_only_what_its_schema_knows(document: Node) -> None:
-    assert faults_of(document) == []
+@pytest.mark.parametrize(("base", "overlays"), CASES)
+def test_a_manifest_says_only_what_its_schema_knows(base: str, overlays: tuple[str, ...]) -> None:
+    for document in render(base, overlays).objects:
+        assert faults_of(document) == []
 
 
 @pytest.mark.parametrize(
@@ -139,20 +121,18 @@ def test_a_manifest_says_only_what_its_schema_knows(document: Node) -> None:
         (("cluster", "spec", "scheduler", "service"), None, "scheduler.service must be a object"),
     ],
 )
-def test_a_typo_is_caught(path: tuple[str | int, ...], value: object, fault: str) -> None:
-    document = copy.deepcopy(JOB)
-    inner = document["spec"]
+def test_a_typo_is_caught(job: Node, path: tuple[str | int, ...], value: object, fault: str) -> None:
+    inner = job["spec"]
     for step in path[:-1]:
         inner = inner[step]
     inner[path[-1]] = value
-    assert len(found := faults_of(document)) == 1
+    assert len(found := faults_of(job)) == 1
     assert fault in found[0]
 
 
-def test_a_missing_field_is_caught() -> None:
-    document = copy.deepcopy(JOB)
-    del document["spec"]["cluster"]["spec"]["scheduler"]["service"]
-    assert faults_of(document) == ["DaskJob.spec.cluster.spec.scheduler lacks service"]
+def test_a_missing_field_is_caught(job: Node) -> None:
+    del job["spec"]["cluster"]["spec"]["scheduler"]["service"]
+    assert faults_of(job) == ["DaskJob.spec.cluster.spec.scheduler lacks service"]
 
 
 def test_the_schemas_hold_nothing_that_the_check_passes_over() -> None:
@@ -169,141 +149,63 @@ def test_the_schemas_hold_nothing_that_the_check_passes_over() -> None:
         assert words(schema) <= UNDERSTOOD
 
 
-@pytest.mark.parametrize("pod", PODS)
-def test_a_pod_has_no_privileges(pod: Node) -> None:
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
-        mounted = {mount["name"] for mount in container["volumeMounts"]}
-        assert mounted == {volume["name"] for volume in pod["volumes"]}
-
-
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_memory_is_reserved_and_dask_knows_how_much_there_is(container: Node) -> None:
-    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
-    assert requests["memory"] == limits["memory"]
-    assert "cpu" not in limits  # throttling would only add latency
-    if container["args"][:2] == ["dask", "worker"]:
-        given = dict(argument.split("=", 1) for argument in container["args"][2:] if "=" in argument)
-        assert given["--nthreads"] == requests["cpu"]
-        assert given["--memory-limit"] == limits["memory"] + "B"
-        job = pods(JOB)["job"]["containers"][0]
-        unit = next(word.split("=")[1] for word in job["args"] if word.startswith("--memory="))
-        busy = parse_bytes(unit) * int(given["--nthreads"]) / parse_bytes(given["--memory-limit"])
-        assert busy <= dask.config.get("distributed.worker.memory.pause")
-        # The operator removes the deployments whose workers the scheduler retired, by this name.
-        assert given["--name"] == "$(DASK_WORKER_NAME)"
-
-
-def test_gpus_go_to_the_gpu_workers_alone() -> None:
-    for parameter in CONTAINERS:
-        resources = parameter.values[0]["resources"]
-        held = [resources[side].get("nvidia.com/gpu") for side in ("requests", "limits")]
-        assert held == (["1", "1"] if parameter.id == "gpu worker" else [None, None])
-    assert "--resources=GPU=1" in GPU_WORKER["args"]
-    group = next(document.values[0] for document in DOCUMENTS if document.id == "DaskWorkerGroup")
-    assert group["spec"]["cluster"] == JOB["metadata"]["name"]
-
-
-def test_images_are_of_this_version() -> None:
-    images = {parameter.id: parameter.values[0]["image"] for parameter in CONTAINERS}
-    cpu, gpu = (f"{PROJECT['name']}:{cloudgan.__version__}-{extra}" for extra in ("cpu", "gpu"))
-    assert images == {"job": cpu, "scheduler": cpu, "worker": cpu, "gpu worker": gpu}
-    assert f"-t {cpu} ." in DOCKERFILE
-    assert f"-t {gpu} ." in DOCKERFILE
-
-
-def test_the_scheduler_serves_the_api_that_the_operator_asks() -> None:
-    scheduler = pods(JOB)["scheduler"]["containers"][0]
-    name = "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"
-    value = next(variable["value"] for variable in scheduler["env"] if variable["name"] == name)
-    routes = dask.config.collect_env({name: value})["distributed"]["scheduler"]["http"]["routes"]
-    defaults = dask.config.get("distributed.scheduler.http.routes")
-    assert routes == [*defaults, "distributed.http.scheduler.api"]
-    paths = {route[0] for module in routes for route in importlib.import_module(module).routes}
-    assert {"/health", "/api/v1/retire_workers"} <= paths
-
-
-def test_the_service_finds_the_scheduler_by_the_names_that_the_operator_uses() -> None:
-    cluster = JOB["spec"]["cluster"]["spec"]["scheduler"]
-    (container,) = cluster["spec"]["containers"]
-    assert cluster["service"]["selector"] == {
-        "dask.org/cluster-name": JOB["metadata"]["name"],
-        "dask.org/component": "scheduler",
-    }
-    listening = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert listening == {"tcp-comm": 8786, "http-dashboard": 8787}
-    assert {port["name"]: port["port"] for port in cluster["service"]["ports"]} == listening
-    assert all(port["targetPort"] == port["name"] for port in cluster["service"]["ports"])
-    assert container["args"][2:] == ["--port=8786", "--dashboard-address=:8787"]
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/health", "port": "http-dashboard"}
-
-
-def test_no_secret_is_written_down() -> None:
-    for path in (ROOT / "deploy").rglob("*.yaml"):
-        assert all(document["kind"] != "Secret" for document in read(path))
-        assert not re.search(
-            r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|://[^/\s]+:[^/\s]+@", path.read_text()
-        )
-    plain = [
-        variable["name"]
-        for parameter in CONTAINERS
-        for variable in parameter.values[0].get("env", [])
-        if re.search(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL", variable["name"]) and "value" in variable
-    ]
-    assert plain == []
+def test_no_key_is_written_down() -> None:
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    for path in files:
+        secret = r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:]+:[^/\s$]+@"
+        assert not re.search(secret, path.read_text()), path
     assert not re.search(r"^(ARG|ENV)?\s*\w*(SECRET|TOKEN|PASSWORD|ACCESS_KEY)\w*=", DOCKERFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("container", [container for container in CONTAINERS if container.id != "job"])
-def test_dask_knows_the_options_of_its_commands(container: Node) -> None:
-    assert container["args"][0] == "dask"
-    command = importlib.import_module(f"distributed.cli.dask_{container['args'][1]}").main
-    assert unknown_options(container["args"][2:], command) == []
-
-
-def unknown_options(arguments: list[str], command: Any) -> list[str]:
-    """The options among `arguments`, written --name or --name=value, that the command does not take so."""
-    options = [option for option in command.params if option.param_type_name == "option"]
-    flags = {name: option.is_flag for option in options for name in (*option.opts, *option.secondary_opts)}
-    return [
-        argument for argument in arguments if flags.get(argument.split("=")[0]) is not ("=" not in argument)
-    ]
-
-
 def batch_commands() -> list[list[str]]:
-    """Every call of cloudgan-batch under deploy/, as its arguments."""
-    (job,) = pods(JOB)["job"]["containers"]
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    calls = [job["args"], *(shlex.split(line, comments=True) for line in lines if "cloudgan-batch" in line)]
-    return [call[call.index("cloudgan-batch") + 1 :] for call in calls]
+    """Every call of cloudgan-batch that the documents of deploy/ show, as its arguments."""
+
+    def is_argument(word: str) -> bool:
+        return word not in "|>&;"
+
+    calls = []
+    for page in [*(ROOT / "deploy").glob("*.md"), *CLUSTER_PAGES]:
+        blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(), re.DOTALL)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        for line in lines:
+            if "cloudgan-batch" in line:
+                words = list(itertools.takewhile(is_argument, shlex.split(line, comments=True)))
+                calls.append(words[words.index("cloudgan-batch") + 1 :])
+    return calls
 
 
 def test_cloudgan_batch_has_every_option_that_deploy_uses() -> None:
+    """Parsed by the command itself, so that a missing value or a wrong type is found too."""
     from cloudgan.cli import app
 
     command = typer.main.get_command(app.batch_app)
-    needed = {option.opts[0] for option in command.params if option.required}
+    assert batch_commands()
     for arguments in batch_commands():
-        assert unknown_options(arguments, command) == []
-        assert needed <= {argument.split("=")[0] for argument in arguments}
+        command.make_context("cloudgan-batch", list(arguments))
 
 
-def test_the_commands_of_the_image_are_installed_by_the_wheel() -> None:
+def test_the_command_of_the_image_is_installed_by_the_wheel() -> None:
     assert re.search(r'^CMD \["cloudgan", "--help"\]$', DOCKERFILE, re.MULTILINE)
     assert re.search(r'^ENTRYPOINT \["tini", "--"\]$', DOCKERFILE, re.MULTILINE)
-    assert pods(JOB)["job"]["containers"][0]["args"][0] in PROJECT["scripts"]
-    assert "cloudgan" in PROJECT["scripts"]
+    assert {"cloudgan", "cloudgan-batch"} <= set(PROJECT["scripts"])
+
+
+def stages() -> dict[str, str]:
+    """The stages of the image by name, in their order."""
+    parts = re.split(r"^FROM (\S+) AS (\w[\w-]*)$", DOCKERFILE, flags=re.MULTILINE)
+    return dict(zip(parts[2::3], parts[3::3], strict=True))
+
+
+def test_the_image_has_a_target_for_each_kind_of_worker() -> None:
+    assert [*stages()][-2:] == ["gpu", "cpu"]  # without --target, the last one is built
+    for extra in ("cpu", "gpu"):
+        assert f"COPY --from=build-{extra} " in stages()[extra]
+        built = stages()[f"build-{extra}"]
+        assert set(re.findall(r"--extra (\w+)", built)) == {extra}
+        assert built.count("${EXTRAS}") == 3  # dependencies, the package, and the list of both
+        assert "--format cyclonedx1.5 --output-file /opt/cloudgan/sbom.cdx.json" in built
+        assert f"--target {extra} -t {PROJECT['name']}:{cloudgan.__version__}-{extra} ." in DOCKERFILE
+    assert f'version="{cloudgan.__version__}"' in DOCKERFILE
 
 
 def image_environment() -> dict[str, str]:
@@ -317,9 +219,13 @@ def test_the_workers_of_the_image_read_with_the_settings_of_the_code() -> None:
     assert environment  # the pattern finds what is there
     assert missing_options(environment) == GDAL_OPTIONS
     assert not [name for name in environment if name.startswith(("GDAL_", "CPL_", "VSI_", "AWS_"))]
-    for container in CONTAINERS:
-        named = {variable["name"] for variable in container.values[0].get("env", [])}
-        assert not named & set(GDAL_OPTIONS)
+
+
+def test_all_roles_have_the_variables_that_dask_gives_its_workers() -> None:
+    given = {
+        name: str(value) for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items()
+    }
+    assert given.items() <= image_environment().items()
 
 
 def test_failed_opens_are_asked_again_of_every_kind_of_server() -> None:
@@ -330,12 +236,10 @@ def test_failed_opens_are_asked_again_of_every_kind_of_server() -> None:
 
 
 def test_the_image_runs_without_root() -> None:
-    settings = image_environment()
-    assert settings["MALLOC_TRIM_THRESHOLD_"] == "65536"
-    assert settings["ORT_DISABLE_TELEMETRY"] == "1"
-    final = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
-    user = pods(JOB)["job"]["securityContext"]["runAsUser"]
-    assert re.findall(r"^USER (.+)$", final, re.MULTILINE) == [f"{user}:{user}"]
+    assert image_environment()["ORT_DISABLE_TELEMETRY"] == "1"
+    final = "".join(stages()[name] for name in ("runtime", "gpu", "cpu"))
+    users = set(re.findall(r"runAsUser: (\d+)", (KUBERNETES / "bases" / "job" / "workers.yaml").read_text()))
+    assert [f"{user}:{user}" for user in users] == re.findall(r"^USER (.+)$", final, re.MULTILINE)
     assert not re.search(r"\b(gcc|g\+\+|build-essential|uv sync|pip install)\b", final)
 
 
@@ -352,3 +256,39 @@ def test_the_lock_holds_the_cuda_libraries_of_the_gpu_image() -> None:
     assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13"} <= locked, (
         'the image has no CUDA but the wheels of the extra: gpu = ["onnxruntime-gpu[cuda,cudnn]>=1.20"]'
     )
+
+
+def compose() -> Node:
+    """The services of docker compose, by name."""
+    services: Node = parse((ROOT / "deploy" / "compose" / "compose.yaml").read_text())[0]["services"]
+    return services
+
+
+def test_the_services_of_compose_have_commands_that_are_understood(tmp_path: Path) -> None:
+    from cloudgan.cli import app
+    from cloudgan.config import BatchConfig
+
+    for role in ("scheduler", "worker"):
+        dask_, name, *words = compose()[role]["command"]
+        assert (dask_, name) == ("dask", role)
+        importlib.import_module(f"distributed.cli.dask_{role}").main.make_context(name, words)
+    command, *words = compose()["runner"]["command"]
+    (mount,) = compose()["runner"]["volumes"]
+    source, target, _ = mount.split(":")
+    words = [word.replace(target, str(ROOT / "deploy" / "compose" / source)) for word in words]
+    context = typer.main.get_command(app.batch_app).make_context(command, words)
+    config = BatchConfig.load(context.params["job"], {"scheduler": context.params["scheduler"]})
+    endpoint = compose()["runner"]["environment"]["AWS_ENDPOINT_URL"]
+    assert {urlsplit(address).hostname for address in (endpoint, config.scheduler)} <= set(compose())
+    assert {urlsplit(address).scheme for address in (config.aoi, config.stac, config.out)} == {"s3"}
+
+
+def test_compose_runs_the_image_of_this_version_with_few_rights() -> None:
+    for name, service in compose().items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+        if name != "s3":
+            assert service["image"] == f"cloudgan:{cloudgan.__version__}-cpu"
+            assert service["read_only"] is True
+            assert service["cap_drop"] == ["ALL"]
+        assert set(service.get("depends_on", [])) <= set(compose())

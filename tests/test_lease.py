@@ -59,11 +59,11 @@ def _lock_folder_alone(path):
 def test_a_holder_is_dead_only_where_its_own_machine_knows():
     here = Holder.here()
     assert Holder.parse(here.to_bytes()) == here
-    assert not here.is_dead()
+    assert here.is_dead() is False
     assert replace(here, process="another, of this number").is_dead()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     assert replace(here, pid=process.pid).is_dead()
-    assert not replace(here, pid=process.pid, kernel="elsewhere").is_dead()
+    assert replace(here, pid=process.pid, kernel="elsewhere").is_dead() is None
     assert Holder.parse(b"") is None
     assert Holder.parse(b'{"pid": 1}') is None

@@ -2,8 +2,9 @@
 
 On a disk it is a locked file: the kernel releases it when its process dies, however that happens. An object
 store has no locks, but it has writes on condition. There the lease is an object that is created only if it is
-not there yet. Its run rewrites it every few seconds as a sign of life, and another run takes it over after a
-long silence.
+not there yet. Its run rewrites it every few seconds as a sign of life. Another run that finds it waits for
+such a sign and is refused, or takes the lease over after a long silence. So a cluster may replace a runner
+that was killed at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import socket
 import threading
@@ -28,6 +30,8 @@ from cloudgan.object_stores import is_object_store, open_object_store, read_tag,
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".lease"
 """What the lease's name has more than its store's."""
@@ -80,10 +84,10 @@ class Holder:
         """As JSON, with the time, which makes each sign of life another object with another tag."""
         return json.dumps(asdict(self) | {"beat": time.time()}).encode()
 
-    def is_dead(self) -> bool:
-        """Whether its process is known to be dead; only its own machine can know."""
+    def is_dead(self) -> bool | None:
+        """Whether its process is dead; None on another machine, which cannot know."""
         if self.kernel != _kernel():
-            return False
+            return None
         if self.pid == os.getpid():
             return self.process != _PROCESS
         try:
@@ -237,14 +241,39 @@ class _ObjectLease:
         holder = Holder.parse(bytes(found.bytes()))
         if holder == self._holder:  # it was created, and the answer lost on the way
             return read_tag(found.meta)
-        silence = (self._server_time() - found.meta["last_modified"]).total_seconds()
-        is_dead = holder is not None and holder.is_dead()
-        if not is_dead and silence < self._pace.stale:
+        is_dead = holder.is_dead() if holder is not None else None
+        if is_dead is None:
+            mode = self._wait_for_sign(found.meta)
+        else:
+            mode = read_tag(found.meta) if is_dead else None
+        if mode is None:
             raise _refusal(location, holder, self._pace.stale)
         try:
-            return self._put(read_tag(found.meta))
-        except PreconditionError:
+            return self._put(mode)
+        except (AlreadyExistsError, FileNotFoundError, PreconditionError):
             raise _refusal(location, None, self._pace.stale) from None
+
+    def _wait_for_sign(self, found: Any) -> dict[str, str] | str | None:
+        """Watch a lease until it is stale, its run shows a sign of life, or it is released.
+
+        Returns:
+            How to write it then; None where its run lives.
+        """
+        silence = (self._server_time() - found["last_modified"]).total_seconds()
+        left = self._pace.stale - silence
+        if left > 0:
+            log.warning(
+                "another run has held %s; waiting for a sign of life, %.0f s at most", self._key, left
+            )
+        end = time.monotonic() + left
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, self._pace.beat / 5))
+            try:
+                if read_tag(self._store.head(self._key)) != read_tag(found):
+                    return None
+            except FileNotFoundError:
+                return "create"
+        return read_tag(found)
 
     def _put(self, mode: Any) -> dict[str, str]:
         return read_tag(self._store.put(self._key, self._holder.to_bytes(), mode=mode))

@@ -22,7 +22,14 @@ from cloudgan.cli.app import batch_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "deploy/README.md")
+BESIDE = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "RELEASING.md",
+    "SECURITY.md",
+    "deploy/README.md",
+    "deploy/RUNBOOK.md",
+)
 LINKED = [*PAGES, *(ROOT / name for name in BESIDE), *sorted((ROOT / "research").rglob("*.md"))]
 
 

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -208,19 +209,45 @@ def test_a_dead_run_of_this_machine_is_followed_at_once(s3):
             pass
 
 
+def show_elsewhere(name: str) -> None:
+    """Make a lease look like that of a run of another machine, without its run knowing."""
+    bucket = open_object_store("s3://bucket")
+    text = json.loads(bytes(bucket.get(name).bytes()))
+    bucket.put(name, json.dumps(text | {"kernel": f"of machine {time.time()}"}).encode())
+
+
 def test_a_silent_run_of_another_machine_is_followed_after_a_while(s3):
-    """It shows no sign of life: its beat is slower than the patience of whoever waits."""
+    """It was killed: who comes after it in a cluster waits, and goes on."""
     out = s3.url("silent.zarr")
-    elsewhere = {"kernel": "of another machine"}
     with hold_lease(out, Pace(beat=1000)) as silent:
-        text = json.loads(bytes(open_object_store("s3://bucket").get("silent.zarr.lease").bytes()))
-        open_object_store("s3://bucket").put("silent.zarr.lease", json.dumps(text | elsewhere).encode())
-        with pytest.raises(StoreError, match="another run is writing"), hold_lease(out, Pace(stale=60)):
-            pass
-        time.sleep(2.1)  # the server counts whole seconds
-        with hold_lease(out, Pace(stale=1)) as follower:
+        show_elsewhere("silent.zarr.lease")
+        started = time.monotonic()
+        with hold_lease(out, Pace(beat=1, stale=5)) as follower:
             assert not follower.lost
+        assert time.monotonic() - started > 3  # the server counts whole seconds
         assert not silent.lost  # it has not checked yet
+
+
+def test_a_run_of_another_machine_that_lives_is_left_alone(s3):
+    out = s3.url("alive.zarr")
+    with hold_lease(out, Pace(beat=1000)):
+        show_elsewhere("alive.zarr.lease")
+        beat = threading.Timer(1, show_elsewhere, ["alive.zarr.lease"])
+        beat.start()
+        with pytest.raises(StoreError, match="another run is writing"), hold_lease(out, Pace(beat=1)):
+            pass
+        beat.join()
+
+
+def test_a_run_of_another_machine_that_ends_is_followed_at_once(s3):
+    out = s3.url("ended.zarr")
+    with hold_lease(out, Pace(beat=1000)):
+        show_elsewhere("ended.zarr.lease")
+        end = threading.Timer(1, open_object_store("s3://bucket").delete, ["ended.zarr.lease"])
+        end.start()
+        with hold_lease(out, Pace(beat=1)) as follower:
+            assert not follower.lost
+        end.join()
 
 
 def test_a_run_that_was_taken_for_dead_learns_of_it(s3):
