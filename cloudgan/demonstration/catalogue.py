@@ -133,7 +133,7 @@ class Demo:
 
 
 def write_catalog(directory: Path, seed: int = 0, dates: Iterable[date] | None = None) -> Demo:
-    """Write the demonstration catalogue: about 90 MB in some 15 seconds on two cores.
+    """Write the demonstration catalogue: about 127 MB in some 20 seconds on two cores.
 
     The same seed gives the same bytes, and a date's files do not depend on which other dates are written.
 
