@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from datetime import UTC, date, datetime
@@ -20,7 +21,9 @@ from shapely.geometry import shape
 
 from cloudgan.demonstration.catalogue import SEASON, Demo, write_catalog
 from cloudgan.errors import InputError
-from cloudgan.simulation.farmland import BANDS, COVERS, KIND, draw_noise, make_land
+from cloudgan.sentinel2.bands import BANDS as SENSOR_BANDS
+from cloudgan.simulation.covers import BANDS, BANDS_AT, COVERS, KIND, SOIL
+from cloudgan.simulation.farmland import draw_noise, make_land
 from cloudgan.simulation.season import compute_sun_position, make_cloud_layers
 
 if TYPE_CHECKING:
@@ -38,7 +41,18 @@ CLEAR, CUMULUS, OFFSET, MIXED, EDGE, HALF, TWICE = (
     date(2020, 6, 24),
 )
 DATES = (CLEAR, CUMULUS, OFFSET, MIXED, EDGE, HALF, TWICE)
-FILES = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "scl": "SCL"}
+FILES = {
+    "blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "scl": "SCL",
+    "rededge1": "B05", "rededge2": "B06", "rededge3": "B07", "nir08": "B8A", "swir16": "B11", "swir22": "B12",
+}  # fmt: skip
+AT_20M = (*BANDS_AT[20], "scl")
+DIGESTS = {
+    "blue": "82c259675abc",
+    "green": "f5ffe204cab3",
+    "red": "ffbfa01a2131",
+    "nir": "6fe5f6da5739",
+    "scl": "fc3bb39a13ee",
+}
 TRUE_ORIGIN = {"WP": (499980, 5400000), "XP": (600000, 5400000)}  # of the whole MGRS tiles, 109.8 km wide
 
 # What a real Earth Search v1 item of this collection carries, less the provider's own paths.
@@ -92,7 +106,7 @@ def granule(demo: Demo, day: date, square: str, sequence: int | None = None) -> 
         and (sequence is None or item["properties"]["s2:sequence"] == str(sequence))
     ]
     item = max(of_day, key=lambda item: item["properties"]["s2:sequence"])
-    stored = np.stack([read(demo, item, band) for band in BANDS]).astype(float)
+    stored = np.stack([read(demo, item, band) for band in BANDS_AT[10]]).astype(float)
     properties = item["properties"]
     has_offset = (
         properties["s2:processing_baseline"] >= "04.00" and not properties["earthsearch:boa_offset_applied"]
@@ -160,7 +174,13 @@ def test_items_have_the_shape_of_earth_search(demo: Demo) -> None:
             assert asset["href"] == f"./{FILES[name]}.tif"
             assert asset["raster:bands"][0]["nodata"] == 0
             if name != "scl":
-                assert asset["eo:bands"][0]["common_name"] == name
+                (band,) = asset["eo:bands"]
+                assert band["name"] == name
+                assert band["common_name"] == ("rededge" if "rededge" in name else name)
+                assert band["center_wavelength"] == pytest.approx(
+                    SENSOR_BANDS[name].wavelength / 1000, abs=0.015
+                )
+                assert asset["raster:bands"][0]["spatial_resolution"] == asset["gsd"]
                 assert asset["raster:bands"][0]["scale"] == 0.0001
 
 
@@ -215,7 +235,8 @@ def test_assets_are_cogs_as_described(demo: Demo) -> None:
                 assert list(source.transform)[:6] == asset["proj:transform"]
                 assert source.nodata == 0
                 assert source.dtypes == ("uint8" if name == "scl" else "uint16",)
-                assert source.overviews(1) == ([] if name == "scl" else [2])
+                assert source.overviews(1) == ([] if name in AT_20M else [2])
+                assert source.res == ((20, 20) if name in AT_20M else (10, 10))
 
 
 def test_pieces_lie_on_the_grid_of_their_mgrs_tile(demo: Demo) -> None:
@@ -231,10 +252,13 @@ def test_pieces_lie_on_the_grid_of_their_mgrs_tile(demo: Demo) -> None:
 
 
 def test_truth_covers_both_pieces(demo: Demo) -> None:
-    assert sorted(path.name for path in demo.truth.iterdir()) == [f"{day}.tif" for day in DATES]
+    assert sorted(path.name for path in demo.truth.iterdir()) == sorted(
+        f"{day}{ending}.tif" for day in DATES for ending in ("", "-20m")
+    )
     for path in demo.truth.iterdir():
         with rasterio.open(path) as source:
-            assert source.descriptions == ("green", "red", "nir")
+            at_20m = path.stem.endswith("-20m")
+            assert source.descriptions == (BANDS_AT[20] if at_20m else ("green", "red", "nir"))
             assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             assert source.read().min() > 0
             bounds = source.bounds
@@ -243,18 +267,18 @@ def test_truth_covers_both_pieces(demo: Demo) -> None:
     assert bounds.right == pieces[1]["proj:transform"][2] + 10 * pieces[1]["proj:shape"][1]
 
 
-def test_the_whole_season_stays_under_a_hundred_megabytes(demo: Demo) -> None:
+def test_the_whole_season_stays_under_a_hundred_and_forty_megabytes(demo: Demo) -> None:
     def total(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     per_item = total(demo.catalog.parent / "sentinel-2-l2a") / len(items_of(demo))
-    assert per_item * (2 * len(SEASON) + 3) + total(demo.truth) / len(DATES) * len(SEASON) < 98e6
+    assert per_item * (2 * len(SEASON) + 3) + total(demo.truth) / len(DATES) * len(SEASON) < 140e6
 
 
 def test_the_same_seed_writes_the_same_bytes_whatever_else_is_written(demo: Demo, tmp_path: Path) -> None:
     again = write_catalog(tmp_path / "again", dates=[MIXED])
     written = [path for path in again.catalog.parent.rglob("*") if path.is_file()]
-    assert len(written) == 2 * 6 + 1 + 3  # granules, truth; catalogue, collection, area of interest
+    assert len(written) == 2 * 12 + 2 + 3  # granules, truth; catalogue, collection, area of interest
     for path in written:
         if path.name not in ("collection.json",):
             assert (
@@ -389,6 +413,127 @@ def test_levels_are_those_of_real_farmland(demo: Demo) -> None:
             assert lowest < bottom < middle < top < highest
             assert low < middle < high
         assert 0.25 < np.median(image.reflectance[3]) < 0.5
+
+
+# --- the bands of 20 m
+
+
+def reflectance_of(demo: Demo, day: date, square: str = "WP") -> dict[str, NDArray[np.float64]]:
+    """All bands of a date's usable granule at 20 m, harmonised."""
+    item = granule(demo, day, square).item
+    added = 1000 * (not item["properties"]["earthsearch:boa_offset_applied"])
+    made = {}
+    for band in BANDS:
+        pixels = (read(demo, item, band) - float(added)) / 10000
+        made[band] = pixels if band in AT_20M else pixels.reshape(216, 2, 216, 2).mean((1, 3))
+    return made
+
+
+def ratio(bands: Any, one: str, other: str) -> Any:
+    """The normalised difference of two bands."""
+    return (bands[one] - bands[other]) / (bands[one] + bands[other])
+
+
+def spectrum_of(name: str) -> dict[str, float]:
+    return dict(zip(BANDS, COVERS[KIND[name]].colour, strict=True))
+
+
+def test_the_bands_of_10m_keep_their_bytes(tmp_path: Path) -> None:
+    """What was drawn before there were bands of 20 m: a digest of each file's pixels, of the whole file."""
+    demo = write_catalog(tmp_path, dates=[CUMULUS])
+    item = granule(demo, CUMULUS, "XP").item
+    found = {name: hashlib.sha256(read(demo, item, name)).hexdigest()[:12] for name in DIGESTS}
+    assert found == DIGESTS
+
+
+@pytest.mark.parametrize("cover", [cover for cover in COVERS if cover.share], ids=lambda cover: cover.name)
+def test_green_crops_have_their_spectrum(cover: Any) -> None:
+    crop, soil = spectrum_of(cover.name), dict(zip(BANDS, SOIL, strict=True))
+    assert ratio(crop, "nir", "red") > 0.6 > 0.3 > ratio(soil, "nir", "red")
+    assert crop["red"] < crop["rededge1"] < crop["rededge2"] < crop["rededge3"] <= crop["nir08"]
+    assert crop["nir08"] == pytest.approx(crop["nir"], rel=0.02)
+    assert crop["swir22"] < 0.6 * crop["swir16"] < 0.5 * crop["nir08"]
+    assert ratio(crop, "nir", "swir16") > 0.3 > 0 > ratio(soil, "nir", "swir16")
+    assert ratio(crop, "nir", "swir22") > 0.5 > 0 > ratio(soil, "nir", "swir22")
+
+
+def test_water_is_darkest_in_the_short_wave_infrared() -> None:
+    water = spectrum_of("water")
+    assert ratio(water, "green", "nir") > 0
+    assert water["swir22"] < water["swir16"] < water["nir08"] < 0.02
+
+
+def test_land_in_june_is_sane_in_all_bands() -> None:
+    land = make_land(np.random.default_rng([1, 0]), (300, 400))
+    kind = land.kind[land.label[::4, ::4]]
+    pure = ndimage.maximum_filter(kind, 3) == ndimage.minimum_filter(kind, 3)
+    images = {at: land.reflectance(166, 0.3, (155, 60), at) for at in BANDS_AT}
+    assert images[20].shape == (6, 150, 200)
+    fine = images[10].reshape(4, 150, 2, 200, 2).mean((2, 4))
+    bands = dict(zip(BANDS, [*fine, *images[20]], strict=True))
+
+    def middle(index: Any, name: str) -> float:
+        return float(np.median(index[pure & (kind == KIND[name])]))
+
+    ndvi, ndmi = ratio(bands, "nir", "red"), ratio(bands, "nir", "swir16")
+    for crop in ("winter wheat", "rapeseed", "sugar beet", "alfalfa"):
+        assert middle(ndvi, crop) > 0.6
+        assert middle(ndmi, crop) > 0.15
+    assert middle(ratio(bands, "green", "nir"), "water") > 0
+    bare = land.reflectance(91, 0.0, (155, 50), 20), land.reflectance(91, 1.0, (155, 50), 20)
+    fields = pure & (kind == KIND["maize"])
+    dry, wet = (np.median(image[:, fields], axis=1) for image in bare)
+    loss = 1 - wet / dry
+    assert loss[0] == pytest.approx(0.25, abs=0.01)
+    assert loss[0] < loss[4] < loss[5]
+
+
+def test_the_grids_of_both_resolutions_coincide(demo: Demo) -> None:
+    """nir08 is nearly nir: a shift by half a pixel would show."""
+    bands = reflectance_of(demo, CLEAR)
+    nir, nir08 = (bands[name] - bands[name].mean() for name in ("nir", "nir08"))
+    match = {
+        (down, right): float((nir * np.roll(nir08, (down, right), (0, 1))).mean())
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    assert max(match, key=match.__getitem__) == (0, 0)
+    assert match[0, 1] == pytest.approx(match[0, -1], rel=0.02)
+    assert match[1, 0] == pytest.approx(match[-1, 0], rel=0.02)
+
+
+def test_cloud_is_darker_and_cirrus_faint_in_the_short_wave_infrared(demo: Demo) -> None:
+    bands, scl = reflectance_of(demo, MIXED), granule(demo, MIXED, "WP").scl[::2, ::2]
+    surface = truth(demo, granule(demo, MIXED, "WP").item)[0].reshape(216, 2, 216, 2).mean((1, 3))
+    with rasterio.open(demo.truth / f"{MIXED}-20m.tif") as source:
+        swir16, swir22 = source.read()[4:, :, :216] / 10000
+    cloud = scl == 9
+    assert (
+        np.median(bands["swir22"][cloud])
+        < np.median(bands["swir16"][cloud])
+        < np.median(bands["blue"][cloud])
+    )
+    cirrus = (scl == 10) & ~near(np.isin(scl, [3, 7, 8, 9]), 4)
+    added = np.mean((bands["green"] - surface)[cirrus])
+    assert added > 0.02
+    for name, below in (("swir16", swir16), ("swir22", swir22)):
+        assert abs(np.mean((bands[name] - below)[cirrus])) < 0.4 * added
+    shadow = scl == 3
+    assert np.median((bands["swir16"] / swir16)[shadow]) < 0.6
+
+
+@pytest.mark.parametrize("day", [CLEAR, OFFSET, HALF])
+def test_clear_pixels_of_20m_are_the_truth_up_to_noise(demo: Demo, day: date) -> None:
+    scl = granule(demo, day, "WP").scl[::2, ::2]
+    clear = ~near(~np.isin(scl, [4, 5, 6]), 4)
+    bands = reflectance_of(demo, day)
+    with rasterio.open(demo.truth / f"{day}-20m.tif") as source:
+        real = source.read()[:, :, :216] / 10000
+    for name, surface in zip(BANDS_AT[20], real, strict=True):
+        error = (bands[name] - surface)[clear]
+        assert abs(error.mean()) < 0.0005
+        noise = (0.0004 + 0.001 * np.sqrt(surface[clear])) * math.sqrt(2 / math.pi)
+        assert np.abs(error).mean() < 1.3 * noise.mean()  # and the faint cloud that the classification misses
 
 
 # --- land and clouds

@@ -12,13 +12,13 @@ from pyproj import Transformer
 from shapely import Polygon, box, get_coordinates
 from shapely.geometry import mapping
 
+from cloudgan.demonstration.assets import describe_asset, eo_band, file_name, resolution_of
 from cloudgan.demonstration.cogs import EPSG, write_cog
-from cloudgan.sentinel2.bands import BANDS as SENSOR_BANDS
-from cloudgan.sentinel2.bands import REFLECTANCE_SCALE
 from cloudgan.sentinel2.classification import CLOUD_CLASSES, SCL, Scl
-from cloudgan.simulation.farmland import BANDS
+from cloudgan.simulation.covers import BANDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -26,15 +26,7 @@ if TYPE_CHECKING:
 COLLECTION = "sentinel-2-l2a"
 STAC_VERSION = "1.0.0"
 ORBIT = 122  # a real relative orbit over both tiles; its swath ends further west here
-COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
-# Description, centre and full width at half maximum in micrometres, as Earth Search states them.
-EO = {
-    "blue": ("Blue (band 2)", 0.49, 0.098),
-    "green": ("Green (band 3)", 0.56, 0.045),
-    "red": ("Red (band 4)", 0.665, 0.038),
-    "nir": ("NIR 1 (band 8)", 0.842, 0.145),
-}
 SCL_SHARES = {
     "s2:dark_features_percentage": Scl.DARK_AREA,
     "s2:cloud_shadow_percentage": Scl.CLOUD_SHADOW,
@@ -111,7 +103,7 @@ def write_item(
     piece: Piece,
     processing: Processing,
     overflight: Pass,
-    bands: NDArray[np.float32],
+    bands: Mapping[str, NDArray[np.float32]],
     scl: NDArray[np.uint8],
 ) -> dict[str, Any]:
     """Write one granule's COGs and its STAC item into a folder of its own.
@@ -121,7 +113,7 @@ def write_item(
         piece: Where it lies.
         processing: How its numbers are to be stored.
         overflight: When and by which satellite it was taken.
-        bands: Surface reflectance, shape (4, size, size), bands as in `BANDS`.
+        bands: Surface reflectance by band, each at its own resolution: shape (size, size) or half of it.
         scl: Scene classification at 20 m, 0 = no data, shape (size / 2, size / 2).
 
     Returns:
@@ -129,13 +121,16 @@ def write_item(
     """
     name = f"{overflight.platform}_33U{piece.square}_{overflight.when:%Y%m%d}_{processing.sequence}_L2A"
     (folder / name).mkdir(parents=True, exist_ok=True)
-    valid = scl.repeat(2, 0).repeat(2, 1) != Scl.NO_DATA
-    for band, reflectance in zip(BANDS, bands, strict=True):
-        stored = np.clip(np.rint(reflectance * 10000) + processing.added, 1, 65535).astype(np.uint16)
-        write_cog(
-            folder / name / f"{_file_name(band)}.tif", (stored * valid)[None], piece.west, piece.north, 10
-        )
-    write_cog(folder / name / f"{_file_name(SCL)}.tif", scl[None], piece.west, piece.north, 20)
+    valid = scl != Scl.NO_DATA
+    valid_at = {10: valid.repeat(2, 0).repeat(2, 1), 20: valid}
+    pixels = {
+        band: np.clip(np.rint(reflectance * 10000) + processing.added, 1, 65535).astype(np.uint16)
+        * valid_at[resolution_of(band)]
+        for band, reflectance in bands.items()
+    }
+    for asset, values in (pixels | {SCL: scl}).items():
+        path = folder / name / f"{file_name(asset)}.tif"
+        write_cog(path, values[None], piece.west, piece.north, resolution_of(asset))
     item = _item(name, piece, processing, overflight, scl)
     write_json(folder / name / f"{name}.json", item)
     return item
@@ -177,9 +172,9 @@ def write_catalog_files(directory: Path, items: list[dict[str, Any]]) -> Path:
             "constellation": ["sentinel-2"],
             "instruments": ["msi"],
             "gsd": [10, 20],
-            "eo:bands": [_eo_band(band) for band in BANDS],
+            "eo:bands": [eo_band(band) for band in BANDS],
         },
-        "item_assets": {name: _describe_asset(name, -0.1) for name in (*BANDS, SCL)},
+        "item_assets": {name: describe_asset(name, -0.1) for name in (*BANDS, SCL)},
         "links": [
             _link("root", "../catalog.json"),
             _link("parent", "../catalog.json"),
@@ -305,52 +300,15 @@ def _percentage(chosen: NDArray[Any], among: NDArray[Any]) -> float:
     return round(100 * int(np.count_nonzero(chosen)) / max(int(np.count_nonzero(among)), 1), 6)
 
 
-def _file_name(asset: str) -> str:
-    return "SCL" if asset == SCL else SENSOR_BANDS[asset].esa_name
-
-
 def _asset(name: str, piece: Piece, processing: Processing) -> dict[str, Any]:
     """One asset of an item."""
-    resolution = 20 if name == SCL else 10
+    resolution = resolution_of(name)
     pixels = piece.size * 10 // resolution
-    description = _describe_asset(name, processing.declared)
     return {
-        "href": f"./{_file_name(name)}.tif",
-        **description,
+        "href": f"./{file_name(name)}.tif",
+        **describe_asset(name, processing.declared),
         "proj:shape": [pixels, pixels],
         "proj:transform": [resolution, 0, piece.west, 0, -resolution, piece.north],
-    }
-
-
-def _describe_asset(name: str, offset: float) -> dict[str, Any]:
-    """What the assets of this name have in common in all items."""
-    if name == SCL:
-        return {
-            "type": COG_TYPE,
-            "title": "Scene classification map (SCL)",
-            "raster:bands": [{"nodata": 0, "data_type": "uint8", "spatial_resolution": 20}],
-            "roles": ["data", "reflectance"],
-        }
-    numbers = {"nodata": 0, "data_type": "uint16", "bits_per_sample": 15, "spatial_resolution": 10}
-    return {
-        "type": COG_TYPE,
-        "title": f"{EO[name][0]} - 10m",
-        "eo:bands": [_eo_band(name)],
-        "gsd": 10,
-        "raster:bands": [{**numbers, "scale": REFLECTANCE_SCALE, "offset": offset}],
-        "roles": ["data", "reflectance"],
-    }
-
-
-def _eo_band(name: str) -> dict[str, Any]:
-    """The eo extension's description of a band."""
-    description, centre, width = EO[name]
-    return {
-        "name": name,
-        "common_name": name,
-        "description": description,
-        "center_wavelength": centre,
-        "full_width_half_max": width,
     }
 
 

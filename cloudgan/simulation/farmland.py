@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft, ndimage
 
+from cloudgan.simulation.covers import (
+    BANDS,
+    BLOOM,
+    COVERS,
+    KIND,
+    RIPE,
+    SOIL,
+    STUBBLE,
+    TOWN,
+    TOWN_SHARES,
+    WETTING,
+    bands_at,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,92 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
-    Spectrum = tuple[float, float, float, float]
-
-BANDS = ("blue", "green", "red", "nir")
-"""Bands of every spectrum and raster here, in this order."""
 
 FINE = 2
 """Parcels are drawn at 5 m, so that pixels of 10 m on a boundary are mixed."""
-
-SOIL: Spectrum = (0.070, 0.098, 0.130, 0.205)
-BLOOM: Spectrum = (0.042, 0.165, 0.150, 0.530)  # rapeseed in flower
-RIPE: Spectrum = (0.050, 0.092, 0.135, 0.300)  # cereals before the harvest
-STUBBLE: Spectrum = (0.080, 0.122, 0.175, 0.310)
-
-
-@dataclass(frozen=True, slots=True)
-class Cover:
-    """One kind of land cover, and what of it is visible from above over the season."""
-
-    name: str
-    """What it is."""
-    colour: Spectrum
-    """Reflectance at full cover (blue, green, red, nir), 0 to 1."""
-    season: tuple[tuple[float, float, float, float, float], ...] = ((100, 1, 0, 0, 0),)
-    """Day of year, then the shares of its own colour, bloom, ripe crop and stubble; the rest is soil."""
-    share: float = 0.0
-    """Share of the fields that grow it."""
-    texture: float = 0.015
-    """Relative brightness differences between neighbouring pixels (standard deviation)."""
-
-
-# Calendar of Lower Austria, and levels of surface reflectance of Sentinel-2 L2A over such land.
-COVERS = (
-    Cover("winter wheat", (0.026, 0.055, 0.028, 0.43), (
-        (91, 0.60, 0, 0, 0), (115, 0.88, 0, 0, 0), (140, 0.97, 0, 0, 0), (162, 0.90, 0, 0.08, 0),
-        (178, 0.40, 0, 0.58, 0), (190, 0.05, 0, 0.93, 0), (201, 0.02, 0, 0.95, 0), (203, 0, 0, 0, 0.95),
-    ), 0.27),
-    Cover("winter barley", (0.030, 0.064, 0.034, 0.42), (
-        (91, 0.65, 0, 0, 0), (112, 0.92, 0, 0, 0), (138, 0.95, 0, 0, 0), (152, 0.75, 0, 0.22, 0),
-        (166, 0.15, 0, 0.83, 0), (178, 0.03, 0, 0.95, 0), (180, 0, 0, 0, 0.95), (197, 0.05, 0, 0, 0.85),
-        (202, 0, 0, 0, 0.25),
-    ), 0.10),
-    Cover("spring barley", (0.032, 0.068, 0.036, 0.41), (
-        (95, 0.04, 0, 0, 0), (110, 0.30, 0, 0, 0), (128, 0.85, 0, 0, 0), (150, 0.94, 0, 0, 0),
-        (168, 0.45, 0, 0.50, 0), (180, 0.05, 0, 0.92, 0), (193, 0, 0, 0.96, 0), (195, 0, 0, 0, 0.93),
-    ), 0.08),
-    Cover("rapeseed", (0.030, 0.078, 0.036, 0.50), (
-        (91, 0.75, 0.02, 0, 0), (106, 0.88, 0.08, 0, 0), (115, 0.32, 0.66, 0, 0), (124, 0.22, 0.76, 0, 0),
-        (134, 0.72, 0.25, 0, 0), (145, 0.96, 0.01, 0, 0), (165, 0.85, 0, 0.12, 0), (182, 0.30, 0, 0.65, 0),
-        (194, 0.06, 0, 0.90, 0), (196, 0.03, 0, 0, 0.90),
-    ), 0.11),
-    Cover("maize", (0.028, 0.062, 0.030, 0.46), (
-        (138, 0.01, 0, 0, 0), (150, 0.10, 0, 0, 0), (165, 0.42, 0, 0, 0), (180, 0.85, 0, 0, 0),
-        (192, 0.97, 0, 0, 0),
-    ), 0.16),
-    Cover("sugar beet", (0.030, 0.078, 0.034, 0.57), (
-        (118, 0.01, 0, 0, 0), (135, 0.12, 0, 0, 0), (150, 0.42, 0, 0, 0), (165, 0.82, 0, 0, 0),
-        (180, 0.97, 0, 0, 0),
-    ), 0.11),
-    Cover("sunflower", (0.032, 0.076, 0.040, 0.48), (
-        (122, 0.01, 0, 0, 0), (140, 0.14, 0, 0, 0), (158, 0.55, 0, 0, 0), (174, 0.92, 0, 0, 0),
-        (190, 0.80, 0.16, 0, 0), (203, 0.86, 0.08, 0, 0),
-    ), 0.05),
-    Cover("meadow", (0.036, 0.078, 0.046, 0.41), (
-        (91, 0.80, 0, 0, 0), (120, 0.98, 0, 0, 0), (144, 0.95, 0, 0, 0), (147, 0.45, 0, 0.35, 0),
-        (165, 0.88, 0, 0.05, 0), (185, 0.92, 0, 0.05, 0), (188, 0.48, 0, 0.36, 0), (206, 0.80, 0, 0.12, 0),
-    ), 0.07),
-    Cover("alfalfa", (0.028, 0.068, 0.030, 0.47), (
-        (91, 0.55, 0, 0, 0), (115, 0.93, 0, 0, 0), (132, 0.97, 0, 0, 0), (135, 0.30, 0, 0.20, 0),
-        (152, 0.93, 0, 0, 0), (168, 0.97, 0, 0, 0), (171, 0.30, 0, 0.20, 0), (188, 0.92, 0, 0, 0),
-        (204, 0.96, 0, 0, 0),
-    ), 0.05, 0.03),
-    Cover("broadleaved wood", (0.018, 0.040, 0.020, 0.39), (
-        (96, 0.42, 0, 0.05, 0), (106, 0.60, 0, 0.02, 0), (120, 0.98, 0, 0, 0), (160, 1, 0, 0, 0),
-    ), 0.0, 0.07),
-    Cover("conifers", (0.014, 0.028, 0.017, 0.215), texture=0.08),
-    Cover("garden", (0.034, 0.062, 0.044, 0.30), ((91, 0.75, 0, 0, 0), (125, 1, 0, 0, 0)), texture=0.10),
-    Cover("tiled roof", (0.078, 0.092, 0.125, 0.210), texture=0.10),
-    Cover("pale roof", (0.190, 0.205, 0.220, 0.270), texture=0.12),
-    Cover("yard", (0.092, 0.108, 0.125, 0.190), texture=0.06),
-    Cover("road", (0.098, 0.112, 0.125, 0.165), texture=0.02),
-    Cover("track", (0.082, 0.112, 0.138, 0.235), texture=0.03),
-    Cover("water", (0.034, 0.044, 0.027, 0.014), texture=0.02),
-)  # fmt: skip
-TOWN = ("garden", "tiled roof", "broadleaved wood", "yard", "pale roof")
-TOWN_SHARES = (0.46, 0.24, 0.18, 0.08, 0.04)
-KIND = {cover.name: number for number, cover in enumerate(COVERS)}
 
 
 def draw_noise(
@@ -146,7 +77,7 @@ class Land:
     delay: Floats
     """Days by which each parcel is behind the calendar of its cover."""
     vigour: Floats
-    """How bright each parcel's plants are in each band, relative to their cover: shape (parcels, 4)."""
+    """How bright each parcel's plants are in each band, relative to their cover: shape (parcels, 10)."""
     soil: Floats
     """How bright each parcel's soil is, relative to `SOIL`."""
     patches: Floats
@@ -158,38 +89,46 @@ class Land:
     relief: Floats
     """Height in metres of each 10 m pixel."""
 
-    def reflectance(self, day: float, wetness: float, sun: tuple[float, float]) -> Floats:
+    def reflectance(
+        self, day: float, wetness: float, sun: tuple[float, float], resolution: int = 10
+    ) -> Floats:
         """Reflectance of the surface, blurred by the instrument's optics.
 
         Args:
             day: Day of the year.
             wetness: How wet the soil is, 0 (dry) to 1.
             sun: Azimuth and elevation of the sun in degrees.
+            resolution: Edge of a pixel in metres, which says what bands: 10 or 20, see `BANDS_AT`.
 
         Returns:
-            Surface reflectance, shape (4, rows, columns).
+            Surface reflectance, shape (4, rows, columns), or at 20 m (6, rows / 2, columns / 2).
         """
         now = self._spectra(day, wetness)
         drift = (self._spectra(day - 2, wetness) - self._spectra(day + 2, wetness)) / 4  # per day of delay
         thinner = self._spectra(day, wetness, bare=True) - now
         centre = self.label[::FINE, ::FINE]
         light = self.grain * self._light(*sun)
-        image = np.empty((len(BANDS), *centre.shape), np.float32)
-        for band in range(len(BANDS)):
+        image = []
+        for band in range(len(BANDS))[bands_at(resolution)]:
             surface = mean_of_blocks(now[:, band][self.label])
             surface += self.patches * drift[:, band][centre] + self.thinness * thinner[:, band][centre]
-            image[band] = ndimage.gaussian_filter(surface * light, 0.6, truncate=3)
-        return image
+            surface *= light
+            if resolution == 20:
+                surface = mean_of_blocks(surface)
+            image.append(ndimage.gaussian_filter(surface, 0.6, truncate=3))
+        return np.stack(image)
 
     def _spectra(self, day: float, wetness: float, *, bare: bool = False) -> Floats:
-        """Reflectance of each parcel, shape (parcels, 4); with `bare`, its soil alone where plants grow."""
+        """Reflectance of each parcel, shape (parcels, 10); with `bare`, its soil alone where plants grow."""
         spectra = np.empty((len(self.kind), len(BANDS)), np.float32)
+        # Beyond the share that all bands lose, those of strong absorption lose more.
+        soil_colour = np.array(SOIL) * ((1 - np.array(WETTING) * wetness) / (1 - WETTING[0] * wetness))
         for number, cover in enumerate(COVERS):
             members = np.flatnonzero(self.kind == number)
             knots = np.array(cover.season)
             calendar = day - self.delay[members]
             parts = [np.interp(calendar, knots[:, 0], knots[:, column]) for column in range(1, 5)]
-            soil = (self.soil[members] * (1 - 0.25 * wetness))[:, None] * np.array(SOIL)
+            soil = (self.soil[members] * (1 - WETTING[0] * wetness))[:, None] * soil_colour
             if bare and len(knots) > 1:
                 spectra[members] = soil
                 continue
@@ -215,20 +154,30 @@ def make_land(rng: Generator, shape: tuple[int, int]) -> Land:
     """
     label, kind = _lay_out(rng, (shape[0] * FINE, shape[1] * FINE))
     count = len(kind)
-    brightness = rng.normal(1, 0.06, (count, 1)) + rng.normal(0, 0.025, (count, len(BANDS)))
+    brightness = _draw_vigour(rng, count)
     texture = np.array([cover.texture for cover in COVERS], np.float32)[kind][label[::FINE, ::FINE]]
     rough = draw_noise(rng, shape, 12, 1.7) * texture + _draw_rows(rng, label, kind)
     return Land(
         label=label,
         kind=kind,
         delay=np.clip(rng.normal(0, 4.5, count), -10, 10).astype(np.float32),
-        vigour=brightness.astype(np.float32),
+        vigour=brightness,
         soil=np.clip(rng.normal(1, 0.17, count), 0.6, 1.45).astype(np.float32),
         patches=1.6 * draw_noise(rng, shape, 40, 1.9),
         thinness=np.clip(0.02 + 0.05 * draw_noise(rng, shape, 25, 1.8), -0.02, 0.25),
         grain=(1 + rough + 0.03 * draw_noise(rng, shape, 60, 1.7)).astype(np.float32),
         relief=18 * draw_noise(rng, shape, 220, 3.0),
     )
+
+
+def _draw_vigour(rng: Generator, count: int) -> Floats:
+    """How bright the plants of each parcel are relative to their cover, shape (parcels, 10)."""
+    common, own = rng.normal(1, 0.06, (count, 1)), rng.normal(0, 0.025, (count, 4))
+    # The chance of the bands of 20 m is their own, so that those of 10 m do not depend on it. Leaves set all
+    # bands beyond the red edge alike, and their water the short-wave infrared.
+    further = rng.spawn(1)[0].normal(0, (0.020, 0.008, 0.005, 0.005, 0.040, 0.050), (count, 6))
+    further += own[:, 3:] * (0.3, 0.8, 1, 1, 0, 0)
+    return np.asarray(common + np.hstack([own, further]), np.float32)
 
 
 def mean_of_blocks(fine: Floats) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cloudgan.sentinel2.classification import Scl
+from cloudgan.simulation.covers import BANDS, bands_at
 from cloudgan.simulation.farmland import draw_noise, mean_of_blocks
 
 if TYPE_CHECKING:
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 MARGIN = 200
 """Pixels by which clouds are simulated beyond the land: those outside cast shadows into it."""
 
-# Share of the surface reflectance of blue, green, red and nir that a full shadow removes, as in SCL class 3
-# of real scenes. The sky still lights the surface, most of all in the blue.
-SHADOW_DEPTH = (0.38, 0.44, 0.48, 0.64)
-CIRRUS_SLOPE = (1.12, 1.05, 1.0, 0.86)  # thin ice cloud scatters a little more at short wavelengths
-CIRRUS_COLOUR = (0.62, 0.60, 0.59, 0.58)
-CLOUD_COLOUR = (1.00, 0.975, 0.97, 1.02)
-HAZE_COLOUR = (0.0050, 0.0032, 0.0022, 0.0010)
+# All by band, as in `BANDS`. A full shadow removes so much of the surface reflectance, as in SCL class 3 of
+# real scenes. The sky still lights the surface, most of all in the blue, hardly in the short-wave infrared.
+SHADOW_DEPTH = (0.38, 0.44, 0.48, 0.64, 0.50, 0.57, 0.61, 0.65, 0.72, 0.73)
+# Thin ice cloud scatters a little more at short wavelengths. Ice absorbs beyond 1.4 micrometres: over icy
+# tops of real L2A dates swir16 is 0.37 and swir22 0.26 of blue. So cirrus is hardly seen there.
+CIRRUS_SLOPE = (1.12, 1.05, 1.0, 0.86, 0.98, 0.95, 0.91, 0.85, 0.72, 0.68)
+CIRRUS_COLOUR = (0.62, 0.60, 0.59, 0.58, 0.59, 0.59, 0.58, 0.58, 0.23, 0.16)
+# Droplets absorb less than ice: over bright cloud of real dates, ice and droplets together, swir16 is 0.67,
+# and swir22 0.54, of blue, over a sheet of low cloud 0.94 and 0.86. Cumulus is set between the two.
+CLOUD_COLOUR = (1.00, 0.975, 0.97, 1.02, 0.98, 1.00, 1.01, 1.01, 0.76, 0.64)
+# Small particles: by the third power of the wavelength, which leaves nothing beyond the near infrared.
+HAZE_COLOUR = (0.0050, 0.0032, 0.0022, 0.0010, 0.0017, 0.0015, 0.0012, 0.0009, 0.0001, 0.0001)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +51,51 @@ class CloudLayers:
     cirrus: Floats
     """Optical depth of the cirrus in the red."""
 
-    def cover(self, surface: Floats) -> Floats:
-        """The image of a surface (4, rows, columns) under the clouds, as surface reflectance."""
+    def cover(self, surface: Floats, resolution: int = 10) -> Floats:
+        """The image of a surface under the clouds.
+
+        Args:
+            surface: Surface reflectance without cloud, as `Land.reflectance` gives it.
+            resolution: Edge of its pixels in metres, 10 or 20.
+
+        Returns:
+            Surface reflectance of the same shape.
+        """
+        cloud, bright, shadow, cirrus = (
+            layer if resolution == 10 else mean_of_blocks(layer)
+            for layer in (self.cloud, self.bright, self.shadow, self.cirrus)
+        )
         image = np.empty_like(surface)
-        for band, depth in enumerate(SHADOW_DEPTH):
-            below = surface[band] * (1 - np.float32(depth) * self.shadow)
-            below += self.cloud * (self.bright * np.float32(CLOUD_COLOUR[band]) - below)
-            veil = 1 - np.exp(-np.float32(CIRRUS_SLOPE[band]) * self.cirrus)
-            image[band] = below + veil * (np.float32(CIRRUS_COLOUR[band]) - below)
+        for number, band in enumerate(range(len(BANDS))[bands_at(resolution)]):
+            below = surface[number] * (1 - np.float32(SHADOW_DEPTH[band]) * shadow)
+            below += cloud * (bright * np.float32(CLOUD_COLOUR[band]) - below)
+            veil = 1 - np.exp(-np.float32(CIRRUS_SLOPE[band]) * cirrus)
+            image[number] = below + veil * (np.float32(CIRRUS_COLOUR[band]) - below)
         return image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiometry:
+    """How the image of a date differs from the reflectance of the land: calibration and atmosphere."""
+
+    gain: NDArray[np.float64]
+    """Factor of each band, shape (10,)."""
+    slow: Floats
+    """What is added to 1 for a factor that changes slowly over the land, shape (rows, columns)."""
+    haze: Floats
+    """Summand of each band, shape (10,)."""
+
+    def apply(self, surface: Floats, resolution: int = 10) -> Floats:
+        """A surface as it looks on the date: a few per cent brighter or darker, smoothly.
+
+        Args:
+            surface: Surface reflectance, as `Land.reflectance` gives it.
+            resolution: Edge of its pixels in metres, 10 or 20.
+        """
+        bands = bands_at(resolution)
+        slow = self.slow if resolution == 10 else mean_of_blocks(self.slow)
+        factor = (self.gain[bands, None, None] * (1 + slow)).astype(np.float32)
+        return surface * factor + self.haze[bands, None, None]
 
 
 def compute_sun_position(when: datetime, longitude: float, latitude: float) -> tuple[float, float]:
@@ -142,16 +184,19 @@ def _draw_cirrus(rng: Generator, shape: tuple[int, int], veil: float) -> Floats:
     return np.asarray(0.17 * np.clip(fibres - edge, 0, None) ** 1.2, np.float32)
 
 
-def draw_radiometry(rng: Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """How the image of a date differs from the reflectance of the land: calibration and atmosphere.
+def draw_radiometry(rng: Generator, shape: tuple[int, int]) -> Radiometry:
+    """Draw the radiometry of a date.
 
-    Returns:
-        Factor and summand of each band, shapes (4, rows, columns) and (4, 1, 1): a few per cent, smooth.
+    Args:
+        rng: Source of randomness.
+        shape: The land's rows and columns.
     """
-    gain = 1 + rng.normal(0, 0.024) + rng.normal(0, 0.01, (4, 1, 1))
+    common, own = rng.normal(0, 0.024), rng.normal(0, 0.01, 4)
+    # The chance of the bands of 20 m is their own, so that those of 10 m do not depend on it.
+    gain = 1 + common + np.concatenate([own, rng.spawn(1)[0].normal(0, 0.01, 6)])
     slow = 0.01 * draw_noise(rng, shape, max(shape), 3.0)
-    haze = np.array(HAZE_COLOUR)[:, None, None] * rng.uniform(-0.4, 1.2)
-    return (gain * (1 + slow)).astype(np.float32), haze.astype(np.float32)
+    haze = np.array(HAZE_COLOUR) * rng.uniform(-0.4, 1.2)
+    return Radiometry(gain, slow, haze.astype(np.float32))
 
 
 def classify_scene(rng: Generator, image: Floats, clouds: CloudLayers) -> NDArray[np.uint8]:
@@ -162,7 +207,7 @@ def classify_scene(rng: Generator, image: Floats, clouds: CloudLayers) -> NDArra
 
     Args:
         rng: Source of randomness.
-        image: Surface reflectance under the clouds, shape (4, rows, columns).
+        image: Surface reflectance under the clouds in the bands of 10 m, shape (4, rows, columns).
         clouds: The clouds in it.
 
     Returns:
