@@ -86,7 +86,7 @@ class Radiometry:
     """Summand of each band, shape (10,)."""
 
     def apply(self, surface: Floats, resolution: int = 10) -> Floats:
-        """A surface as it looks on the date: a few per cent brighter or darker, smoothly.
+        """A surface as the date shows it: a few per cent brighter or darker, smoothly.
 
         Args:
             surface: Surface reflectance, as `Land.reflectance` gives it.
