@@ -123,8 +123,8 @@ def test_a_model_cut_short_is_refused(ask, network, tmp_path):
 
 
 def test_a_model_that_wants_a_band_that_is_not_there_is_refused(ask, tmp_path):
-    greedy = write_network(tmp_path / "greedy.onnx", channels=["target:swir16"])
-    refused(ask(model=greedy), "has no band swir16")
+    greedy = write_network(tmp_path / "greedy.onnx", channels=["target:coastal"])
+    refused(ask(model=greedy), "has no band coastal")
 
 
 def test_a_catalogue_that_is_none_is_refused(ask, tmp_path):
