@@ -15,7 +15,7 @@ import numpy as np
 from cloudgan.distributed.preflight import find_inability
 from cloudgan.distributed.report import FailedUnit, ZoneReport
 from cloudgan.distributed.scheduling import Failure
-from cloudgan.distributed.stopping import FailureRow
+from cloudgan.distributed.stopping import FailureRow, longest_row
 from cloudgan.distributed.worker import Job, find_frames, process_unit
 from cloudgan.distributed.workers import Cluster, Workers, share_job
 from cloudgan.errors import StoreError, WriteError
@@ -120,8 +120,8 @@ def _process(
     if not todo:
         return
     job.store.begin(workers.device)
-    inability = find_inability(workers)
-    if inability is not None:
+    # A few units tell by themselves, each with its own reason, and a rerun finds them by name.
+    if len(todo) >= longest_row(workers.count_threads()) and (inability := find_inability(workers)):
         yield replace(report, stopped=inability)
         return
     retried: list[int] = []

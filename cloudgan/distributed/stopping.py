@@ -13,6 +13,11 @@ threads where that is more. So many are in flight at once, and may fail together
 Ten, for a run where one unit of ten fails by chance sees ten in a row once in ten thousand million units."""
 
 
+def longest_row(threads: int) -> int:
+    """Units that may fail one after the other before a run stops, for so many threads of all workers."""
+    return max(IN_A_ROW, 2 * threads)
+
+
 @dataclass(slots=True)
 class FailureRow:
     """Units that failed one after the other for one reason.
@@ -53,11 +58,11 @@ class FailureRow:
         Args:
             threads: Of all workers.
         """
-        return len(self.causes) >= max(IN_A_ROW, 2 * threads)
+        return len(self.causes) >= longest_row(threads)
 
     def is_doubtful(self, threads: int) -> bool:
         """Whether so many units failed that it must be asked whether the workers can do the work at all."""
-        return len(self.unexamined) >= max(IN_A_ROW, 2 * threads)
+        return len(self.unexamined) >= longest_row(threads)
 
     def trust_workers(self) -> None:
         """The workers can do the work, so the files are broken."""

@@ -124,13 +124,14 @@ def test_a_bucket_that_refuses_is_named_and_a_rerun_with_rights_heals(s3, local,
         report = execute(job, client, only=[0, 1])
     finally:
         client.run(log_in, "writer")
-    reason = report.stopped
-    assert reason.startswith(f"nothing was begun, as the workers cannot do the work: {out} refused a write (")
+    assert sorted(report.failed) == [0, 1]
+    reason = report.failed[0].reason
+    assert reason.startswith(f"{out} refused a write (")
     assert "AccessDenied" in reason
     assert not [secret for secret, _ in USERS.values() if f"{secret}:" in reason]
     assert not job.store.read_ledger().any()
-    assert (report.done, report.failed, report.ok) == (0, {}, False)
-    assert execute(job, client, only=[0, 1]).done == 2
+    assert job.store.find_failed_units() == [0, 1]
+    assert execute(job, client, only=job.store.find_failed_units()).done == 2
     assert execute(job, client).failed == {}
     assert read_store(s3.url("refused.zarr")) == read_store(local)
 
