@@ -63,6 +63,7 @@ def test_every_alert_leads_to_its_place_in_the_runbook():
 def test_expressions_name_metrics_that_are_served():
     named = {name for text in expressions() for name in re.findall(r"\b(?:cloudgan|dask)_\w+", text)}
     from cloudgan.distributed import metrics
+
     counters = [each for each in vars(metrics).values() if isinstance(each, metrics.Counter)]
     assert named == {f"{each.describe()[0].name}_total" for each in counters} | OF_DASK
 

@@ -85,7 +85,7 @@ def start_workers(
                 scheduler_kwargs={"dashboard": False},
                 local_directory=scratch,  # Dask's own stays behind
             )
-        with cluster, distributed.Client(cluster) as client:
+        with cluster, distributed.Client(cluster, set_as_default=False) as client:
             yield client
 
 
@@ -165,15 +165,16 @@ def is_scheduler_file(scheduler: str) -> bool:
 
 
 def _open_client(scheduler: str) -> distributed.Client:
+    # Not the default of the process: where clients overlap, Dask would go on naming one that is gone.
     if scheduler.startswith("gateway://"):
         return _open_gateway(scheduler)
     if not is_scheduler_file(scheduler):
-        return distributed.Client(scheduler)
+        return distributed.Client(scheduler, set_as_default=False)
     try:
         address = json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]
     except (ValueError, KeyError, TypeError):  # it is being written, or is another file
         raise OSError("it states no address") from None
-    return distributed.Client(address)
+    return distributed.Client(address, set_as_default=False)
 
 
 def _open_gateway(scheduler: str) -> distributed.Client:

@@ -282,7 +282,8 @@ def keep_worker(cluster: Cluster) -> distributed.Future[int]:
     client, patience = cluster.client, cluster.patience
     kept = client.submit(int, pure=False, resources=dict(cluster.resources) or None)
     try:
-        distributed.wait(kept, timeout=patience)
+        with client.as_current():
+            distributed.wait(kept, timeout=patience)
     except CancelledError as error:
         raise LostSchedulerError("the Dask scheduler went away") from error
     except TimeoutError as error:

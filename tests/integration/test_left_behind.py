@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from cloudgan.io.store.access import HOME
-
 SPAN = "2020-05-01/2020-05-20"
 
 
@@ -61,8 +59,8 @@ def run(demo, network64, folder: Path, *, interrupt: bool = False, catalog: Path
         start_new_session=True,
     ) as process:
         if interrupt:  # as a terminal does: to all processes of the group
-            ledger, deadline = out / HOME / "units" / "c", time.monotonic() + 200
-            while not (ledger.exists() and any(ledger.iterdir())) and time.monotonic() < deadline:
+            pixels, deadline = out / "green" / "c", time.monotonic() + 200
+            while not any(pixels.rglob("0")) and time.monotonic() < deadline:  # the unit is being written
                 assert process.poll() is None
                 time.sleep(0.02)
             assert len(group(process.pid)) > 2

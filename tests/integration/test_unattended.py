@@ -286,6 +286,7 @@ def test_a_scheduler_that_comes_back_elsewhere_is_rejoined(plan, demo, network64
     assert restarts
     assert report.ok
     assert any("the Dask scheduler is back" in text for text in caplog.messages)
+    assert dask.config.get("scheduler", None) is None  # xarray would ask a cluster that is gone
 
 
 # Seen from outside
