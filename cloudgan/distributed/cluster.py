@@ -85,7 +85,7 @@ def start_workers(
                 scheduler_kwargs={"dashboard": False},
                 local_directory=scratch,  # Dask's own stays behind
             )
-        with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        with cluster, distributed.Client(cluster) as client:
             yield client
 
 
@@ -102,10 +102,18 @@ def connect(scheduler: str, patience: float = 0.0) -> Iterator[distributed.Clien
         InputError: It does not answer.
     """
     deadline = time.monotonic() + patience
+    with (
+        # A client that has lost its scheduler stays the default of the process, and xarray would ask it.
+        dask.config.set(scheduler=dask.config.get("scheduler", None)),
+        _wait_for_client(scheduler, deadline, patience) as client,
+    ):
+        yield client
+
+
+def _wait_for_client(scheduler: str, deadline: float, pause: float) -> distributed.Client:
     while True:
         try:
-            client = _open_client(scheduler)
-            break
+            return _open_client(scheduler)
         except (OSError, ValueError, TypeError) as error:
             # A setting that is wrong, such as a missing certificate, does not heal.
             if not isinstance(error, OSError) or time.monotonic() >= deadline:
@@ -114,9 +122,7 @@ def connect(scheduler: str, patience: float = 0.0) -> Iterator[distributed.Clien
                     f"{_suggest_remedy(scheduler)}"
                 ) from error
             log.warning("no Dask scheduler answers at %s yet; waiting for it", scheduler)
-            time.sleep(min(5.0, patience))
-    with client:
-        yield client
+            time.sleep(min(5.0, pause))
 
 
 @contextmanager
@@ -165,16 +171,15 @@ def is_scheduler_file(scheduler: str) -> bool:
 
 
 def _open_client(scheduler: str) -> distributed.Client:
-    # Not the default of the process: where clients overlap, Dask would go on naming one that is gone.
     if scheduler.startswith("gateway://"):
         return _open_gateway(scheduler)
     if not is_scheduler_file(scheduler):
-        return distributed.Client(scheduler, set_as_default=False)
+        return distributed.Client(scheduler)
     try:
         address = json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]
     except (ValueError, KeyError, TypeError):  # it is being written, or is another file
         raise OSError("it states no address") from None
-    return distributed.Client(address, set_as_default=False)
+    return distributed.Client(address)
 
 
 def _open_gateway(scheduler: str) -> distributed.Client:
