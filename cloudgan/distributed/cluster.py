@@ -101,16 +101,16 @@ def connect(scheduler: str, patience: float = 0.0) -> Iterator[distributed.Clien
     Raises:
         InputError: It does not answer.
     """
-    deadline = time.monotonic() + patience
     with (
         # A client that has lost its scheduler stays the default of the process, and xarray would ask it.
         dask.config.set(scheduler=dask.config.get("scheduler", None)),
-        _wait_for_client(scheduler, deadline, patience) as client,
+        _wait_for_client(scheduler, patience) as client,
     ):
         yield client
 
 
-def _wait_for_client(scheduler: str, deadline: float, pause: float) -> distributed.Client:
+def _wait_for_client(scheduler: str, patience: float) -> distributed.Client:
+    deadline = time.monotonic() + patience
     while True:
         try:
             return _open_client(scheduler)
@@ -122,7 +122,7 @@ def _wait_for_client(scheduler: str, deadline: float, pause: float) -> distribut
                     f"{_suggest_remedy(scheduler)}"
                 ) from error
             log.warning("no Dask scheduler answers at %s yet; waiting for it", scheduler)
-            time.sleep(min(5.0, pause))
+            time.sleep(min(5.0, patience))
 
 
 @contextmanager

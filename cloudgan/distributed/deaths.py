@@ -227,7 +227,7 @@ def explain_deaths(ends: Counter[str | None]) -> str:
     if ends.keys() & {MEMORY, f"signal {int(signal.SIGKILL)}"}:
         remedy = "give workers more memory, or fewer threads"
     elif ends.keys() == {None}:
-        remedy = "look into their logs, and give workers more memory if their machines ran out of it"
+        remedy = "read their logs, and give workers more memory if their machines ran out of it"
     else:
         remedy = "a library of theirs crashed: give them the versions of GDAL and ONNX Runtime of uv.lock"
     workers = "1 worker" if count == 1 else f"{count} workers"

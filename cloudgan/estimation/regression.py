@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudgan.estimation.moments import Moments, choose_weights
 from cloudgan.estimation.variances import Doubles, Floats
 
 MIN_PIXELS = 30
@@ -55,7 +56,8 @@ def correct(
     mean = wanted.mean(axis=0)
     standard = ((sample - middle[:, None]) / width[:, None]).T.astype(np.float64)
     kinds = _Kinds.find(sample, standard, width)
-    moments = _Moments.sum(standard, wanted - mean, kinds.of(sample), fold)
+    constant = np.insert(standard, 0, 1, axis=1)
+    moments = Moments.sum(constant, wanted - mean, kinds.of(sample), fold, (_KINDS, _FOLDS))
     weights = np.mean([_fit(moments, choice) for choice in choices], axis=0).astype(np.float32)
     weights[:, 1:] /= width[:, None]
     weights[:, 0] += mean.astype(np.float32) - middle @ weights[:, 1:]
@@ -95,50 +97,8 @@ class _Kinds:
         return (1 << np.arange(len(above))) @ above
 
 
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """Sums over the pixels of each kind and fold, with a constant as the first predictor."""
-
-    xx: Doubles
-    """Of products of predictors, shape (kind, fold, predictor, predictor)."""
-    xy: Doubles
-    """Of products with what is predicted, shape (kind, fold, predictor, band)."""
-    yy: Doubles
-    """Of its squares, shape (kind, fold, band)."""
-
-    @classmethod
-    def sum(
-        cls, predictors: Doubles, wanted: Doubles, kind: NDArray[np.intp], fold: NDArray[np.intp]
-    ) -> _Moments:
-        """From pixels: predictors of shape (pixel, predictor), and what is wanted of shape (pixel, band)."""
-        ones = np.ones((len(predictors), 1))
-        joined = np.concatenate([ones, predictors, wanted], axis=1)
-        group = kind * _FOLDS + fold
-        order = np.argsort(group, kind="stable")
-        ends = np.cumsum(np.bincount(group, minlength=_KINDS * _FOLDS))[:-1]
-        products = [part.T @ part for part in np.split(joined[order], ends)]
-        squares = np.stack(products).reshape(_KINDS, _FOLDS, joined.shape[1], joined.shape[1])
-        at = 1 + predictors.shape[1]
-        yy = np.diagonal(squares[..., at:, at:], axis1=-2, axis2=-1)
-        return cls(squares[..., :at, :at], squares[..., :at, at:], yy)
-
-    def select(self, columns: NDArray[np.intp]) -> _Moments:
-        """Those of some predictors."""
-        return _Moments(self.xx[..., columns[:, None], columns], self.xy[..., columns, :], self.yy)
-
-    def subtract(self, weights: Doubles) -> _Moments:
-        """Those of what weights of shape (predictor, band) do not predict."""
-        explained = self.xx @ weights
-        return _Moments(self.xx, self.xy - explained, self.errors(weights))
-
-    def errors(self, weights: Doubles) -> Doubles:
-        """Squared errors of weights of shape (..., predictor, band), shape (kind, fold, band)."""
-        missed = 2 * self.xy - self.xx @ weights
-        return np.asarray(np.maximum(self.yy - (weights * missed).sum(axis=-2), 0))
-
-
-def _fit(moments: _Moments, choice: NDArray[np.intp]) -> Doubles:
-    """Weights of a constant and the predictors of a choice for each kind, shape (kind, predictor, band)."""
+def _fit(moments: Moments, choice: NDArray[np.intp]) -> Doubles:
+    """Weights of the constant and the predictors of a choice for each kind, shape (kind, predictor, band)."""
     columns = np.concatenate([[0], 1 + choice])
     chosen = moments.select(columns)
     of_tile = _fit_tile(chosen)
@@ -148,7 +108,7 @@ def _fit(moments: _Moments, choice: NDArray[np.intp]) -> Doubles:
     return weights
 
 
-def _fit_tile(moments: _Moments) -> Doubles:
+def _fit_tile(moments: Moments) -> Doubles:
     """Weights for all kinds together, without a constant: shape (predictor, band)."""
     squares, products = moments.xx.sum(axis=0)[:, 1:, 1:], moments.xy.sum(axis=0)[:, 1:]
     known = moments.yy.sum(axis=0)
@@ -171,16 +131,9 @@ def _solve(squares: Doubles, products: Doubles, penalties: Doubles) -> Doubles:
     return np.asarray(vectors @ shrunk)
 
 
-def _fit_kinds(moments: _Moments) -> Doubles:
+def _fit_kinds(moments: Moments) -> Doubles:
     """What each kind adds to the weights of the tile, shape (kind, predictor, band)."""
-    square, product = moments.xx.sum(axis=1), moments.xy.sum(axis=1)
-    rest, rest_product = square[:, None] - moments.xx, product[:, None] - moments.xy
-    one = np.eye(square.shape[-1])
-    errors = [moments.yy.sum(axis=(0, 1))]
-    solved = [np.zeros_like(product)]
-    for pixels in _PSEUDO_PIXELS:
-        left_out = np.linalg.solve(rest + pixels * one, rest_product)
-        errors.append(moments.errors(left_out).sum(axis=(0, 1)))
-        solved.append(np.linalg.solve(square + pixels * one, product))
-    best = np.argmin(errors, axis=0)
-    return np.stack(solved)[best, ..., np.arange(len(best))].transpose(1, 2, 0)
+    one = np.eye(moments.xx.shape[-1])
+    errors, weights = moments.fit(pixels * one for pixels in _PSEUDO_PIXELS)
+    nothing = moments.yy.sum(axis=(0, 1))
+    return np.where(errors.min(axis=0) < nothing, choose_weights(errors, weights), 0)

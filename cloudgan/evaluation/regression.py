@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2, vq
 from scipy.spatial import KDTree
 
+from cloudgan.estimation.moments import Moments, choose_weights
+from cloudgan.estimation.variances import Doubles
 from cloudgan.evaluation.alignment import align_to_date
 from cloudgan.evaluation.gaps import Floats, Gap, Mask
 from cloudgan.observations import ENOUGH_CLEAR
-
-Doubles = NDArray[np.float64]
 
 TILE = 256
 """Edge in pixels, at most, of the parts of a window that have a regression each."""
@@ -128,10 +128,8 @@ class _Tile:
         predicted = self._regress()
         residual = self.target - predicted[self.fitted]
         x, kinds = self.predictors[self.fitted], labels[self.fitted]
-        # Every fold of every cluster is a group of its own.
-        moments = _sum_moments(x, residual, kinds * _FOLDS**2 + self.folds, CLUSTERS * _FOLDS**2)
-        xx, xy, yy = (part.reshape(CLUSTERS, _FOLDS**2, *part.shape[1:]) for part in moments)
-        change = _fit(xx, xy, yy, _PSEUDO_PIXELS, np.ones(x.shape[1]))
+        moments = Moments.sum(x, residual, kinds, self.folds, (CLUSTERS, _FOLDS**2))
+        change = _fit(moments, _PSEUDO_PIXELS, np.ones(x.shape[1]))
         for label in range(CLUSTERS):
             here = labels == label
             predicted[here] += self.predictors[here] @ change[label]
@@ -143,10 +141,10 @@ class _Tile:
         """By the regression of the tile, shape (n, band)."""
         x = self.predictors[self.fitted]
         residual = self.target - self.linear[self.fitted]
-        xx, xy, yy = _sum_moments(x, residual, self.folds, _FOLDS**2)
+        moments = Moments.sum(x, residual, np.zeros_like(self.folds), self.folds, (1, _FOLDS**2))
         penalty = np.ones(x.shape[1])
         penalty[0] = 0  # the constant, which is free
-        (weights,) = _fit(xx[None], xy[None], yy[None], _STRENGTHS * len(x), penalty)
+        (weights,) = _fit(moments, _STRENGTHS * len(x), penalty)
         predicted: Doubles = self.linear + self.predictors @ weights
         return predicted
 
@@ -247,46 +245,15 @@ def _cluster(spectra: Doubles) -> NDArray[np.intp]:
     return labels
 
 
-def _sum_moments(
-    x: Doubles, y: Doubles, groups: NDArray[np.intp], count: int
-) -> tuple[Doubles, Doubles, Doubles]:
-    """x'x, x'y and y'y of each group: shapes (group, k, k), (group, k, band) and (group, band)."""
-    order = np.argsort(groups, kind="stable")
-    x, y = x[order], y[order]
-    ends = np.cumsum(np.bincount(groups, minlength=count))
-    parts = [slice(int(low), int(high)) for low, high in pairwise([0, *ends])]
-    return (
-        np.stack([x[part].T @ x[part] for part in parts]),
-        np.stack([x[part].T @ y[part] for part in parts]),
-        np.stack([(y[part] ** 2).sum(axis=0) for part in parts]),
-    )
-
-
-def _fit(xx: Doubles, xy: Doubles, yy: Doubles, strengths: Doubles, penalty: Doubles) -> Doubles:
+def _fit(moments: Moments, strengths: Doubles, penalty: Doubles) -> Doubles:
     """Ridge regressions of several clusters, with one strength for each band, chosen by cross-validation.
 
     Args:
-        xx: x'x, shape (cluster, fold, k, k).
-        xy: x'y, shape (cluster, fold, k, band).
-        yy: y'y, shape (cluster, fold, band).
+        moments: Of each cluster and fold.
         strengths: Penalties to choose from.
         penalty: Relative penalty of each predictor, shape (k,).
 
     Returns:
         Shape (cluster, k, band).
     """
-    diagonals = np.einsum("s,k,kl->skl", strengths, penalty, np.eye(len(penalty))) + _TINY * np.eye(
-        len(penalty)
-    )
-    whole_xx, whole_xy = xx.sum(axis=1), xy.sum(axis=1)
-    rest_xx, rest_xy = whole_xx[:, None] - xx, whole_xy[:, None] - xy
-    errors = np.empty((len(strengths), yy.shape[-1]))
-    for number, diagonal in enumerate(diagonals):
-        weights = np.linalg.solve(rest_xx + diagonal, rest_xy)
-        squares = yy - 2 * np.sum(weights * xy, axis=-2) + np.sum(weights * (xx @ weights), axis=-2)
-        errors[number] = squares.sum(axis=(0, 1))
-    best = np.argmin(errors, axis=0)
-    weights = np.empty_like(whole_xy)
-    for band, number in enumerate(best):
-        weights[..., band] = np.linalg.solve(whole_xx + diagonals[number], whole_xy[..., [band]])[..., 0]
-    return weights
+    return choose_weights(*moments.fit(np.diag(strength * penalty + _TINY) for strength in strengths))
