@@ -21,7 +21,7 @@ demo: $(VENV)/.cpu ## A season of simulated farmland, declouded
 	$(BIN)/cloudgan quicklook demo/out.zarr --out demo/before-after.png
 	@echo "store:   demo/out.zarr (xarray: xr.open_zarr('demo/out.zarr'))"
 	@echo "report:  demo/out.html (open it in a browser)"
-	@echo "picture: demo/before-after.png (above as observed, below declouded; near infrared, red, green)"
+	@echo "picture: demo/before-after.png (above as observed, below declouded; true colour)"
 
 test: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done .tools/axe/.done ## All tests
 	$(BIN)/python -m pytest

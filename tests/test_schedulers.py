@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloudgan.distributed.cluster import connect
+from cloudgan.distributed.cluster import connect, record_performance
 from cloudgan.errors import InputError
 
 
@@ -73,3 +73,12 @@ def test_a_cluster_that_a_gateway_does_not_know_is_named(monkeypatch):
     said = refused("gateway://f3a1")
     assert "dask-gateway gives no cluster f3a1 (Cluster f3a1 not found); check the name" in said
     assert "DASK_GATEWAY__ADDRESS" in said
+
+
+def test_without_bokeh_dask_is_not_asked_for_its_performance(monkeypatch):
+    """It would answer with a traceback on the terminal of the run."""
+    monkeypatch.setattr("cloudgan.distributed.cluster.find_spec", lambda name: None)
+    written: list[bytes] = []
+    with record_performance(SimpleNamespace(), written.append):
+        pass
+    assert written == []

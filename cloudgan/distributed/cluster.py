@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import dask
@@ -134,6 +135,9 @@ def record_performance(client: distributed.Client, write: Callable[[bytes], None
         write: Called at the end with the page that shows it; not where bokeh is missing, here or on the
             scheduler, or where the scheduler has been lost meanwhile.
     """
+    if find_spec("bokeh") is None:  # a scheduler of our own, in this process, would print a traceback
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="cloudgan-") as folder:
         page = Path(folder) / "performance.html"
         recorder = distributed.performance_report(filename=str(page))
