@@ -55,7 +55,10 @@ _OWN_CLUSTER = {
     # Dask's pages ask nobody who he is: other users of the machine would see logs and tasks.
     **{f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")},
 }
-"""Dask's settings for workers of our own."""
+"""Dask's settings for workers of our own, as they start."""
+_NEVER = {"distributed.deploy.lost-worker-timeout": "10000 days"}
+"""So long after a worker is lost, Dask gives up its nanny if no worker stands in its place at that moment:
+one that was lost again just then would never come back."""
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def start_workers(
                 scheduler_kwargs={"dashboard": False},
                 local_directory=scratch,  # Dask's own stays behind
             )
-        with cluster, distributed.Client(cluster) as client:
+        with dask.config.set(_NEVER), cluster, distributed.Client(cluster) as client:
             yield client
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,6 +22,7 @@ from clusters import workers
 from misbehaving import Fault, behaved, every, files, serving
 
 import cloudgan
+from cloudgan.distributed.cluster import start_workers
 from cloudgan.distributed.execute import execute
 from cloudgan.distributed.stopping import IN_A_ROW
 from cloudgan.distributed.worker import Job
@@ -125,6 +128,20 @@ def test_a_dask_worker_tells_of_its_sigterm(nanny, part, said, plan, generator, 
         with share_job(job_of(plan, generator, tmp_path / "out.zarr"), client) as shared:
             assert dict(shared.run(be_ended, [part])) == {part: "done"}
     assert any(said in text and f"on unit {part}" in text for text in caplog.messages)
+
+
+def test_a_worker_of_our_own_comes_back_however_soon_dask_gives_it_up():
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
+        start_workers(1, None) as client,
+    ):
+        ((before, pid),) = client.run(os.getpid).items()
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while client.nthreads().keys() <= {before} and time.monotonic() < deadline:
+            time.sleep(0.1)
+        ((after, _),) = client.run(os.getpid).items()
+    assert after != before
 
 
 # Workers that cannot do the work
