@@ -105,8 +105,6 @@ def _range(interpolated: Floats, image: Floats, clear: NDArray[np.bool_]) -> tup
 
     A regression may extrapolate; what neither the date nor the interpolation shows anywhere is no surface.
     """
-    shown = np.concatenate([np.nan_to_num(interpolated[:, None]), image[:, None]], axis=1)
-    counts = np.stack([~np.isnan(interpolated[0]), clear])
-    low = shown.min(axis=(1, 2, 3), where=counts, initial=np.inf)
-    high = shown.max(axis=(1, 2, 3), where=counts, initial=-np.inf)
+    shown = np.concatenate([interpolated[:, ~np.isnan(interpolated[0])], image[:, clear]], axis=1)
+    low, high = shown.min(axis=1, initial=np.inf), shown.max(axis=1, initial=-np.inf)
     return low[:, None, None], high[:, None, None]

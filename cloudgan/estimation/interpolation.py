@@ -26,25 +26,41 @@ def interpolate(reflectance: Floats, clear: NDArray[np.bool_], at: int, variance
         Shape (band, pixel), NaN where no other date is clear.
     """
     nearest = select_nearest(clear, at)
-    bits = np.arange(len(clear))[:, None]
-    patterns, of_pixel = np.unique((nearest << bits).sum(axis=0), return_inverse=True)
-    used = (patterns >> bits & 1).T.astype(np.bool_)
-    starts = range(0, len(used), _AT_ONCE)
-    solved = [solve_weights(used[start : start + _AT_ONCE], at, variances) for start in starts]
-    weights = np.concatenate(solved).astype(np.float32)
+    patterns, of_pixel = _find_patterns(nearest)
+    starts = range(0, len(patterns), _AT_ONCE)
+    solved = [solve_weights(patterns[start : start + _AT_ONCE], at, variances) for start in starts]
+    weights = np.ascontiguousarray(np.concatenate(solved).T, np.float32)
     total = np.zeros(reflectance.shape[1:], np.float32)
     for date in np.flatnonzero(nearest.any(axis=1)):
+        part = weights[date].take(of_pixel, axis=1)
+        part *= reflectance[date]
         # A pixel that is not clear has no weight, and perhaps no number.
-        pixels = np.flatnonzero(nearest[date])
-        total[:, pixels] += weights[of_pixel[pixels], :, date].T * reflectance[date][:, pixels]
-    return np.where(nearest.any(axis=0), total, np.float32(np.nan))
+        np.add(total, part, out=total, where=nearest[date])
+    total[:, ~nearest.any(axis=0)] = np.nan
+    return total
+
+
+def _find_patterns(used: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """The different columns, shape (pattern, time), and of each column which it is."""
+    bits = np.zeros(used.shape[1], np.int64)
+    for date in np.flatnonzero(used.any(axis=1)):
+        bits |= used[date].astype(np.int64) << date
+    first, second = bits[:-1], bits[1:]
+    starts = np.flatnonzero(np.concatenate([[True], first != second]))  # neighbours are mostly alike
+    patterns, of_run = np.unique(bits[starts], return_inverse=True)
+    of_pixel = np.repeat(of_run, np.diff(starts, append=len(bits)))
+    return (patterns >> np.arange(len(used))[:, None] & 1).T.astype(np.bool_), of_pixel
 
 
 def select_nearest(clear: NDArray[np.bool_], at: int) -> NDArray[np.bool_]:
     """The `DEPTH` nearest clear dates of each pixel before and after a date, of the shape of `clear`."""
     nearest = np.zeros_like(clear)
-    for side in (slice(at - 1, None, -1) if at else slice(0, 0), slice(at + 1, None)):
-        nearest[side] = clear[side] & (np.cumsum(clear[side], axis=0) <= DEPTH)
+    for side in (range(at - 1, -1, -1), range(at + 1, len(clear))):
+        count = np.zeros(clear.shape[1:], np.uint8)
+        for date in side:
+            np.less(count, DEPTH, out=nearest[date])
+            nearest[date] &= clear[date]
+            count += nearest[date]
     return nearest
 
 

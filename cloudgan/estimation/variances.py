@@ -96,9 +96,18 @@ def estimate_variances(
 
 def _square(difference: Floats) -> Doubles:
     """Robust mean square by band of a difference of shape (band, pixel)."""
-    median = np.median(difference, axis=1)
-    scatter = _TO_SIGMA * np.median(np.abs(difference - median[:, None]), axis=1)
+    median = _find_median(difference)
+    scatter = _TO_SIGMA * _find_median(np.abs(difference - median[:, None]))
     return np.asarray(scatter**2 + median**2, np.float64)
+
+
+def _find_median(values: Floats) -> Floats:
+    """Of each row. numpy's own takes twice as long for rows so short: it checks for what is no number."""
+    middle = values.shape[1] // 2
+    if values.shape[1] % 2:
+        return np.asarray(np.partition(values, middle, axis=1)[:, middle])
+    parted = np.partition(values, (middle - 1, middle), axis=1)
+    return np.asarray((parted[:, middle - 1] + parted[:, middle]) / np.float32(2))
 
 
 def _solve(squares: Doubles, involved: Doubles, parts: Doubles, weights: Doubles, pull: float) -> Doubles:
