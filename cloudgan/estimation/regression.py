@@ -94,7 +94,7 @@ class _Kinds:
     def of(self, predictors: Floats) -> NDArray[np.intp]:
         """The kind of each pixel, shape (pixel,), from shape (predictor, pixel)."""
         above = self.axes @ predictors > self.medians
-        return np.packbits(above, axis=0, bitorder="little")[0].astype(np.intp)
+        return np.asarray(np.packbits(above, axis=0, bitorder="little")[0], np.intp)
 
 
 def _fit(moments: Moments, choice: NDArray[np.intp]) -> Doubles:
