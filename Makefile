@@ -8,6 +8,7 @@ SYNC := $(UV) sync --quiet --frozen --inexact --python $(PYTHON)
 COVER = env $$($(BIN)/python -c "import sys; print('COVERAGE_CORE=sysmon' * (sys.version_info >= (3, 12)))") \
 	$(BIN)/python -m pytest --cov
 UNIT := -q -m "not integration" --ignore=tests/training --ignore=tests/integration
+PARALLEL := -n logical --dist worksteal
 USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra vector --extra dashboard --extra masks
 
 .PHONY: help demo test unit lowest coverage lint audit docs wheel clean
@@ -24,18 +25,19 @@ demo: $(VENV)/.cpu ## A season of simulated farmland, declouded
 	@echo "picture: demo/before-after.png (above as observed, below declouded; true colour)"
 
 test: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done .tools/axe/.done ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/integration
+	$(BIN)/python -m pytest tests/integration
 
 # VENV and PYTHON name another environment: make unit VENV=.tools/newest PYTHON=python3.13
 unit: $(VENV)/.users ## The tests without servers and without training, with their coverage
-	$(COVER) --cov-report= $(UNIT)
+	$(COVER) --cov-report= $(UNIT) $(PARALLEL)
 	$(BIN)/python -m coverage report --omit="cloudgan/training/*"
 
 lowest: .tools/bin/uv ## The same tests with the oldest dependencies that pyproject.toml allows
 	$(UV) venv --quiet --clear --python $(PYTHON) .tools/lowest
 	$(UV) pip install --quiet --python .tools/lowest --resolution lowest-direct --group test \
 		--editable ".[cpu,planetary,s3,stackstac,vector,dashboard,masks]"
-	.tools/lowest/bin/python -m pytest $(UNIT) -W default
+	.tools/lowest/bin/python -m pytest $(UNIT) $(PARALLEL) -W default
 
 coverage: $(VENV)/.all .tools/stac-api/.done .tools/azurite/.done .tools/axe/.done ## All tests, with their coverage
 	$(COVER) --cov-report=term --cov-report=html:.cache/coverage
