@@ -105,6 +105,9 @@ def _range(interpolated: Floats, image: Floats, clear: NDArray[np.bool_]) -> tup
 
     A regression may extrapolate; what neither the date nor the interpolation shows anywhere is no surface.
     """
-    shown = np.concatenate([interpolated[:, ~np.isnan(interpolated[0])], image[:, clear]], axis=1)
+    counted = (interpolated, ~np.isnan(interpolated[0])), (image, clear)
+    # numpy takes indices five times as fast as a mask.
+    parts = [values.reshape(len(values), -1).take(np.flatnonzero(one), axis=1) for values, one in counted]
+    shown = np.concatenate(parts, axis=1)
     low, high = shown.min(axis=1, initial=np.inf), shown.max(axis=1, initial=-np.inf)
     return low[:, None, None], high[:, None, None]

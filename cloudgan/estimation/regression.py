@@ -94,7 +94,10 @@ class _Kinds:
     def of(self, predictors: Floats) -> NDArray[np.intp]:
         """The kind of each pixel, shape (pixel,), from shape (predictor, pixel)."""
         above = self.axes @ predictors > self.medians
-        return np.asarray(np.packbits(above, axis=0, bitorder="little")[0], np.intp)
+        kind = np.zeros(above.shape[1], np.uint8)
+        for bit, row in enumerate(above):
+            kind |= row.view(np.uint8) << bit
+        return kind.astype(np.intp)
 
 
 def _fit(moments: Moments, choice: NDArray[np.intp]) -> Doubles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from cloudgan.observations import (
     find_common_clear_dates,
     find_nearest_clear_dates,
 )
-from cloudgan.schema import NO_CLEAR_DATE
 from cloudgan.sentinel2.bands import to_reflectance
 
 _COMMON = (Source.BEFORE, Source.AFTER)
@@ -59,8 +59,11 @@ def assemble_inputs(
         common = find_common_clear_dates(clear, at, depth, among)
     if nearest is None and any(one.source in _NEAREST for one in channels):
         nearest = find_nearest_clear_dates(clear, at, among)
-
     estimated = _estimate(channels, bands, masked, clear, days, at, among)
+
+    @cache
+    def shown(source: Source, order: int) -> list[tuple[int, NDArray[np.bool_]]]:
+        return _find_shown(source, order, common if source in _COMMON else nearest)
 
     def values(channel: Channel) -> NDArray[np.float32]:
         if channel.source is Source.MASK:
@@ -69,18 +72,28 @@ def assemble_inputs(
             return estimated[str(channel.band)]
         if channel.source is Source.TARGET:
             return np.minimum(_reflectance(bands[str(channel.band)][at]), BRIGHTEST)
-        dates = _select_dates(channel, common if channel.source in _COMMON else nearest)
-        if channel.band is None:
-            ages = days_to_clear_date(dates, days, at)
-            return np.where(ages == NO_CLEAR_DATE, 0, ages).astype(np.float32)
-        index = np.maximum(dates, 0).astype(np.intp)
-        image = _reflectance(np.take_along_axis(bands[channel.band], index[None], axis=0)[0])
-        added = None if offsets is None else offsets[channel.band]
-        if added is not None and added.any():
-            image = np.maximum(image + added[index], DARKEST)
-        return np.where(dates < 0, np.float32(0), image)
+        image = np.zeros(masked.shape, np.float32)
+        for date, pixels in shown(channel.source, channel.order):
+            np.copyto(image, _show(channel, date, bands, days, at, offsets), where=pixels)
+        return image
 
     return np.stack([values(channel) for channel in channels])
+
+
+def _show(
+    channel: Channel,
+    date: int,
+    bands: Mapping[str, NDArray[Any]],
+    days: NDArray[np.int64],
+    at: int,
+    offsets: Mapping[str, NDArray[np.float32]] | None,
+) -> NDArray[np.float32]:
+    """What a channel of other dates holds where it shows one of them, shape (y, x) or ()."""
+    if channel.band is None:
+        return days_to_clear_date(np.array(date, np.int16), days, at).astype(np.float32)
+    image = _reflectance(bands[channel.band][date])
+    added = None if offsets is None else offsets[channel.band]
+    return image if added is None or not added.any() else np.maximum(image + added[date], DARKEST)
 
 
 def _estimate(
@@ -100,12 +113,13 @@ def _estimate(
     return dict(zip(names, estimate_date(numbers, clear, masked, days, at, among), strict=True))
 
 
-def _select_dates(channel: Channel, found: ClearDates | None) -> NDArray[np.int16]:
-    """Indices of the clear dates of a channel, shape (y, x)."""
+def _find_shown(source: Source, order: int, found: ClearDates | None) -> list[tuple[int, NDArray[np.bool_]]]:
+    """The dates that a channel shows, and the pixels of each, shape (y, x)."""
     assert found is not None  # noqa: S101 - searched for every channel that needs it
-    side = found.before if channel.source in (Source.BEFORE, Source.NEAREST_BEFORE) else found.after
-    dates: NDArray[np.int16] = side[channel.order - 1]
-    return dates
+    side = found.before if source in (Source.BEFORE, Source.NEAREST_BEFORE) else found.after
+    dates = side[order - 1]
+    present = np.flatnonzero(np.bincount(dates.ravel() + 1)[1:])
+    return [(int(date), dates == date) for date in present]
 
 
 def _reflectance(values: NDArray[Any]) -> NDArray[np.float32]:
