@@ -2,7 +2,7 @@
 
     python benchmarks/parts.py CATALOG AOI DATES [--bands NAMES] [--masks NAMES]
 
-The first unit of the plan is done in this process, on one thread. The catalogue may be that of `cloudgan demo`.
+The first unit of the plan is done in this process, on one thread. CATALOG may be that of `cloudgan demo`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cloudgan.batch import plan_batch
 from cloudgan.distributed import worker
 from cloudgan.io.store.store import UnitWriter, prepare_store
 from cloudgan.model.generator import Generator
-from cloudgan.removal import inputs
 from cloudgan.observations import Observations
+from cloudgan.removal import inputs
 
 PARTS: dict[str, tuple[Any, str]] = {
     "read and decode": (worker, "open_cube"),
