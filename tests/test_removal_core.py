@@ -23,13 +23,14 @@ from random_observations import (
     parts,
     random_observations,
 )
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from cloudgan import schema
 from cloudgan.geo.grid import Window
 from cloudgan.geo.tiling import Tiling
 from cloudgan.observations import find_masked, lacks_surface
 from cloudgan.planning.units import cut_into_spans
-from cloudgan.removal.core import default_tiling, window_to_read
+from cloudgan.removal.core import decloud_dates, default_tiling, window_to_read
 from cloudgan.schema import NO_CLEAR_DATE, NO_UNCERTAINTY, MaskSource, Provenance
 from cloudgan.sentinel2.classification import PixelClass
 
@@ -351,3 +352,23 @@ def test_the_default_stride_is_three_quarters_of_a_tile(generator):
 
 def test_the_window_to_read_holds_the_tiles_and_the_buffer_around_them():
     assert window_to_read(Window(30, -5, 10, 10), Tiling(32, 24), 4) == Window.between(-4, -28, 60, 36)
+
+
+def test_linear_algebra_has_one_thread_as_long_as_any_dates_are_declouded(temporal):
+    observations = random_observations(AREA, ["green"])
+
+    def count_threads():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    def begin():
+        return decloud_dates(observations, AREA, temporal, buffer=BUFFER, tiling=Tiling(TILE, 24))
+
+    with threadpool_limits(2, user_api="blas"):
+        assert count_threads() == {2}
+        first, second = begin(), begin()
+        next(first), next(second)
+        assert count_threads() == {1}
+        first.close()
+        assert count_threads() == {1}
+        second.close()
+        assert count_threads() == {2}

@@ -27,6 +27,7 @@ from cloudgan.observations import (
     find_masked,
     find_nearest_clear_dates,
 )
+from cloudgan.removal.blas import hold_one_thread
 from cloudgan.removal.blending import (
     UNKNOWN,
     OverlapRange,
@@ -172,7 +173,7 @@ def decloud_dates(
     opacity = observations.opacity(buffer)[:, rows, cols].copy()
     observations = observations.crop(cover)
     clear = find_clear(observations.pixel_classes, opacity)
-    with ThreadPoolExecutor(threads) as pool:
+    with hold_one_thread(), ThreadPoolExecutor(threads) as pool:
         for at in range(len(observations.days)) if dates is None else dates:
             near = dates_within(observations.days, at, max_age)
             nearest = find_nearest_clear_dates(clear, at, near)
