@@ -177,7 +177,7 @@ def test_no_more_is_read_at_once_than_a_block(out, monkeypatch):
     ],
 )
 def test_a_pixel_has_one_class_of_who_masked_it(source, name):
-    assert overview.MASKED_BY[overview._CLASS_OF[int(source)]] == name
+    assert overview.MASKED_BY[overview.CLASS_OF[int(source)]] == name
 
 
 # Colours and pictures
