@@ -27,6 +27,7 @@ def view(
     from cloudgan.view.server import is_loopback, serve_store  # here: the help waits for nothing
 
     def tell(address: str) -> None:
+        status.stop()
         typer.echo(address)
         err.print(f"serving {store}; Ctrl-C ends it")
         if not is_loopback(host):
@@ -38,7 +39,7 @@ def view(
 
     try:
         with err.status(f"opening {store}") as status:
-            serve_store(store, host, port, lambda address: (status.stop(), tell(address)))
+            serve_store(store, host, port, tell)
     except KeyboardInterrupt:  # while the store is opened
         err.print("interrupted: nothing was served")
         raise typer.Exit(INTERRUPTED) from None

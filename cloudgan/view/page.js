@@ -37,7 +37,7 @@
     const tiles = new Tiles("", {
       zone: state.zone, date: state.date, content, values: kind === "layer" ? "declouded" : state.state,
       tileSize: EDGE, minNativeZoom: -zone().levels, maxNativeZoom: 0, minZoom: map.getMinZoom(),
-      maxZoom: map.getMaxZoom(), noWrap: true, className: "sharp", opacity: kind === "layer" ? 0.8 : 1,
+      maxZoom: map.getMaxZoom(), noWrap: true, className: "sharp", opacity: kind === "layer" ? 0.65 : 1,
       bounds: L.latLngBounds([-height, 0], [0, width]), zIndex: kind === "layer" ? 2 : 1, keepBuffer: 1,
     });
     tiles.on("tileerror", (event) => {
@@ -114,6 +114,7 @@
     at("pictures").querySelectorAll("label").forEach((one) => one.remove());
     at("pictures").append(...zone().pictures.map(
       ([key, title]) => makeChoice("picture", key, title, key === state.picture)));
+    at("hint").hidden = !zone().has_curve;
     closeCurve();
     for (const kind of ["picture", "layer"]) {
       for (const some of [shown, coming]) {
@@ -131,7 +132,7 @@
     map = L.map("map", { crs, minZoom: -zone().levels - 2, maxZoom: 5, zoomSnap: 0.5, fadeAnimation: false,
       maxBounds: bounds.pad(0.6) });
     map.attributionControl.setPrefix(false).addAttribution("Contains modified Copernicus Sentinel data");
-    L.control.scale({ imperial: false }).addTo(map);
+    L.control.scale({ imperial: false, position: "topright" }).addTo(map);
     ground = map.createPane("ground");
     ground.classList.add("leaflet-ground-pane");
     const square = document.createElement("div");
@@ -160,7 +161,7 @@
       const drawn = await fetchText(`curve/${state.zone}/${row}/${col}.svg`);
       const x = corner[0] + (col + 0.5) * resolution, y = corner[1] - (row + 0.5) * resolution;
       at("place").textContent = `NDVI at ${x.toFixed(0)} E, ${y.toFixed(0)} N (EPSG:${epsg}): `
-        + "circles observed, diamonds generated with their expected error";
+        + "circles observed; diamonds generated, with their expected error";
       at("chart").innerHTML = drawn || "<p>This pixel has no data.</p>";
       at("curve").hidden = false;
       map.invalidateSize();

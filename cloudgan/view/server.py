@@ -39,7 +39,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-_DAY, _MOMENT = 86_400, 10  # seconds that a browser keeps a tile: of a finished store, and of one in the making
+_DAY, _MOMENT = 86_400, 10  # seconds that a browser keeps a tile of a finished store, and of another
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _log = logging.getLogger(__name__)
@@ -142,7 +142,10 @@ def make_application(site: Site) -> Application:
         (r"/curve/(\d{1,4})/(\d{1,9})/(\d{1,9})\.svg", _CurveHandler, {"site": site}),
     ]
     return Application(
-        routes, default_handler_class=_MissingHandler, default_handler_args={"site": site}, log_function=_ignore
+        routes,
+        default_handler_class=_MissingHandler,
+        default_handler_args={"site": site},
+        log_function=_ignore,
     )
 
 

@@ -107,7 +107,9 @@ class View:
             "none": "",
             "provenance": make_legend([*kinds, *bare]),
             "source": make_legend([*sources, *bare]),
-            "uncertainty": _draw_ramp(colours.UNCERTAINTY_COLOURS, "0", f"{most:.3f} or more, in reflectance"),
+            "uncertainty": _draw_ramp(
+                colours.UNCERTAINTY_COLOURS, "0", f"{most:.3f} or more, in reflectance"
+            ),
         }
 
     def _make_ramp(self, index: str) -> str:
@@ -128,7 +130,7 @@ class View:
         height, width = self.reader.grid.shape
         if not (0 <= row < height and 0 <= col < width and _CURVE in self.painter.indices):
             raise KeyError(f"{row}, {col}")
-        dates = np.arange(len(self.reader.days))
+        dates = range(len(self.reader.days))
         place = np.array([row]), np.array([col])
         red, nir, error = (
             self.reader.read_places(name, dates, *place)[:, 0, 0].astype(float)
@@ -137,7 +139,7 @@ class View:
         with name_unusable(self.reader.location):
             kinds = np.asarray(self.reader.arrays[PROVENANCE.name][:, row, col])
         points = [_make_point(*one) for one in zip(self.reader.days, red, nir, error, kinds, strict=True)]
-        return charts.draw_series(points, "NDVI")
+        return charts.draw_series(points, "NDVI", "a pixel")
 
 
 def _make_point(day: Any, red: float, nir: float, error: float, kind: int) -> charts.SeriesPoint:
@@ -169,4 +171,3 @@ def open_views(location: str) -> tuple[View, ...]:
         StoreError: There is no store of cloudgan's, or it is damaged.
     """
     return tuple(View.open(name, place) for name, place in find_zones(location).items())
-

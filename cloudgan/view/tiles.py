@@ -94,7 +94,7 @@ class Painter:
         wanted = {name for one in composites for name in one.bands}
         wanted |= {name for index in indices for name in INDICES[index].bands}
         dates = Stretch.sample(range(len(reader.days)))
-        rows, cols = (_spread(length) for length in reader.grid.shape)
+        rows, cols = (_choose_lines(length) for length in reader.grid.shape)
         values = {name: reader.read_places(name, dates, rows, cols) for name in wanted}
         values |= {name: _compute_index(name, values) for name in indices}
         errors = reader.read_places("uncertainty", dates, rows, cols)
@@ -164,9 +164,7 @@ class Painter:
                 means[name][place] = average_cells(one, step)
         return means
 
-    def _paint_layer(
-        self, at: int, name: str, window: Window, step: int, check: Callable[[], None]
-    ) -> bytes:
+    def _paint_layer(self, at: int, name: str, window: Window, step: int, check: Callable[[], None]) -> bytes:
         rows, cols = (-(-length // step) for length in window.shape)
         drawn = np.zeros((rows, cols), np.uint8)
         for block, place in cut_cells(window, step):
@@ -184,7 +182,7 @@ class Painter:
         return _encode_classes(_fill_tile(drawn), LAYERS[name])
 
 
-def _spread(length: int) -> NDArray[np.int64]:
+def _choose_lines(length: int) -> NDArray[np.int64]:
     """Rows or columns, evenly spread in runs; all of them where they are few."""
     if length <= _RUNS * _RUN:
         return np.arange(length)
