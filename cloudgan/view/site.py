@@ -74,10 +74,12 @@ class View:
 
     def _list_dates(self) -> list[dict[str, Any]]:
         """The dates, and what is known of each."""
-        covers, hazes = (self._read_whole(name) for name in ("cloud_cover", "hazy"))
+        taken, covers, hazes = (self._read_whole(name) for name in ("acquired", "cloud_cover", "hazy"))
         dates = []
         for at, day in enumerate(self.reader.days):
             facts = []
+            if taken is not None:
+                facts.append(f"taken {np.datetime64(int(taken[at]), 's').item():%Y-%m-%d %H:%M} UTC")
             if covers is not None and np.isfinite(covers[at]):
                 facts.append(f"cloud cover by the catalogue {covers[at]:.0f} %")
             if hazes is not None and hazes[at] == 1:
