@@ -155,10 +155,10 @@ def test_no_more_is_read_at_once_than_a_block(out, monkeypatch):
     largest = 0
     reader_read = StoreReader.read
 
-    def measure(self, name, at, window):
+    def measure(self, name, at, window, every=1):
         nonlocal largest
         largest = max(largest, window.height * window.width)
-        return reader_read(self, name, at, window)
+        return reader_read(self, name, at, window, every)
 
     monkeypatch.setattr(StoreReader, "read", measure)
     read(out, step=5)

@@ -125,6 +125,16 @@ def test_a_coarser_tile_shows_means(view, raw):
     np.testing.assert_allclose(drawn[0, 0], colours.INDEX_COLOURS[shade], atol=2)
 
 
+def test_a_cell_of_many_pixels_shows_some_of_them_evenly(view, raw):
+    """A cell of level 5 has 32 x 32 pixels: one in four rows and columns counts."""
+    drawn = paint(view, "ndvi", level=5)
+    red, nir = (raw[name].values[1, :32:4, :32:4].astype(float) for name in ("red", "nir"))
+    low, high = view.painter.stretch.limits["ndvi"]
+    mean = np.nanmean((nir - red) / (nir + red))
+    shade = int(1 + np.rint(254 * np.clip((mean - low) / (high - low), 0, 1)))
+    np.testing.assert_allclose(drawn[0, 0], colours.INDEX_COLOURS[shade], atol=2)
+
+
 @given(
     st.integers(1, 3000), st.integers(1, 3000), st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 4)
 )
@@ -152,10 +162,10 @@ def test_no_more_is_held_than_a_block_and_what_nobody_waits_for_ends(view, monke
     largest, calls = 0, 0
     read = StoreReader.read
 
-    def measure(self, name, at, window):
+    def measure(self, name, at, window, every=1):
         nonlocal largest
         largest = max(largest, window.height * window.width)
-        return read(self, name, at, window)
+        return read(self, name, at, window, every)
 
     def check():
         nonlocal calls

@@ -53,18 +53,25 @@ class StoreReader:
             days = np.asarray(arrays["time"][:]).astype("datetime64[D]")
         return cls(location, arrays, Grid(lattice, lattice.covering(*bounds)), days, tuple(bands))
 
-    def read(self, name: str, at: int, window: Window) -> NDArray[Any]:
+    def read(self, name: str, at: int, window: Window, every: int = 1) -> NDArray[Any]:
         """The stored numbers of a variable on a date, over a window of the lattice.
+
+        Args:
+            name: Of the variable.
+            at: Index of the date.
+            window: Which pixels.
+            every: Of them, one row and column in so many.
 
         Raises:
             StoreError: They cannot be read.
         """
+        rows, cols = window.slices_in(self.grid.window)
         with name_unusable(self.location):
-            return np.asarray(self.arrays[name][at, *window.slices_in(self.grid.window)])
+            return np.asarray(self.arrays[name][at, rows, cols])[::every, ::every]
 
-    def read_reflectance(self, name: str, at: int, window: Window) -> NDArray[np.float32]:
-        """A band or `uncertainty` as reflectance, NaN where there is nothing."""
-        return self._scale(name, self.read(name, at, window))
+    def read_reflectance(self, name: str, at: int, window: Window, every: int = 1) -> NDArray[np.float32]:
+        """A band or `uncertainty` as reflectance, NaN where there is nothing; see `read`."""
+        return self._scale(name, self.read(name, at, window, every))
 
     def read_places(
         self, name: str, dates: Sequence[int], rows: NDArray[np.int64], cols: NDArray[np.int64]

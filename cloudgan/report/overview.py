@@ -168,11 +168,11 @@ def share_cells(numbers: NDArray[np.uint8], classes: int, step: int) -> NDArray[
 
 
 def read_source(
-    reader: StoreReader, at: int, window: Window, provenance: NDArray[np.uint8]
+    reader: StoreReader, at: int, window: Window, provenance: NDArray[np.uint8], every: int = 1
 ) -> NDArray[np.uint8]:
     """Who masked the pixels; of a store that does not say, what provenance implies."""
     if MASK_SOURCE.name in reader.arrays:
-        return np.asarray(reader.read(MASK_SOURCE.name, at, window), np.uint8)
+        return np.asarray(reader.read(MASK_SOURCE.name, at, window, every), np.uint8)
     masked = np.where(provenance == Provenance.GENERATED, MaskSource.USER, MaskSource.NO_DATA)
     return np.where(provenance == Provenance.OBSERVED, 0, masked).astype(np.uint8)
 

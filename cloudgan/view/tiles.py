@@ -24,6 +24,7 @@ EDGE = 256
 """Cells of a tile's edge."""
 _SMALLEST = 512  # cells of the longer side at the coarsest level, at most
 _RUNS, _RUN = 4, 128  # of rows and of columns from which brightness is estimated, and their length
+_SAMPLE = 8  # pixels of a cell that are shown, along each side: a mean of 64 is one to the eye
 _COMPRESSION = 3  # of PNG: a tile travels once, within the machine
 
 State = Literal["declouded", "observed"]
@@ -56,6 +57,11 @@ class Tile:
     def step(self) -> int:
         """Pixels that a cell is wide."""
         return 1 << self.level
+
+    @property
+    def every(self) -> int:
+        """Of the rows and columns of a cell, one in so many is shown."""
+        return max(1, self.step // _SAMPLE)
 
     def window_in(self, grid: Grid) -> Window | None:
         """The pixels of a grid that the tile shows; None where it lies beside the grid."""
@@ -118,11 +124,11 @@ class Painter:
         """
         window = tile.window_in(self.reader.grid)
         if content in LAYERS:
-            return None if window is None else self._paint_layer(at, content, window, tile.step, check)
+            return None if window is None else self._paint_layer(at, content, window, tile, check)
         names = self._find_names(content)
         if window is None:
             return None
-        means = self._average(at, names, content, state, window, tile.step, check)
+        means = self._average(at, names, content, state, window, tile, check)
         if content in self.indices:
             shade = self.stretch.shade_index(content, means[content])
             return _encode_classes(_fill_tile(shade), colours.INDEX_COLOURS)
@@ -144,41 +150,45 @@ class Painter:
         content: str,
         state: State,
         window: Window,
-        step: int,
+        tile: Tile,
         check: Callable[[], None],
     ) -> dict[str, NDArray[np.float32]]:
         """Means over cells of bands, or of an index; NaN where there is nothing."""
         is_index = content in self.indices
+        step, every = tile.step, tile.every
         rows, cols = (-(-length // step) for length in window.shape)
         shown = (content,) if is_index else tuple(names)
         means = {name: np.full((rows, cols), np.nan, np.float32) for name in shown}
         for block, place in cut_cells(window, step):
             check()
-            values = {name: self.reader.read_reflectance(name, at, block) for name in names}
+            values = {name: self.reader.read_reflectance(name, at, block, every) for name in names}
             if is_index:
                 values = {content: _compute_index(content, values)}
             if state == "observed":
-                seen = self.reader.read(PROVENANCE.name, at, block) == Provenance.OBSERVED
+                seen = self.reader.read(PROVENANCE.name, at, block, every) == Provenance.OBSERVED
                 values = {name: np.where(seen, one, np.float32(np.nan)) for name, one in values.items()}
             for name, one in values.items():
-                means[name][place] = average_cells(one, step)
+                means[name][place] = average_cells(one, step // every)
         return means
 
-    def _paint_layer(self, at: int, name: str, window: Window, step: int, check: Callable[[], None]) -> bytes:
+    def _paint_layer(
+        self, at: int, name: str, window: Window, tile: Tile, check: Callable[[], None]
+    ) -> bytes:
+        step, every, cell = tile.step, tile.every, tile.step // tile.every
         rows, cols = (-(-length // step) for length in window.shape)
         drawn = np.zeros((rows, cols), np.uint8)
         for block, place in cut_cells(window, step):
             check()
-            provenance = self.reader.read(PROVENANCE.name, at, block)
+            provenance = self.reader.read(PROVENANCE.name, at, block, every)
             if name == "uncertainty":
-                error = self.reader.read_reflectance(name, at, block)
+                error = self.reader.read_reflectance(name, at, block, every)
                 generated = np.where(provenance == Provenance.GENERATED, error, np.float32(np.nan))
-                drawn[place] = self.stretch.shade(average_cells(generated, step))
+                drawn[place] = self.stretch.shade(average_cells(generated, cell))
             elif name == "source":
-                numbers = CLASS_OF[read_source(self.reader, at, block, provenance)]
-                drawn[place] = share_cells(numbers, len(MASKED_BY), step).argmax(0)
+                numbers = CLASS_OF[read_source(self.reader, at, block, provenance, every)]
+                drawn[place] = share_cells(numbers, len(MASKED_BY), cell).argmax(0)
             else:
-                drawn[place] = share_cells(provenance, len(Provenance), step).argmax(0)
+                drawn[place] = share_cells(provenance, len(Provenance), cell).argmax(0)
         return _encode_classes(_fill_tile(drawn), LAYERS[name])
 
 
