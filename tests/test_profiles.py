@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cloudgan.config import BatchConfig
@@ -23,7 +25,13 @@ def config(tmp_path, monkeypatch):
     return write
 
 
-OWN = '[profiles.my-api]\nstac = "https://stac.example.org"\ncollection = "s2-l2a"\noffset = "none"\nworkers = 3\n'
+OWN = """
+[profiles.my-api]
+stac = "https://stac.example.org"
+collection = "s2-l2a"
+offset = "none"
+workers = 3
+"""
 
 
 def make(**options) -> BatchConfig:
@@ -61,7 +69,8 @@ def test_ones_own_profile_comes_before_a_known_one(config):
 
 
 def test_a_profile_may_name_a_catalogue_on_a_disk(config, tmp_path):
-    (tmp_path / "catalog.json").write_text(
+    catalogue = {"type": "Catalog", "id": "c", "stac_version": "1.0.0", "links": []}
+    (tmp_path / "catalog.json").write_text(json.dumps(catalogue))
         '{"type": "Catalog", "id": "c", "stac_version": "1.0.0", "links": []}'
     )
     config(f'[profiles.disk]\nstac = "{tmp_path}"\n')

@@ -28,7 +28,7 @@ class Profile(Settings):
     """Collection id."""
     offset: str | None = None
     """BOA offset of its items; see the option of that name."""
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     """Workers on this machine, where the service limits connections."""
 
     @property
