@@ -71,8 +71,6 @@ def test_ones_own_profile_comes_before_a_known_one(config):
 def test_a_profile_may_name_a_catalogue_on_a_disk(config, tmp_path):
     catalogue = {"type": "Catalog", "id": "c", "stac_version": "1.0.0", "links": []}
     (tmp_path / "catalog.json").write_text(json.dumps(catalogue))
-        '{"type": "Catalog", "id": "c", "stac_version": "1.0.0", "links": []}'
-    )
     config(f'[profiles.disk]\nstac = "{tmp_path}"\n')
     with open_source("disk", HttpLimits()) as source:
         assert source is not None
