@@ -201,7 +201,11 @@ def main() -> None:
             code = RIO_TILER if is_tiler else code
             names = by_xarray if is_xarray or is_tiler else by_gdal
             cells = [
-                "not its format" if is_xarray and kind == "COG" else ask([python, "-c", code], words, wanted)
+                "its default opener takes Zarr"
+                if is_tiler and kind == "netCDF"
+                else "not its format"
+                if is_xarray and kind == "COG"
+                else ask([python, "-c", code], words, wanted)
                 for kind, words in names.items()
             ]
             print(f"| {reader} | {' | '.join(cells)} |", flush=True)
