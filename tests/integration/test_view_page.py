@@ -19,6 +19,8 @@ from browser import Browser
 from test_products import TALL, fill
 from test_store import scene
 
+from cloudgan.io.store.store import make_root_group
+
 pytestmark = pytest.mark.integration
 AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 WIDE, PHONE = (1280, 860), (360, 740)
@@ -207,6 +209,21 @@ def test_everybody_can_use_it(browser, address, scheme, size):
     found = browser.run("axe.run().then((all) => JSON.stringify(all.violations.map("
                         "(one) => [one.id, one.nodes.map((node) => node.html.slice(0, 200))])))")  # fmt: skip
     assert json.loads(found) == []
+
+
+def test_zones_are_chosen(started, tmp_path, monkeypatch):
+    monkeypatch.setattr("cloudgan.io.store.fence._sync", lambda path: None)
+    names = ["utm32n", "utm33n"]
+    make_root_group(str(tmp_path / "zones.zarr"), names)
+    for name in names:
+        fill(str(tmp_path / "zones.zarr" / name), replace(TALL, written=(0, 1), scenes=TALL.scenes[:2]))
+    with serve(str(tmp_path / "zones.zarr")) as (address, _):
+        load(started, address)
+        started.run("const select = document.getElementById('zone'); select.value = '1';"
+                    "select.dispatchEvent(new Event('change'))")  # fmt: skip
+        wait_for(started, shows("tiles/1/0/false/declouded/"))
+        assert "zone=utm33n" in started.run("location.hash")
+        assert started.faults == []
 
 
 # The server
