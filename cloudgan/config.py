@@ -25,14 +25,13 @@ class BatchConfig(Settings):
     remedy = "see cloudgan-batch --help"
 
     aoi: str
-    """Area of interest: GeoJSON in a file, at an address or on standard input (-); or another vector file."""
+    """Area of interest: GeoJSON in a file, at an address or on stdin (-); or a vector file."""
     dates: str
     """Day, month, year or span: 2020-04/2020-07."""
     out: str = "cloudgan.zarr"
     """Zarr store to write: a directory, or an object store's URL."""
     stac: str = defaults.STAC
-    """Where to search: earth-search, planetary-computer, copernicus-data-space, a profile of yours, the URL
-    of a STAC API, or a static catalogue."""
+    """Where to search: earth-search, planetary-computer, copernicus-data-space, a profile, URL or path."""
     collection: str | None = None
     """Collection id; by default sentinel-2-l2a of an API, all of a static catalogue."""
     resolution: float = Field(defaults.RESOLUTION, ge=0.1, le=10_000)
