@@ -11,7 +11,7 @@ UNIT := -q -m "not integration" --ignore=tests/training --ignore=tests/integrati
 PARALLEL := -n logical --dist worksteal
 USERS := --extra cpu --extra planetary --extra s3 --extra stackstac --extra vector --extra dashboard --extra masks
 
-.PHONY: help demo test unit lowest coverage lint audit docs wheel clean
+.PHONY: help demo test unit lowest coverage lint audit docs notebooks wheel clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -54,6 +54,11 @@ audit: $(VENV)/.all ## Known vulnerabilities of what is installed for users, ask
 docs: $(VENV)/.docs ## The documentation as a site, in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site: site/index.html"
+
+notebooks: demo ## Run the notebooks of the documentation again, and save what they print and draw
+	$(UV) run --quiet --frozen --no-dev --inexact --extra cpu \
+		--with nbclient --with ipykernel --with matplotlib --with h5netcdf --with h5py python docs/run_notebooks.py
+	rm -f season.csv months.nc
 
 wheel: .tools/bin/uv ## The wheel and the source distribution in dist/, tried in an empty environment
 	rm -rf dist .tools/wheel

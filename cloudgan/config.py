@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cloudgan import defaults
 from cloudgan.errors import redacted
@@ -15,6 +15,7 @@ from cloudgan.settings import Location, Settings
 
 if TYPE_CHECKING:
     from cloudgan.sentinel2.offset import OffsetPolicy
+    from cloudgan.stac.profiles import Profile
 
 
 class BatchConfig(Settings):
@@ -24,13 +25,13 @@ class BatchConfig(Settings):
     remedy = "see cloudgan-batch --help"
 
     aoi: str
-    """Area of interest: GeoJSON in a file, at an address or on standard input (-); or another vector file."""
+    """Area of interest: GeoJSON in a file, at an address or on stdin (-); or a vector file."""
     dates: str
     """Day, month, year or span: 2020-04/2020-07."""
     out: str = "cloudgan.zarr"
     """Zarr store to write: a directory, or an object store's URL."""
     stac: str = defaults.STAC
-    """Where to search: earth-search, planetary-computer, the URL of a STAC API, or a static catalogue."""
+    """Where to search: earth-search, planetary-computer, copernicus-data-space, a profile, URL or path."""
     collection: str | None = None
     """Collection id; by default sentinel-2-l2a of an API, all of a static catalogue."""
     resolution: float = Field(defaults.RESOLUTION, ge=0.1, le=10_000)
@@ -74,6 +75,14 @@ class BatchConfig(Settings):
     """Evaluate the generator on clear pixels of the cube itself."""
     report: bool = False
     """Write an HTML report beside the store."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_defaults_of_profile(cls, values: Any) -> Any:
+        """What is not given is what the profile says, of a catalogue that has one."""
+        stac = values.get("stac", defaults.STAC) if isinstance(values, dict) else None
+        profile = _find_profile(stac) if isinstance(stac, str) else None
+        return values if profile is None else profile.defaults | values
 
     @field_validator("aoi", "out", "stac", "model")
     @classmethod
@@ -194,6 +203,12 @@ class BatchConfig(Settings):
     def spell(cls, location: Location) -> str:
         """As the command's option: `--max-cloud-cover`."""
         return f"--{super().spell(location).replace('_', '-')}"
+
+
+def _find_profile(stac: str) -> Profile | None:
+    from cloudgan.stac.profiles import find_profile  # here: nor for the validation of a file
+
+    return find_profile(stac)
 
 
 def _parse_offset(text: str) -> OffsetPolicy:

@@ -147,8 +147,12 @@ def _with_underscores(value: Any, models: Sequence[type[pydantic.BaseModel]]) ->
     table = {}
     for key, inner in value.items():
         name = key.replace("-", "_")
-        inside = (model.model_fields[name].annotation for model in models if name in model.model_fields)
-        table[name] = _with_underscores(inner, [model for each in inside for model in find_models(each)])
+        inside = [model.model_fields[name].annotation for model in models if name in model.model_fields]
+        known = [model for each in inside for model in find_models(each)]
+        if isinstance(inner, dict) and dict in map(get_origin, inside):  # whose keys are the user's own
+            table[name] = {each: _with_underscores(value, known) for each, value in inner.items()}
+        else:
+            table[name] = _with_underscores(inner, known)
     return table
 
 
@@ -266,7 +270,9 @@ def _trace(
             candidates = (chosen[0],)
             continue
         location.append(part)
-        if isinstance(part, int) or not candidates:
+        is_own_key = field is not None and get_origin(field.annotation) is dict
+        if isinstance(part, int) or not candidates or is_own_key:
+            field = None if is_own_key else field
             continue
         table = candidates[0]
         field = table.model_fields.get(part)

@@ -6,9 +6,12 @@ a copy of that file below `project/`, and the link leads there. So the site need
 
 from __future__ import annotations
 
+import base64
+import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -31,6 +34,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages and the copies."""
     files.append(File.generated(config, "reference/commands.md", content=describe_commands()))
     files.append(File.generated(config, "decisions/index.md", content=list_decisions()))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        page, pictures = render_notebook(path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=picture))
     in_nav = str(config.nav)
     for path in sorted({path for pattern in COPIES for path in ROOT.glob(pattern)}):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -93,6 +101,32 @@ def describe_commands() -> str:
         "`cloudgan-batch`, `cloudgan-train` and `cloudgan-evaluate` are the commands of the same names below."
     )
     return f"# Commands\n\n{short}\n\n{text.partition(chr(10))[2].lstrip()}"
+
+
+def render_notebook(path: Path) -> tuple[str, dict[str, bytes]]:
+    """A notebook as a page, with the outputs that it was saved with, and its pictures by name."""
+    parts, pictures = [], {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            if picture := output.get("data", {}).get("image/png"):
+                name = f"{path.stem}-{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode("".join(picture))
+                parts.append(f"![What the code above draws]({name})")
+            elif text := read_text(output):
+                parts.append(f"```text\n{text}\n```")
+    title, *rest = parts
+    note = f"This page is [a notebook]({path.name}), with what it printed and drew."
+    return "\n\n".join([title, note, *rest]) + "\n", pictures
+
+
+def read_text(output: dict[str, Any]) -> str:
+    """What an output says in words."""
+    return "".join(output.get("text") or output.get("data", {}).get("text/plain") or "").rstrip()
 
 
 def list_decisions() -> str:

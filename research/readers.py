@@ -28,6 +28,7 @@ READERS = {
     "GDAL 3.13.3 (gdal-wheel)": ("gdal-wheel==3.13.3", "numpy"),
     "xarray 2025.6, zarr 3.1.0": ("xarray==2025.6.0", "zarr==3.1.0", "dask", "h5netcdf", "h5py", "rasterio"),
     "newest xarray and zarr": ("xarray", "zarr", "dask", "h5netcdf", "h5py", "rasterio"),
+    "rio-tiler 9, titiler.xarray 2.4": ("rio-tiler>=9.4,<10", "titiler.xarray==2.4.*", "h5netcdf", "h5py"),
 }
 """What is installed for each reader."""
 
@@ -65,6 +66,36 @@ epsg = int(re.findall(r'ID."EPSG",(\\d+)', crs["crs_wkt"])[-1])
 frame, total = [g[1], g[2], g[0], g[4], g[5], g[3]], int(one.astype("i8").sum())
 print(json.dumps([epsg, frame, float(one.attrs["scale_factor"]), float(one.attrs["_FillValue"]), total]))
 """
+RIO_TILER = """
+import json, sys, warnings, math
+warnings.simplefilter("ignore")
+name, at = sys.argv[1], int(sys.argv[2])
+if name.endswith(".tif"):
+    from rio_tiler.io import Reader
+    with Reader(name) as found:
+        one = found.dataset
+        print(json.dumps([one.crs.to_epsg(), list(one.transform)[:6], one.scales[0], one.nodata,
+            int(found.read(indexes=1).data.sum())]))
+else:
+    import xarray as xr
+    from titiler.xarray.io import Reader
+    opened = xr.open_dataset(name) if name.endswith(".nc") else xr.open_zarr(name)
+    with Reader(name, variable="red", sel=["time=" + str(opened.time.values[at])]) as found:
+        one = found.input
+        total = round(float(one.astype("f8").sum()) / one.encoding["scale_factor"])
+        print(json.dumps([found.crs.to_epsg(), list(found.input.rio.transform())[:6],
+            one.encoding["scale_factor"], one.encoding["_FillValue"] * 1.0, total]))
+"""
+ZARRITA = """
+import * as zarr from "zarrita";
+import { FileSystemStore } from "@zarrita/storage";
+const [name, at] = process.argv.slice(2);
+const one = await zarr.open(zarr.root(new FileSystemStore(name)).resolve("red"), { kind: "array" });
+const { data } = await zarr.get(one, [Number(at), null, null]);
+const { attrs } = one;
+console.log(JSON.stringify([Number(attrs["proj:code"]?.slice(5)), attrs["spatial:transform"],
+  attrs.scale_factor, attrs._FillValue, data.reduce((sum, value) => sum + value, 0)]));
+"""
 
 
 def judge(found: list, wanted: list) -> str:
@@ -78,9 +109,21 @@ def judge(found: list, wanted: list) -> str:
     return "right" if not wrong else f"wrong: {', '.join(wrong)}"
 
 
-def ask(python: str, code: str, words: list[str], wanted: list) -> str:
+def ask_zarrita(folder: Path, store: str, wanted: list) -> str:
+    """What JavaScript makes of a store: a row of the table."""
+    folder.mkdir()
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    packages = ["zarrita@0.7", "@zarrita/storage@0.2"]
+    if not shutil.which("npm") or subprocess.run([*install, *packages], check=False).returncode:
+        return "zarrita (JavaScript) | cannot be installed here | not its format | not its format | "
+    (folder / "read.mjs").write_text(ZARRITA)
+    made = ask(["node", str(folder / "read.mjs")], [store, "0"], wanted)
+    return f"zarrita 0.7 (JavaScript) | {made} | not its format | not its format | not tried"
+
+
+def ask(reader: list[str], words: list[str], wanted: list) -> str:
     """What a reader makes of a file."""
-    call = [python, "-c", code, *words]
+    call = [*reader, *words]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         return f"fails: {done.stderr.strip().splitlines()[-1][-90:]}".replace("|", "/")
@@ -153,14 +196,20 @@ def main() -> None:
             if python is None:
                 print(f"| {reader} | {' | '.join(['cannot be installed here'] * len(by_gdal))} |", flush=True)
                 continue
-            is_xarray = "xarray" in reader
+            is_xarray, is_tiler = reader.startswith(("xarray", "newest")), reader.startswith("rio-tiler")
             code = XARRAY if is_xarray else GDAL if "GDAL" in reader else RASTERIO
-            names = by_xarray if is_xarray else by_gdal
+            code = RIO_TILER if is_tiler else code
+            names = by_xarray if is_xarray or is_tiler else by_gdal
             cells = [
-                "not its format" if is_xarray and kind == "COG" else ask(python, code, words, wanted)
+                "its default opener takes Zarr"
+                if is_tiler and kind == "netCDF"
+                else "not its format"
+                if is_xarray and kind == "COG"
+                else ask([python, "-c", code], words, wanted)
                 for kind, words in names.items()
             ]
             print(f"| {reader} | {' | '.join(cells)} |", flush=True)
+        print(f"| {ask_zarrita(folder / 'zarrita', store, wanted)} |")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,12 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Load a file, and wait until its pictures are there."""
+        self.visit(path.resolve().as_uri())
+
+    def visit(self, url: str) -> None:
+        """Load an address, and wait until its pictures are there."""
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         end = time.monotonic() + 30
         ready = "document.readyState === 'complete' && [...document.images].every((one) => one.complete)"
         while not self.run(ready):
@@ -86,7 +90,8 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key, such as `ArrowLeft`."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Enter": 13, " ": 32, "Home": 36, "End": 35}
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36}
+        codes |= {"ArrowLeft": 37, "ArrowRight": 39}
         text = {"text": "\r"} if key == "Enter" else {"text": key} if key == " " else {}
         known = {"key": key, "code": key.strip() or "Space", "windowsVirtualKeyCode": codes[key]}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **known, **text)

@@ -19,6 +19,9 @@ settings.register_profile("full", deadline=None, derandomize=True, print_blob=Tr
 settings.register_profile("brief", settings.get_profile("full"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
+# Nor does a test read the configuration file of whoever runs it.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
+
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -22,7 +22,7 @@ stac observations simulation model masks
 io removal estimation
 planning evaluation demonstration products
 distributed training report
-config batch
+config batch view
 cli
 """.strip()
 BESIDE = {

@@ -118,6 +118,17 @@ def test_no_coordinate_is_an_object(out):
     assert bare["processing_baseline"].values[0] == "05.09"
 
 
+def test_the_time_of_day_of_each_scene_is_kept_beside_its_date(out, ds, tmp_path):
+    """The earliest item of a date counts; a subset and netCDF keep it."""
+    expected = np.array([f"2020-04-{day:02d}T10:00:00" for day in DAYS], "datetime64[s]")
+    for one in (xr.open_zarr(out), ds):
+        np.testing.assert_array_equal(one["acquired"].values.astype("datetime64[s]"), expected)
+        np.testing.assert_array_equal(one["red"].acquired.values, one["acquired"].values)
+    ds.isel(time=[1, 3]).to_netcdf(tmp_path / "part.nc")
+    again = xr.open_dataset(tmp_path / "part.nc", decode_coords="all")
+    np.testing.assert_array_equal(again["acquired"].values.astype("datetime64[s]"), expected[[1, 3]])
+
+
 def test_bare_xarray_does_what_users_do(out, tmp_path):
     bare = xr.open_zarr(out)
     assert bare["red"].attrs["proj:code"] == "EPSG:32633"

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pyproj import Transformer
 from test_products import DAYS, TALL, fill
 from test_store import scene
 
@@ -25,6 +27,7 @@ from cloudgan.geo.grid import Grid, Lattice, Window
 from cloudgan.io.store.store import make_root_group, prepare_store
 from cloudgan.products.reader import StoreReader
 from cloudgan.report import charts, colours, content, images, overview
+from cloudgan.report.area import draw_area
 from cloudgan.report.page import choose_path, write_report
 from cloudgan.schema import MaskSource, Provenance
 
@@ -155,10 +158,10 @@ def test_no_more_is_read_at_once_than_a_block(out, monkeypatch):
     largest = 0
     reader_read = StoreReader.read
 
-    def measure(self, name, at, window):
+    def measure(self, name, at, window, every=1):
         nonlocal largest
         largest = max(largest, window.height * window.width)
-        return reader_read(self, name, at, window)
+        return reader_read(self, name, at, window, every)
 
     monkeypatch.setattr(StoreReader, "read", measure)
     read(out, step=5)
@@ -177,7 +180,32 @@ def test_no_more_is_read_at_once_than_a_block(out, monkeypatch):
     ],
 )
 def test_a_pixel_has_one_class_of_who_masked_it(source, name):
-    assert overview.MASKED_BY[overview._CLASS_OF[int(source)]] == name
+    assert overview.MASKED_BY[overview.CLASS_OF[int(source)]] == name
+
+
+# The map
+
+
+def test_the_map_draws_the_area_of_interest_with_its_holes():
+    """A square from the middle of the grid to its corner, with a hole, on a map of 560 pixels."""
+    grid = Grid(Lattice(32633, 10.0), Window(-500_000, 40_000, 100, 100))
+    west, south, east, north = grid.bounds
+    middle = (west + east) / 2, (south + north) / 2
+    inside = shapely.box(*middle, east, north).difference(shapely.Point(*middle).buffer(200))
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True).transform
+    outline = shapely.transform(inside, lambda x, y: to_degrees(x, y), interleaved=False)
+    holed = shapely.transform(
+        shapely.box(west, south, east, north).difference(shapely.Point(*middle).buffer(200)),
+        lambda x, y: to_degrees(x, y),
+        interleaved=False,
+    )
+    drawn = draw_area(grid, "data:,", "map", outline.wkt)
+    (path,) = re.findall(r'<path class="aoi" d="([^"]*)"', drawn)
+    numbers = np.array([point.split() for point in re.findall(r"[\d.]+ [\d.]+", path)], float)
+    np.testing.assert_allclose(numbers.max(0), (560, 280), atol=0.2)
+    np.testing.assert_allclose(numbers.min(0), (280, 0), atol=0.2)
+    assert draw_area(grid, "data:,", "map", holed.wkt).count("Z") == 2
+    assert "aoi" not in draw_area(grid, "data:,", "map")
 
 
 # Colours and pictures

@@ -56,6 +56,21 @@ def test_it_says_where_and_when(item):
     np.testing.assert_allclose(footprint.bounds, item.bbox)
 
 
+def test_it_names_the_items_that_it_comes_from_by_their_addresses(tmp_path, monkeypatch):
+    """An item that says its own address is linked; a signature in it is left out."""
+    monkeypatch.setattr("cloudgan.io.store.fence._sync", lambda path: None)
+    first, second, *rest = TALL.scenes
+    address = "https://stac.example.org/items/one"
+    known = (replace(first.items[0], href=f"{address}?sig=secret"), replace(second.items[0], href=None))
+    scenes = [replace(scene, items=(item,)) for scene, item in zip((first, second), known, strict=True)]
+    fill(str(tmp_path / "out.zarr"), replace(TALL, scenes=(*scenes, *rest)))
+    (path,) = write_items(str(tmp_path / "out.zarr"))
+    links = json.loads(path.read_text())["links"]
+    assert [(link["rel"], link["title"]) for link in links] == [("derived_from", known[0].id)]
+    assert links[0]["href"] == address
+    assert "secret" not in path.read_text()
+
+
 def test_its_cube_is_the_store_s(item):
     cube = DatacubeExtension.ext(item)
     assert set(cube.dimensions) == {"time", "y", "x"}

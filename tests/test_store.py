@@ -354,6 +354,7 @@ def test_the_store_is_a_zarr_that_lists_without_a_word(tmp_path):
         names = {name for name, _ in zarr.open_group(tmp_path / "out.zarr", mode="r").members()}
     data = {*BANDS, *QUALITY_NAMES}
     of_dates = {
+        "acquired",
         "item_ids",
         "cloud_cover",
         "processing_baseline",

@@ -21,6 +21,8 @@ from cloudgan.cli.info import info
 from cloudgan.cli.output import BAD_INPUT, SOME_FAILED, err
 from cloudgan.cli.stac import stac
 from cloudgan.cli.verify import verify
+from cloudgan.cli.view import EPILOG as VIEW_EPILOG
+from cloudgan.cli.view import view
 from cloudgan.errors import CloudganError, InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -73,6 +75,7 @@ train_app = _make_command("train", train_command.train, train_command.EPILOG)
 app.command("export", epilog=export_command.EPILOG)(export_command.export)
 app.command("report", epilog=report_command.EPILOG)(report_command.report)
 app.command("quicklook", epilog=quicklook_command.EPILOG)(quicklook_command.quicklook)
+app.command("view", epilog=VIEW_EPILOG)(view)
 app.command("stac")(stac)
 app.command("info")(info)
 app.command("verify")(verify)

@@ -36,13 +36,14 @@ def batch(
     retry_failed: bool,
     as_json: bool,
     log: LogFormat,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Remove the clouds over an area and a span of time.
 
     The result is a Zarr store. A rerun of the same command does only what is missing.
     """
-    run_log = RunLog(log)
+    run_log = RunLog(log, quiet=quiet)
     with _tell_errors(run_log), run_log.take_warnings(), _terminate_like_interrupt():
         config = BatchConfig.load(job, {name: options[name] for name in options if _is_given(context, name)})
         from cloudgan import batch as runs  # here: the help does not wait for Dask, GDAL and ONNX Runtime
@@ -52,7 +53,8 @@ def batch(
         if plan:
             _show_plan(run_log, planned, planned.estimate_work(price), as_json=as_json)
             return
-        _show_plan(run_log, planned)
+        if not quiet:
+            _show_plan(run_log, planned)
         report = _run(runs, planned, run_log, retry_failed=retry_failed)
     for path in report.files:
         run_log.tell("file", f"report: {path}", path=path)
@@ -70,7 +72,10 @@ def _run(module: Any, planned: runs.BatchPlan, log: RunLog, *, retry_failed: boo
         def show(progress: runs.Progress) -> None:
             display.show(progress)
             if progress.is_finished and not log.as_json:
-                _print_report(progress.report, progress.store)
+                if log.quiet:
+                    _print_what_went_wrong(progress.report)
+                else:
+                    _print_report(progress.report, progress.store)
             elif progress.is_finished:
                 log.tell(
                     "finished", zone=progress.zone, store=progress.store, report=progress.report.as_json()
@@ -116,6 +121,11 @@ def _describe_options() -> inspect.Signature:
             LogFormat,
             typer.Option(help="Form of stderr."),
             LogFormat.TEXT,
+        ),
+        "quiet": (
+            bool,
+            typer.Option("--quiet", help="Say only warnings and errors on stderr."),
+            False,
         ),
     }
     fields = {name: _describe_field(name, field) for name, field in BatchConfig.model_fields.items()}
@@ -168,7 +178,7 @@ def _terminate_like_interrupt() -> Iterator[None]:
 
 
 def _plan(module: Any, config: BatchConfig, log: RunLog) -> runs.BatchPlan:
-    with nullcontext() if log.as_json else err.status("searching the catalogue"):
+    with nullcontext() if log.as_json or log.quiet else err.status("searching the catalogue"):
         planned: runs.BatchPlan = module.plan_batch(config)
     for warning in planned.warnings:
         log.tell("warning", f"note: {warning}", style="yellow")
@@ -232,8 +242,7 @@ def _make_plan_table(name: str, summary: Mapping[str, Any]) -> Table:
 def _print_report(report: ZoneReport, store: str) -> None:
     if report.skipped:
         err.print(f"{report.skipped} of {report.units} units were done already")
-    if report.missing:
-        err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
+    _print_missing(report)
     rate = report.pixels / max(report.seconds, 1e-9) / 1e6
     err.print(
         f"{store}: {report.done} units, {report.pixels / 1e6:.1f} Mpixel ({report.generated / 1e6:.1f} "
@@ -250,6 +259,24 @@ def _print_report(report: ZoneReport, store: str) -> None:
     _print_unusual_pixels(report)
     if report.score is not None:
         _print_score(report.score)
+    _print_faults(report)
+
+
+def _print_what_went_wrong(report: ZoneReport) -> None:
+    """Print what `--quiet` leaves of a report: nothing, if all is well."""
+    _print_missing(report)
+    if report.empty is not None and not report.ok:
+        err.print(report.empty, style="red")
+    _print_faults(report)
+
+
+def _print_missing(report: ZoneReport) -> None:
+    if report.missing:
+        err.print(f"missing, recorded in the store: {', '.join(sorted(report.missing))}", style="yellow")
+
+
+def _print_faults(report: ZoneReport) -> None:
+    """Print what is not done, and why."""
     if report.failed:
         err.print(
             f"{len(report.failed)} units failed; run the same command again to do just these", style="red"

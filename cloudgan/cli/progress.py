@@ -28,6 +28,10 @@ EVERY = 30.0
 """Seconds between two lines of progress."""
 
 
+_WRONG = ("warning", "unit_failed", "error", "interrupted")
+"""Events that are said with `--quiet` too."""
+
+
 class LogFormat(StrEnum):
     """How the command says what happens."""
 
@@ -38,8 +42,10 @@ class LogFormat(StrEnum):
 class RunLog:
     """What is said on stderr: text for people, or one JSON object a line for machines."""
 
-    def __init__(self, form: LogFormat) -> None:
+    def __init__(self, form: LogFormat, *, quiet: bool = False) -> None:
         self.as_json = form is LogFormat.JSON
+        self.quiet = quiet
+        """Whether only warnings and errors are said."""
 
     def tell(
         self, event: str, text: RenderableType | None = None, *, style: str | None = None, **fields: Any
@@ -52,6 +58,8 @@ class RunLog:
             style: Of the text.
             fields: Of JSON.
         """
+        if self.quiet and event not in _WRONG:
+            return
         if not self.as_json:
             if text is not None:
                 err.print(text, style=style)
@@ -102,7 +110,7 @@ class Display:
             TextColumn("{task.fields[pixels]}"),
             TimeRemainingColumn(),
         )
-        self._has_bar = err.is_terminal and not log.as_json
+        self._has_bar = err.is_terminal and not log.as_json and not log.quiet
         self._bars = Progress(*columns, console=err, disable=not self._has_bar)
         self._tasks: dict[str, TaskID] = {}
         self._ticker = threading.Thread(target=self._tick, daemon=True)

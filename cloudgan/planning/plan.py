@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from cloudgan import __version__, schema
-from cloudgan.errors import InputError
+from cloudgan.errors import InputError, redacted
 from cloudgan.geo.aoi import Aoi
 from cloudgan.geo.grid import Grid, Window
 from cloudgan.geo.tiling import Tiling
@@ -234,6 +234,12 @@ class Plan:
                 "model": model,
                 "left_out": [one.as_json() for one in self.left_out],
                 "offsets": self._describe_offsets(),
+                "source_items": {
+                    item.id: redacted(item.href).removesuffix("?...")
+                    for scene in self.scenes
+                    for item in scene.items
+                    if item.href is not None
+                },
             },
         )
 

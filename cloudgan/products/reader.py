@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,18 +53,44 @@ class StoreReader:
             days = np.asarray(arrays["time"][:]).astype("datetime64[D]")
         return cls(location, arrays, Grid(lattice, lattice.covering(*bounds)), days, tuple(bands))
 
-    def read(self, name: str, at: int, window: Window) -> NDArray[Any]:
+    def read(self, name: str, at: int, window: Window, every: int = 1) -> NDArray[Any]:
         """The stored numbers of a variable on a date, over a window of the lattice.
+
+        Args:
+            name: Of the variable.
+            at: Index of the date.
+            window: Which pixels.
+            every: Of them, one row and column in so many.
 
         Raises:
             StoreError: They cannot be read.
         """
+        rows, cols = window.slices_in(self.grid.window)
         with name_unusable(self.location):
-            return np.asarray(self.arrays[name][at, *window.slices_in(self.grid.window)])
+            return np.asarray(self.arrays[name][at, rows, cols])[::every, ::every]
 
-    def read_reflectance(self, name: str, at: int, window: Window) -> NDArray[np.float32]:
-        """A band or `uncertainty` as reflectance, NaN where there is nothing."""
-        numbers = self.read(name, at, window)
+    def read_reflectance(self, name: str, at: int, window: Window, every: int = 1) -> NDArray[np.float32]:
+        """A band or `uncertainty` as reflectance, NaN where there is nothing; see `read`."""
+        return self._scale(name, self.read(name, at, window, every))
+
+    def read_places(
+        self, name: str, dates: Sequence[int], rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """A band or `uncertainty` as reflectance where dates, rows and columns of the grid cross.
+
+        All that is needed is fetched at once, which costs a distant store one round trip.
+
+        Returns:
+            Shape (dates, rows, columns), NaN where there is nothing.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        with name_unusable(self.location):
+            numbers = np.asarray(self.arrays[name].oindex[np.asarray(dates), rows, cols])
+        return self._scale(name, numbers)
+
+    def _scale(self, name: str, numbers: NDArray[Any]) -> NDArray[np.float32]:
         values = numbers.astype(np.float32) * np.float32(REFLECTANCE_SCALE)
         return np.where(numbers == self.arrays[name].fill_value, np.float32(np.nan), values)
 

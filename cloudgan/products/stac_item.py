@@ -116,7 +116,10 @@ def describe_item(name: str, location: str, href: str) -> dict[str, Any]:
         "geometry": mapping(footprint),
         "bbox": bounds,
         "properties": _describe_store(reader, attributes, about.get("model") or {}),
-        "links": [],
+        "links": [
+            {"rel": "derived_from", "href": address, "type": "application/geo+json", "title": item}
+            for item, address in (about.get("source_items") or {}).items()
+        ],
         "assets": {
             "data": {
                 "href": href,
@@ -153,7 +156,6 @@ def _describe_store(
         "cube:variables": dict(_describe_variables(reader)),
         "cloudgan:model": {key: model.get(key) for key in ("name", "version", "digest")},
         "cloudgan:plan": attributes.get("cloudgan:plan"),
-        # A store knows the ids of its source items and not their addresses, which `derived_from` needs.
         "cloudgan:source_items": {
             str(day): reader.read_items(at).split() for at, day in enumerate(reader.days)
         },

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 import numpy as np
+import shapely
 from pyproj import Transformer
 
 from cloudgan.geo.grid import Grid
@@ -14,13 +15,14 @@ from cloudgan.geo.grid import Grid
 _STEPS = tuple(number * 10.0**power for power in range(-4, 2) for number in (1, 2, 5))  # of degrees
 
 
-def draw_area(grid: Grid, picture: str, title: str) -> str:
+def draw_area(grid: Grid, picture: str, title: str, outline: str | None = None) -> str:
     """A picture of the area as SVG, north up by its UTM zone, on a plain background.
 
     Args:
         grid: Its pixels.
         picture: A data URI, stretched over the grid.
         title: What it shows.
+        outline: Polygons of the area of interest, WKT in longitude and latitude; None where nothing is known.
     """
     west, south, east, north = grid.bounds
     long = max(east - west, north - south)
@@ -31,11 +33,32 @@ def draw_area(grid: Grid, picture: str, title: str) -> str:
         f'<image href="{picture}" x="0" y="0" width="{width:.1f}" height="{height:.1f}" '
         'preserveAspectRatio="none"/>',
         *_draw_graticule(grid, width, height),
+        *([] if outline is None else [_draw_outline(grid, width, height, outline)]),
         f'<rect class="outline" x="0" y="0" width="{width:.1f}" height="{height:.1f}"/>',
         _draw_scale(east - west, width, height),
     ]
     box = f"{-margin} {-margin / 4} {width + 2 * margin:.1f} {height + 1.3 * margin:.1f}"
     return f'<svg class="map" viewBox="{box}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+
+
+def _draw_outline(grid: Grid, width: float, height: float, outline: str) -> str:
+    """The polygons of an area as one path, with their holes."""
+    west, south, east, north = grid.bounds
+    to_metres = Transformer.from_crs(4326, grid.epsg, always_xy=True)
+    whole = shapely.from_wkt(outline)
+    rings = [
+        ring
+        for polygon in shapely.get_parts(whole)
+        if isinstance(polygon, shapely.Polygon)
+        for ring in (polygon.exterior, *polygon.interiors)
+    ]
+    parts = []
+    for ring in rings:
+        x, y = to_metres.transform(*np.asarray(ring.coords)[:, :2].T)
+        across = (np.asarray(x) - west) / (east - west) * width
+        down = (north - np.asarray(y)) / (north - south) * height
+        parts.append("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across, down, strict=True)) + "Z")
+    return f'<path class="aoi" d="{"".join(parts)}"/>'
 
 
 def _draw_graticule(grid: Grid, width: float, height: float) -> Iterator[str]:

@@ -64,8 +64,14 @@ def _time_axis(days: Sequence[dt.date]) -> Axis:
     return Axis(first - margin, last + margin, LEFT, WIDTH - RIGHT)
 
 
-def draw_series(points: Sequence[SeriesPoint], name: str) -> str:
-    """The curve of an index with its band of error; observed and generated told apart by form and colour."""
+def draw_series(points: Sequence[SeriesPoint], name: str, place: str = "the area") -> str:
+    """The curve of an index with its band of error; observed and generated told apart by form and colour.
+
+    Args:
+        points: By date.
+        name: Of the index.
+        place: What it is the mean of.
+    """
     days = [point.day for point in points]
     known = [point for point in points if point.value is not None]
     if not known:
@@ -94,7 +100,7 @@ def draw_series(points: Sequence[SeriesPoint], name: str) -> str:
             y, radius = up(point.observed), _size_mark(point.share, largest)
             parts.append(f'<circle class="observed" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>')
     parts.append(_draw_cursor())
-    title = f"Mean {name} of the area, {days[0]} to {days[-1]}: {min(numbers):.2f} to {max(numbers):.2f}"
+    title = f"Mean {name} of {place}, {days[0]} to {days[-1]}: {min(numbers):.2f} to {max(numbers):.2f}"
     return _wrap(parts, title)
 
 

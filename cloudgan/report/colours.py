@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ _COMPOSITES = (
     Composite("swir", "Short-wave infrared", ("swir16", "nir", "red")),
 )
 _SHADES = 15  # of the uncertainty
+_INDEX_SHADES = 255
 _SAMPLE = 8  # dates from which a stretch is estimated
 _LOWEST, _HIGHEST = 1, 99  # percentiles that are black and white
 _GAMMA = 1.4  # surfaces are dark, and clouds are gone
@@ -84,21 +85,33 @@ class Stretch:
         errors: list[NDArray[np.float32]] = [np.zeros(1, np.float32)]
         for one in overviews:
             for name, band in one.bands.items():
-                values.setdefault(name, []).append(band[np.isfinite(band)])
-            errors.append(one.uncertainty[np.isfinite(one.uncertainty)])
+                values.setdefault(name, []).append(band.ravel())
+            errors.append(one.uncertainty.ravel())
+        joined = {name: np.concatenate(parts) for name, parts in values.items()}
+        return cls.measure(joined, np.concatenate(errors))
+
+    @classmethod
+    def measure(cls, values: Mapping[str, NDArray[np.float32]], errors: NDArray[np.float32]) -> Stretch:
+        """The stretch of some numbers of each band, and of some expected errors; NaN is left out."""
         limits = {}
-        for name, parts in values.items():
-            known = np.concatenate(parts)
+        for name, one in values.items():
+            known = one[np.isfinite(one)]
             low, high = np.percentile(known, (_LOWEST, _HIGHEST)) if known.size else (0.0, 1.0)
             limits[name] = float(low), max(float(high), float(low) + 0.02)
-        return cls(limits, max(float(np.percentile(np.concatenate(errors), _HIGHEST)), 0.005))
+        errors = errors[np.isfinite(errors)]
+        largest = float(np.percentile(errors, _HIGHEST)) if errors.size else 0.0
+        return cls(limits, max(largest, 0.005))
 
     def render(self, overview: Overview, composite: Composite) -> NDArray[np.uint8]:
         """A date in colour, shape (rows, columns, 4); transparent where there is no data."""
+        return self.colour(overview.bands, composite)
+
+    def colour(self, bands: Mapping[str, NDArray[np.float32]], composite: Composite) -> NDArray[np.uint8]:
+        """Reflectances in colour, shape (rows, columns, 4); transparent where there are none."""
         channels = []
         for name in composite.bands:
             low, high = self.limits[name]
-            scaled = np.clip((overview.bands[name] - low) / (high - low), 0, 1)
+            scaled = np.clip((bands[name] - low) / (high - low), 0, 1)
             channels.append(scaled ** (1 / _GAMMA))
         stacked = np.stack(channels, axis=-1)
         known = np.isfinite(stacked).all(axis=-1)
@@ -110,6 +123,12 @@ class Stretch:
         known = np.isfinite(uncertainty)
         scaled = np.clip(np.nan_to_num(uncertainty) / self.uncertainty, 0, 1)
         return np.where(known, 1 + np.rint((_SHADES - 1) * scaled), 0).astype(np.uint8)
+
+    def shade_index(self, name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Numbers of `INDEX_COLOURS` of a spectral index; 0 where there is none."""
+        low, high = self.limits[name]
+        scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
+        return np.where(np.isfinite(values), 1 + np.rint((_INDEX_SHADES - 1) * scaled), 0).astype(np.uint8)
 
 
 def _fade(ramp: Sequence[tuple[int, int, int]], count: int) -> tuple[Rgba, ...]:
@@ -132,6 +151,9 @@ UNCERTAINTY_COLOURS: tuple[Rgba, ...] = (CLEAR, *_fade(_RAMP, _SHADES))
 """Colours of `Stretch.shade`."""
 SHARE_COLOURS: tuple[Rgba, ...] = (CLEAR, *_fade(_RAMP, _SHADES))
 """Colours of `shade_share`."""
+
+INDEX_COLOURS: tuple[Rgba, ...] = (CLEAR, *_fade(_RAMP, _INDEX_SHADES))
+"""Colours of `Stretch.shade_index`."""
 
 
 def shade_share(share: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -167,8 +167,10 @@ def _find_bands(reader: StoreReader, composites: tuple[Composite, ...]) -> list[
     return [band for band in reader.bands if band in wanted]
 
 
-def open_zones(location: str) -> list[ZoneContent]:
-    """The zones of a store: its groups, or the store itself; groups that no run has begun are left out.
+def find_zones(location: str) -> dict[str, str]:
+    """Where the zones of a store lie, by name: its groups, or the store itself without a name.
+
+    Groups that no run has begun are left out.
 
     Raises:
         StoreError: There is no store of cloudgan's, or it is damaged.
@@ -177,12 +179,21 @@ def open_zones(location: str) -> list[ZoneContent]:
     if identity is None:
         raise StoreError(f"there is no store at {location}; give the --out of a run")
     if "zones" not in identity:
-        return [ZoneContent.open("", location)]
+        return {"": location}
     places = {name: f"{location.rstrip('/')}/{name}" for name in identity["zones"]}
-    begun = [ZoneContent.open(name, at) for name, at in places.items() if read_identity(at) is not None]
+    begun = {name: place for name, place in places.items() if read_identity(place) is not None}
     if not begun:
         raise StoreError(f"{location} has no zone that a run has begun; run the batch command first")
     return begun
+
+
+def open_zones(location: str) -> list[ZoneContent]:
+    """The zones of a store; see `find_zones`.
+
+    Raises:
+        StoreError: There is no store of cloudgan's, or it is damaged.
+    """
+    return [ZoneContent.open(name, place) for name, place in find_zones(location).items()]
 
 
 @dataclass(slots=True)

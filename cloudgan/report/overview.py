@@ -101,8 +101,8 @@ def read_overview(reader: StoreReader, at: int, step: int, bands: Sequence[str])
         for name, one in values.items():
             means[name][place] = average_cells(one, step)
         shares[:, *place] = share_cells(provenance, len(Provenance), step)
-        source = _read_source(reader, at, window, provenance)
-        classes[:, *place] = share_cells(_CLASS_OF[source], len(MASKED_BY), step)
+        source = read_source(reader, at, window, provenance)
+        classes[:, *place] = share_cells(CLASS_OF[source], len(MASKED_BY), step)
         sums.add(provenance, source, values)
     return Overview(
         day=reader.days[at].astype(dt.date),
@@ -167,12 +167,12 @@ def share_cells(numbers: NDArray[np.uint8], classes: int, step: int) -> NDArray[
     return (counts / total).astype(np.float32)
 
 
-def _read_source(
-    reader: StoreReader, at: int, window: Window, provenance: NDArray[np.uint8]
+def read_source(
+    reader: StoreReader, at: int, window: Window, provenance: NDArray[np.uint8], every: int = 1
 ) -> NDArray[np.uint8]:
     """Who masked the pixels; of a store that does not say, what provenance implies."""
     if MASK_SOURCE.name in reader.arrays:
-        return np.asarray(reader.read(MASK_SOURCE.name, at, window), np.uint8)
+        return np.asarray(reader.read(MASK_SOURCE.name, at, window, every), np.uint8)
     masked = np.where(provenance == Provenance.GENERATED, MaskSource.USER, MaskSource.NO_DATA)
     return np.where(provenance == Provenance.OBSERVED, 0, masked).astype(np.uint8)
 
@@ -188,7 +188,7 @@ def _classify(source: int) -> int:
     return MASKED_BY.index("buffer") if source & MaskSource.BUFFER else 0
 
 
-_CLASS_OF = np.array([_classify(source) for source in range(256)], np.uint8)
+CLASS_OF = np.array([_classify(source) for source in range(256)], np.uint8)
 
 
 class _Sums:

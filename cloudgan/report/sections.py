@@ -77,7 +77,10 @@ def make_map(zone: ZoneContent, shares: str) -> str:
             ("bands", ", ".join(zone.reader.bands)),
         ]
     )
-    return f'<div class="area"><div>{draw_area(grid, shares, title)}{bar}</div>{facts}</div>'
+    outline = zone.identity.get("clip")  # only a run with --clip knows more than a bounding box
+    legend = "" if outline is None else make_legend([("aoi", "area of interest")])
+    drawn = draw_area(grid, shares, title, outline)
+    return f'<div class="area"><div>{drawn}{bar}{legend}</div>{facts}</div>'
 
 
 def make_series(zone: ZoneContent) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import shapely
@@ -93,6 +93,8 @@ class SourceItem(Granule):
     """How the hrefs become readable."""
     offset_basis: OffsetBasis = OffsetBasis.AGREED
     """How far the item's metadata can be trusted about the offset."""
+    href: str | None = field(default=None, compare=False)
+    """Address of the item itself, on the web or in an object store; None where it says none."""
 
     def asset(self, band: str) -> Asset:
         """The file of a band.

@@ -94,6 +94,7 @@ def examine_item(
         offset=decision.offset,
         signing=signing,
         offset_basis=decision.basis,
+        href=raw.href,
     )
     warnings = [*place.warnings, *([decision.warning] if decision.warning else [])]
     if item.cloud_cover is None:

@@ -14,10 +14,10 @@ EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 """Element84's free API to the Sentinel-2 COGs on AWS: the default."""
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 """Microsoft's API; its assets need signed URLs (extra `planetary`)."""
-SHORT_NAMES = {"earth-search": EARTH_SEARCH, "planetary-computer": PLANETARY_COMPUTER}
-"""What `--stac` takes beside a URL or a path."""
+COPERNICUS_DATA_SPACE = "https://stac.dataspace.copernicus.eu/v1"
+"""ESA's archive; its files lie at an S3 end point of its own and need keys."""
 DEFAULT_COLLECTION = "sentinel-2-l2a"
-"""The collection of both these APIs."""
+"""The collection of these APIs."""
 
 _PLANETARY_HOST = find_host(PLANETARY_COMPUTER)
 _PLANETARY_STORAGE = "sentinel2l2a01.blob.core.windows.net"

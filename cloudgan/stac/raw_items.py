@@ -86,6 +86,13 @@ class RawItem:
         """Cloudy share in percent; None where the item has no number."""
         return to_number(self.properties.get("eo:cloud_cover"))
 
+    @property
+    def href(self) -> str | None:
+        """The item's own address by its link `self`; None of one on a disk, and without such a link."""
+        links = iterate_objects(self.body.get("links") or ())
+        found = (link.get("href") for link in links if link.get("rel") == "self")
+        return next((one for one in found if isinstance(one, str) and "://" in one[:12]), None)
+
     def read_datetime(self) -> dt.datetime:
         """When it was taken, UTC.
 

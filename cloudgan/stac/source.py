@@ -16,7 +16,7 @@ from cloudgan.stac.api import ApiSource
 from cloudgan.stac.documents import is_api
 from cloudgan.stac.hrefs import find_host, is_object, is_url
 from cloudgan.stac.http import HttpLimits, JsonReader
-from cloudgan.stac.providers import SHORT_NAMES
+from cloudgan.stac.profiles import find_profile, list_profiles
 from cloudgan.stac.static import StaticSource
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_source(stac: str, limits: HttpLimits) -> Iterator[Source]:
-    """Open whatever `stac` names: a short name, a URL, or the path of a file or its folder.
+    """Open whatever `stac` names: a profile, a URL, or the path of a file or its folder.
 
     Raises:
         CatalogError: There is nothing, or no STAC.
+        InputError: The user's configuration file cannot be used.
     """
-    where = SHORT_NAMES.get(stac) or translate_scheme(normalise_location(stac))
+    profile = find_profile(stac)
+    where = translate_scheme(normalise_location(stac if profile is None else profile.stac))
     if not is_url(where) and not is_object(where):
         where = _find_file(where)
     elif not find_host(where):
@@ -58,5 +60,5 @@ def _find_file(path: str) -> str:
                 return str(file)
     raise CatalogError(
         f"no STAC catalogue at {path[:200]!r}, no such file: give a path, an http(s) address, "
-        f"or one of {', '.join(SHORT_NAMES)}"
+        f"or one of {', '.join(list_profiles())}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -70,6 +71,39 @@ def test_python_examples_run(code, home):
         [sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path, home):
+    cells = json.loads(path.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    call = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(
+        call, cwd=home, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_hold_what_they_printed_and_drew(path):
+    """They were run from the first cell to the last, without an error, and are small."""
+    text = path.read_text()
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    assert len(text) < 400_000
+    assert "/home/" not in text
+    assert "/tmp/" not in text
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) >= 2
 
 
 def test_the_mosaic_of_the_how_to_has_each_zone_in_its_place(home):

@@ -9,11 +9,16 @@ from cloudgan.geo.grid import Grid
 from cloudgan.schema import Variable, is_band
 from cloudgan.stac.search import Scene
 
+ACQUIRED = "acquired"
+"""Name of the coordinate that says when a date was taken, to the second."""
 HAZY = "hazy"
 """Name of the coordinate that marks hazy dates: 1 hazy, 0 not, 255 unknown."""
 ERROR_STD = "error_std"
 """With the name of a band, the coordinate of each date's standard error in it, see `estimation.trust`."""
-COORDINATES = ("time", "y", "x", "spatial_ref", "item_ids", "cloud_cover", "processing_baseline", HAZY)
+COORDINATES = (
+    *("time", "y", "x", "spatial_ref"),
+    *(ACQUIRED, "item_ids", "cloud_cover", "processing_baseline", HAZY),
+)
 """Names of the coordinates of every store, beside `ERROR_STD` of each band."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from cloudgan.io.store import ledger
 from cloudgan.io.store.access import IDENTITY, copy_objects
 from cloudgan.io.store.attributes import describe_area, describe_axis, describe_crs, describe_frame
 from cloudgan.io.store.identity import compute_plan_digest
-from cloudgan.io.store.spec import ERROR_STD, HAZY, StoreSpec
+from cloudgan.io.store.spec import ACQUIRED, ERROR_STD, HAZY, StoreSpec
 from cloudgan.object_stores import is_refusal
 from cloudgan.schema import Variable
 from cloudgan.stac.search import Scene
@@ -26,7 +27,7 @@ from cloudgan.stac.search import Scene
 # Of the codecs tried, byte shuffle with zstd gives the best ratio, at 0.6 of plain zstd's CPU. On real
 # reflectance level 5 stores no less than level 3 (both 1.5 to 1), at three times the CPU.
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
-_PER_DATE = "item_ids cloud_cover processing_baseline"
+_PER_DATE = f"{ACQUIRED} item_ids cloud_cover processing_baseline"
 
 _Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]  # dimensions, values, attributes
 
@@ -214,6 +215,15 @@ def _date_coordinates(scenes: tuple[Scene, ...]) -> dict[str, _Coordinate]:
         " ".join(sorted({item.processing_baseline or "?" for item in scene.items})) for scene in scenes
     ]
     return {
+        ACQUIRED: (
+            ("time",),
+            np.array([_find_first_second(scene) for scene in scenes], np.int64),
+            {
+                "long_name": "when the first of the source items was taken, UTC",
+                "units": "seconds since 1970-01-01",
+                "calendar": "proleptic_gregorian",
+            },
+        ),
         "item_ids": (
             ("time",),
             np.array(ids),
@@ -230,3 +240,7 @@ def _date_coordinates(scenes: tuple[Scene, ...]) -> dict[str, _Coordinate]:
             {"long_name": "ESA processing baseline of the source items"},
         ),
     }
+
+
+def _find_first_second(scene: Scene) -> int:
+    return math.floor(min(item.datetime for item in scene.items).timestamp())
