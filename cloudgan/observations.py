@@ -211,9 +211,9 @@ def compute_opacity(pixel_classes: NDArray[np.uint8], buffer: int) -> NDArray[np
     """How much of the generated value each pixel of one date takes: 1 under cloud, 0 where it is observed.
 
     Around every cloudy pixel lies a buffer of `buffer` pixels (Euclidean), which belongs to the mask. Its
-    inner half, where detectors miss haze and shadow, is generated like the cloud. Over its outer half, which
-    is probably clear, the value falls as a squared cosine from 1 to above 0, so that observed and generated
-    values are feathered into each other.
+    inner half, rounded up to whole pixels, is generated like the cloud: detectors miss haze and shadow there.
+    Over its outer half, which is probably clear, the value falls as a squared cosine from 1 to above 0, so
+    that observed and generated values are feathered into each other.
 
     Args:
         pixel_classes: Values of `PixelClass`, shape (y, x).
@@ -226,7 +226,8 @@ def compute_opacity(pixel_classes: NDArray[np.uint8], buffer: int) -> NDArray[np
     if buffer == 0 or not cloudy.any():
         return np.where(cloudy, np.float32(1), np.float32(0))
     distance: NDArray[np.float64] = distance_transform_edt(~cloudy)
-    fall = np.clip((distance - buffer / 2) / (buffer / 2 + 1), 0.0, 1.0)
+    inner = math.ceil(buffer / 2)
+    fall = np.clip((distance - inner) / (buffer - inner + 1), 0.0, 1.0)
     weight = np.where(distance > buffer, 0.0, np.cos(np.pi / 2 * fall) ** 2)
     return weight.astype(np.float32)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cloudgan.sentinel2.bands import BANDS, REFLECTANCE_SCALE
 
-PIXEL_RULES = 5
+PIXEL_RULES = 6
 """Version of the rules by which the same inputs give a pixel its value and provenance. It is raised when they
 give other ones: a store begun by other rules is not continued. Those of release 0.1.0 had no number."""
 NO_CLEAR_DATE = 65535

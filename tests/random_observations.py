@@ -89,7 +89,8 @@ def naive_weight(pixel_classes, buffer):
         if distance == 0:
             weight[pixel] = 1
         elif distance <= buffer:
-            fall = max(distance - buffer / 2, 0) / (buffer / 2 + 1)
+            inner = -(-buffer // 2)
+            fall = max(distance - inner, 0) / (buffer - inner + 1)
             weight[pixel] = math.cos(math.pi / 2 * fall) ** 2
     return weight.astype(np.float16).astype(np.float32)  # it is kept in half precision
 

@@ -64,7 +64,7 @@ def test_opacity_is_one_on_cloud_and_zero_beyond_the_buffer(pixel_classes, buffe
     assert weight.dtype == np.float32
     assert weight.shape == pixel_classes.shape
     np.testing.assert_array_equal(weight > 0, distance <= buffer)
-    assert (weight[distance <= buffer / 2] == 1).all()
+    assert (weight[distance <= math.ceil(buffer / 2)] == 1).all()
     assert (weight <= 1).all()
 
 
@@ -76,7 +76,7 @@ def test_opacity_falls_with_the_distance_to_the_cloud(pixel_classes, buffer):
     )
     order = np.argsort(distance, kind="stable")
     assert (np.diff(weight[order]) <= 0).all()
-    outer = distance[order] > buffer / 2
+    outer = distance[order] > math.ceil(buffer / 2)
     apart = (np.diff(distance[order]) > 1e-9) & outer[1:] & (distance[order][1:] <= buffer)
     assert (np.diff(weight[order])[apart] < 0).all()
 
@@ -86,6 +86,13 @@ def test_opacity_is_the_squared_cosine_of_the_docstring():
     pixel_classes[0, 0] = PixelClass.CLOUDY
     fall = [math.cos(math.pi / 2 * step / 4) ** 2 for step in (1, 2, 3)]
     assert compute_opacity(pixel_classes, 6)[0] == pytest.approx([1, 1, 1, 1, *fall, 0, 0, 0, 0, 0], abs=1e-7)
+
+
+@pytest.mark.parametrize(("buffer", "expected"), [(1, [1, 1, 0, 0, 0]), (3, [1, 1, 1, 0.5, 0])])
+def test_a_buffer_of_odd_width_is_generated_in_full_beyond_its_middle(buffer, expected):
+    pixel_classes = np.full((1, 5), PixelClass.CLEAR, np.uint8)
+    pixel_classes[0, 0] = PixelClass.CLOUDY
+    assert compute_opacity(pixel_classes, buffer)[0] == pytest.approx(expected, abs=1e-7)
 
 
 @settings(max_examples=60)
