@@ -18,6 +18,7 @@ from typing import Any
 import distributed
 
 from cloudgan.config import BatchConfig
+from cloudgan.defaults import READER
 from cloudgan.distributed import self_check
 from cloudgan.distributed.cluster import (
     connect,
@@ -48,6 +49,8 @@ from cloudgan.report.page import write_report
 from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
 
+_FEW_UNITS = 1
+"""Units of all zones that the process of the command does by itself: starting another takes longer."""
 _SECONDS_OF_MEGAPIXEL = 1.0  # of reading, masks and writing: 0.4 to 1.1 were measured, docs/performance.md
 
 
@@ -273,9 +276,21 @@ class _Workforce:
     files: list[str] = field(default_factory=list)
     """What was written beside the store when they were done with."""
 
+    @property
+    def is_own_process(self) -> bool:
+        """Whether this process does the units, one after the other, for they are few.
+
+        Not where another than our own code opens files: only in a process of its own can GDAL be kept from
+        other formats.
+        """
+        units = sum(plan.unit_count for plan in self.plan.zones.values())
+        return self.count is not None and units <= _FEW_UNITS and self.plan.config.reader == READER
+
     @cached_property
-    def cluster(self) -> Cluster:
-        """Where the workers are."""
+    def cluster(self) -> Cluster | None:
+        """Where the workers are; None where this process is the only one."""
+        if self.is_own_process:
+            return None
         config = self.plan.config
         client = self.given or self._open(config.wait)
         far = self.given is None and config.scheduler is not None
@@ -291,7 +306,7 @@ class _Workforce:
     @cached_property
     def requirements(self) -> Requirements:
         """What workers must have, once it is sure that those that are there have it."""
-        return check_workers(self.cluster, self.plan.zones.values())
+        return Requirements() if self.cluster is None else check_workers(self.cluster, self.plan.zones.values())
 
     @property
     def count(self) -> int | None:
@@ -331,7 +346,7 @@ def _run_zone(
             pass  # before workers are started for nothing; `execute` takes it again
         cluster = workforce.cluster
         own = workforce.given is None and config.scheduler is None
-        dashboard = None if own else cluster.client.dashboard_link
+        dashboard = None if own or cluster is None else cluster.client.dashboard_link
         requirements = workforce.requirements
         store = zone.prepare_store()
         options = config.reader, config.allow_missing, workforce.threads, requirements, plan.detectors
