@@ -21,7 +21,8 @@ area = shapely.geometry.shape(json.loads(Path(aoi).read_text()))
 items = [
     item
     for item in pystac.Catalog.from_file(catalogue).get_items(recursive=True)
-    if first <= item.datetime.date().isoformat() <= last and area.intersects(shapely.geometry.shape(item.geometry))
+    if first <= item.datetime.date().isoformat() <= last
+    and area.intersects(shapely.geometry.shape(item.geometry))
 ]
 cube = odc.stac.load(
     items,

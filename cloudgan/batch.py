@@ -19,7 +19,6 @@ import distributed
 
 from cloudgan.config import BatchConfig
 from cloudgan.defaults import READER
-from cloudgan.distributed import self_check
 from cloudgan.distributed.cluster import (
     connect,
     count_threads,
@@ -44,8 +43,6 @@ from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
-from cloudgan.report.files import write_beside
-from cloudgan.report.page import write_report
 from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
 
@@ -82,6 +79,8 @@ class BatchPlan:
         """The plan in figures, by zone; see `Plan.summary`."""
         summaries = {name: plan.summary(self.memory) for name, plan in self.zones.items()}
         if self.config.score:
+            from cloudgan.distributed import self_check  # only who wants a score waits for what it takes
+
             for name, plan in self.zones.items():
                 summaries[name]["score"] = self_check.estimate_cost(plan)
         return summaries
@@ -231,6 +230,9 @@ def run_batch(
     report = Report(plan.config.out, plan.summaries(), reports, plan.warnings)
     if not plan.config.report:
         return report
+    from cloudgan.report.files import write_beside
+    from cloudgan.report.page import write_report
+
     page = str(write_report(plan.config.out, command=plan.config.as_command()))
     report = replace(report, page=page)
     body = json.dumps(report.as_json(), indent=2).encode()
@@ -301,12 +303,16 @@ class _Workforce:
         return cluster
 
     def _write_performance(self, page: bytes) -> None:
+        from cloudgan.report.files import write_beside
+
         self.files.append(write_beside(self.plan.config.out, "-performance.html", page))
 
     @cached_property
     def requirements(self) -> Requirements:
         """What workers must have, once it is sure that those that are there have it."""
-        return Requirements() if self.cluster is None else check_workers(self.cluster, self.plan.zones.values())
+        if self.cluster is None:
+            return Requirements()
+        return check_workers(self.cluster, self.plan.zones.values())
 
     @property
     def count(self) -> int | None:
@@ -328,6 +334,15 @@ class _Workforce:
         else:
             opened = start_workers(self.count or 1, self.plan.memory, self.plan.config.resource_amounts)
         return self.stack.enter_context(opened)
+
+
+def _find_evaluation(config: BatchConfig) -> Callable[..., dict[str, Any]] | None:
+    """What evaluates the generator at the end, where that is asked for."""
+    if not config.score:
+        return None
+    from cloudgan.distributed import self_check
+
+    return self_check.evaluate_generator
 
 
 def _run_zone(
@@ -356,7 +371,6 @@ def _run_zone(
             on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=False))
 
         show(ZoneReport.of_ledger(store.read_ledger()))
-        evaluate = self_check.evaluate_generator if config.score else None
-        report = execute(job, cluster, show, only=only, evaluate=evaluate)
+        report = execute(job, cluster, show, only=only, evaluate=_find_evaluation(config))
     on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=True))
     return report

@@ -31,7 +31,12 @@ def test_flags_alone_make_a_job():
 def test_what_is_not_given_has_a_default():
     job = BatchConfig.load(None, NEEDED | {"out": None, "resolution": None, "clip": None})
     assert job == BatchConfig(**NEEDED)
-    assert (job.out, job.resolution, job.max_cloud_cover, job.reader) == ("cloudgan.zarr", 10, 100, "odc")
+    assert (job.out, job.resolution, job.max_cloud_cover, job.reader) == (
+        "cloudgan.zarr",
+        10,
+        100,
+        "rasterio",
+    )
     assert job.memory_bytes is None
 
 
