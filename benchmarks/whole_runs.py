@@ -2,8 +2,8 @@
 
     python benchmarks/whole_runs.py CATALOGUE AOI FIRST LAST [--resolution METRES] [--rounds N]
 
-Each round runs `cloudgan-batch`, `odc_linear.py` and `odc_median.py` once, from the start of Python to its end,
-into stores that are thrown away. CPU seconds are those of a process and of all that it started. Ratios are taken
+Each round runs `cloudgan-batch`, `odc_linear.py` and `odc_median.py` once, from start to end of the process,
+into stores that are thrown away. CPU seconds are those of a process and all that it started. Ratios are taken
 within a round, for the rounds of a busy machine differ; the result has their median, smallest and largest.
 
 `--with REPOSITORY` also runs the command of another checkout, as of the version before, in the same rounds.
