@@ -1,4 +1,4 @@
-"""What the work costs, in counts that are the same on every machine; `allowed_counts.toml` has their ranges."""
+"""What the work costs, in counts that every machine finds alike; `allowed_counts.toml` has their ranges."""
 
 from __future__ import annotations
 

@@ -64,16 +64,17 @@ class OwnProcess:
 
     def _do(self, work: Callable[[Job, int], T], index: int, on_retry: Callable[[int], None]) -> T | Failure:
         """One part, tried again after a pause where it fails of something that may pass."""
-        for number in range(1, TRIES + 1):
+        number = 1
+        while True:
             self.check()
             result = self._try(work, index)
             if not isinstance(result, Failure):
                 return result
             if not result.heals or number == TRIES:
-                break
+                return replace(result, worker=None, tries=number)
             on_retry(index)
             self._wait(PAUSE * 2 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-        return replace(result, worker=None, tries=number)
+            number += 1
 
     def _try(self, work: Callable[[Job, int], T], index: int) -> T | Failure:
         try:
