@@ -18,7 +18,7 @@ from typing import Any
 import distributed
 
 from cloudgan.config import BatchConfig
-from cloudgan.distributed import self_check
+from cloudgan.defaults import READER
 from cloudgan.distributed.cluster import (
     connect,
     count_threads,
@@ -43,11 +43,11 @@ from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
-from cloudgan.report.files import write_beside
-from cloudgan.report.page import write_report
 from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
 
+_FEW_UNITS = 1
+"""Units of all zones that the process of the command does by itself: starting another takes longer."""
 _SECONDS_OF_MEGAPIXEL = 1.0  # of reading, masks and writing: 0.4 to 1.1 were measured, docs/performance.md
 
 
@@ -79,6 +79,8 @@ class BatchPlan:
         """The plan in figures, by zone; see `Plan.summary`."""
         summaries = {name: plan.summary(self.memory) for name, plan in self.zones.items()}
         if self.config.score:
+            from cloudgan.distributed import self_check  # only who wants a score waits for what it takes
+
             for name, plan in self.zones.items():
                 summaries[name]["score"] = self_check.estimate_cost(plan)
         return summaries
@@ -228,6 +230,9 @@ def run_batch(
     report = Report(plan.config.out, plan.summaries(), reports, plan.warnings)
     if not plan.config.report:
         return report
+    from cloudgan.report.files import write_beside
+    from cloudgan.report.page import write_report
+
     page = str(write_report(plan.config.out, command=plan.config.as_command()))
     report = replace(report, page=page)
     body = json.dumps(report.as_json(), indent=2).encode()
@@ -273,9 +278,21 @@ class _Workforce:
     files: list[str] = field(default_factory=list)
     """What was written beside the store when they were done with."""
 
+    @property
+    def is_own_process(self) -> bool:
+        """Whether this process does the units, one after the other, for they are few.
+
+        Not where another than our own code opens files: only in a process of its own can GDAL be kept from
+        other formats.
+        """
+        units = sum(plan.unit_count for plan in self.plan.zones.values())
+        return self.count is not None and units <= _FEW_UNITS and self.plan.config.reader == READER
+
     @cached_property
-    def cluster(self) -> Cluster:
-        """Where the workers are."""
+    def cluster(self) -> Cluster | None:
+        """Where the workers are; None where this process is the only one."""
+        if self.is_own_process:
+            return None
         config = self.plan.config
         client = self.given or self._open(config.wait)
         far = self.given is None and config.scheduler is not None
@@ -286,11 +303,15 @@ class _Workforce:
         return cluster
 
     def _write_performance(self, page: bytes) -> None:
+        from cloudgan.report.files import write_beside
+
         self.files.append(write_beside(self.plan.config.out, "-performance.html", page))
 
     @cached_property
     def requirements(self) -> Requirements:
         """What workers must have, once it is sure that those that are there have it."""
+        if self.cluster is None:
+            return Requirements()
         return check_workers(self.cluster, self.plan.zones.values())
 
     @property
@@ -315,6 +336,15 @@ class _Workforce:
         return self.stack.enter_context(opened)
 
 
+def _find_evaluation(config: BatchConfig) -> Callable[..., dict[str, Any]] | None:
+    """What evaluates the generator at the end, where that is asked for."""
+    if not config.score:
+        return None
+    from cloudgan.distributed import self_check
+
+    return self_check.evaluate_generator
+
+
 def _run_zone(
     zone: _Zone, plan: BatchPlan, workforce: _Workforce, on_progress: Callable[[Progress], None]
 ) -> ZoneReport:
@@ -331,7 +361,7 @@ def _run_zone(
             pass  # before workers are started for nothing; `execute` takes it again
         cluster = workforce.cluster
         own = workforce.given is None and config.scheduler is None
-        dashboard = None if own else cluster.client.dashboard_link
+        dashboard = None if own or cluster is None else cluster.client.dashboard_link
         requirements = workforce.requirements
         store = zone.prepare_store()
         options = config.reader, config.allow_missing, workforce.threads, requirements, plan.detectors
@@ -341,7 +371,6 @@ def _run_zone(
             on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=False))
 
         show(ZoneReport.of_ledger(store.read_ledger()))
-        evaluate = self_check.evaluate_generator if config.score else None
-        report = execute(job, cluster, show, only=only, evaluate=evaluate)
+        report = execute(job, cluster, show, only=only, evaluate=_find_evaluation(config))
     on_progress(Progress(zone.name, zone.location, report, dashboard, is_finished=True))
     return report

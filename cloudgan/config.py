@@ -46,7 +46,7 @@ class BatchConfig(Settings):
     """Bands to write, such as blue,green,red or rgbn, hls, all; by default rgbn, and those of the model
     where it cannot estimate others."""
     reader: defaults.Reader = defaults.READER
-    """Library that reads the pixels: odc or stackstac."""
+    """Library that reads the pixels: rasterio, odc or stackstac."""
     scheduler: str | None = None
     """Dask scheduler to use: its address, scheduler file (.json) or gateway://NAME."""
     wait: float = Field(300.0, ge=1, le=86_400)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reader = Literal["odc", "stackstac"]
+Reader = Literal["rasterio", "odc", "stackstac"]
 """Which library reads the pixels: odc-stac, or stackstac at about 2.5 times its CPU."""
 Snow = Literal["auto", "keep", "cloud"]
 """What class 11 of the scene classification, snow or ice, is taken for: clear where other dates confirm it,
@@ -14,7 +14,7 @@ STAC = "earth-search"
 """Where items are searched."""
 MODEL = "temporal"
 """Name of the generator."""
-READER: Reader = "odc"
+READER: Reader = "rasterio"
 """Which library reads the pixels."""
 RESOLUTION = 10.0
 """Edge of a pixel in metres."""

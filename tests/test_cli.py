@@ -83,7 +83,7 @@ BAD_OPTIONS = {
     "a month without items": ({"dates": "2021-02"}, "no items for 2021-02"),
     "too few clouds allowed": ({"max_cloud_cover": 0}, "without the limit"),
     "no such percentage": ({"max_cloud_cover": 120}, "is not between 0 and 100; give 100, say"),
-    "an unknown reader": ({"reader": "gdal"}, "--reader gdal is unknown; give odc or stackstac"),
+    "an unknown reader": ({"reader": "gdal"}, "--reader gdal is unknown; give rasterio, odc or stackstac"),
     "too little memory": (
         {"memory": "300MB"},
         "cannot hold one work unit of 268 x 512 .*give --memory",

@@ -31,7 +31,12 @@ def test_flags_alone_make_a_job():
 def test_what_is_not_given_has_a_default():
     job = BatchConfig.load(None, NEEDED | {"out": None, "resolution": None, "clip": None})
     assert job == BatchConfig(**NEEDED)
-    assert (job.out, job.resolution, job.max_cloud_cover, job.reader) == ("cloudgan.zarr", 10, 100, "odc")
+    assert (job.out, job.resolution, job.max_cloud_cover, job.reader) == (
+        "cloudgan.zarr",
+        10,
+        100,
+        "rasterio",
+    )
     assert job.memory_bytes is None
 
 
@@ -219,7 +224,7 @@ def test_an_option_of_the_wrong_type_is_refused(job_file, option, sentence):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ({"reader": "gdal"}, "--reader gdal is unknown; give odc or stackstac"),
+        ({"reader": "gdal"}, "--reader gdal is unknown; give rasterio, odc or stackstac"),
         ({"max_cloud_cover": -1}, "--max-cloud-cover -1 is not between 0 and 100; give 100, say"),
         ({"max_cloud_cover": 100.5}, "--max-cloud-cover 100.5 is not between"),
         ({"max_cloud_cover": float("nan")}, "--max-cloud-cover nan is not between"),

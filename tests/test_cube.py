@@ -37,7 +37,7 @@ from cloudgan.sentinel2.offset import harmonise
 BANDS = ("green", "red", "nir")
 ORIGIN = Affine(10, 0, 499980, 0, -10, 5200020)
 DAY = dt.date(2020, 4, 3)
-WITH_READERS = pytest.mark.parametrize("reader", ["odc", "stackstac"])
+WITH_READERS = pytest.mark.parametrize("reader", ["rasterio", "odc", "stackstac"])
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_with_something_missing_the_rest_is_read_once(item, tmp_path, monkeypatc
         return read(item, grid, names, chunks)
 
     monkeypatch.setitem(READERS, "odc", counted)
-    _, missing = open_available([scene(item, lost)], grid_at(0, 0), BANDS)
+    _, missing = open_available([scene(item, lost)], grid_at(0, 0), BANDS, reader="odc")
     assert missing == ("lost",)
     assert {count for (name, _), count in reads.items() if name == item.id} == {1}
     assert max(count for (name, _), count in reads.items() if name == "lost") == 2

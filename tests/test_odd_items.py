@@ -249,7 +249,7 @@ def test_a_zone_that_is_not_the_tiles_is_read_from_the_file(plan, season):
     assert read_medians(made) == [CLEAR] * 4
 
 
-@pytest.mark.parametrize("reader", ["odc", "stackstac"])
+@pytest.mark.parametrize("reader", ["rasterio", "odc", "stackstac"])
 @pytest.mark.parametrize("place", [{"epsg": 32632}, {"west": WEST + 2000.0}])
 def test_a_file_that_lies_elsewhere_than_its_item_says_is_named(plan, season, tmp_path, reader, place):
     image = np.full((EDGE, EDGE), 592, np.uint16)
@@ -284,7 +284,7 @@ def test_pixels_across_the_antimeridian_are_read(plan, tmp_path, generator, spel
     for part, zone in zip(outline.geoms, (32760, 32760), strict=True):
         made, _ = plan_run(Aoi(part.buffer(-0.001)), JUNE, generator, stac=stac)
         assert made.grid.epsg == zone
-        for reader in ("odc", "stackstac"):
+        for reader in ("rasterio", "odc", "stackstac"):
             cube = open_cube(made.scenes, made.grid, ("red",), reader=reader)
             assert (cube["red"].values == 592).all()
 

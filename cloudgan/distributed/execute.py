@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import distributed
 import numpy as np
 
+from cloudgan.distributed.own_process import OwnProcess
 from cloudgan.distributed.preflight import find_inability
 from cloudgan.distributed.report import FailedUnit, ZoneReport
 from cloudgan.distributed.scheduling import Failure
@@ -28,11 +29,11 @@ from cloudgan.removal.normalisation import Radiometry
 
 def execute(
     job: Job,
-    cluster: Cluster | distributed.Client,
+    cluster: Cluster | distributed.Client | None,
     on_progress: Callable[[ZoneReport], None] | None = None,
     *,
     only: Collection[int] | None = None,
-    evaluate: Callable[[Job, Workers], dict[str, Any]] | None = None,
+    evaluate: Callable[[Job, Workers | OwnProcess], dict[str, Any]] | None = None,
 ) -> ZoneReport:
     """Do the units of a job that are not done yet.
 
@@ -41,7 +42,7 @@ def execute(
 
     Args:
         job: What to do.
-        cluster: Where the workers are.
+        cluster: Where the workers are; None where this process is to do the units, one after the other.
         on_progress: Called with the report so far after every unit.
         only: Numbers of the units to do, if not all.
         evaluate: Called at the end, while the workers are still there; its result is the report's score.
@@ -60,7 +61,7 @@ def execute(
         wanted = range(len(ledger)) if only is None else set(only)
         todo = [index for index in map(int, np.flatnonzero(ledger != DONE)) if index in wanted]
         if todo or evaluate:
-            with share_job(job, cluster, partial(_check_lease, lease)) as workers:
+            with _share_job(job, cluster, partial(_check_lease, lease)) as workers:
                 for latest in _process(job, workers, todo, report, started):
                     report = latest
                     if on_progress:
@@ -76,6 +77,12 @@ def execute(
         except WriteError as error:
             report = replace(report, unfinished=str(error))
     return report
+
+
+def _share_job(
+    job: Job, cluster: Cluster | distributed.Client | None, check: Callable[[], None]
+) -> AbstractContextManager[Workers | OwnProcess]:
+    return nullcontext(OwnProcess(job, check)) if cluster is None else share_job(job, cluster, check)
 
 
 def _write_quality_of_dates(job: Job) -> dict[str, dict[str, Any]]:
@@ -114,7 +121,7 @@ def _begin_run(job: Job) -> Iterator[Job]:
 
 
 def _process(
-    job: Job, workers: Workers, todo: Collection[int], report: ZoneReport, started: float
+    job: Job, workers: Workers | OwnProcess, todo: Collection[int], report: ZoneReport, started: float
 ) -> Iterator[ZoneReport]:
     """Do units; the report after each of them, and after each that is going to be tried again."""
     if not todo:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cloudgan.distributed.own_process import OwnProcess
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.distributed.worker import Job
 from cloudgan.distributed.workers import Workers
@@ -53,7 +54,7 @@ def _draw_items(plan: Plan) -> Iterator[SourceItem]:
     return (plan.scenes[at].items[at % len(plan.scenes[at].items)] for at in chosen)
 
 
-def find_inability(workers: Workers) -> str | None:
+def find_inability(workers: Workers | OwnProcess) -> str | None:
     """Why no worker can do the work; None where one can.
 
     Raises:

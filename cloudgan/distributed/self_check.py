@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cloudgan.distributed.own_process import OwnProcess
 from cloudgan.distributed.scheduling import Failure
 from cloudgan.distributed.worker import Job, read_observations
 from cloudgan.distributed.workers import Workers
@@ -110,7 +111,7 @@ def evaluate_piece(job: Job, index: int) -> list[Unit]:
     return found.units
 
 
-def evaluate_generator(job: Job, workers: Workers) -> dict[str, Any]:
+def evaluate_generator(job: Job, workers: Workers | OwnProcess) -> dict[str, Any]:
     """Evaluate a run's generator on its own cube.
 
     Args:

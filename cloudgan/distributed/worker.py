@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from cloudgan.distributed.requirements import Requirements
 from cloudgan.errors import ReadError
 from cloudgan.geo.grid import Window
 from cloudgan.io import overviews
-from cloudgan.io.cube import open_available, open_cube
+from cloudgan.io.cube import read_available, read_scenes
+from cloudgan.io.readers import Layer
 from cloudgan.io.store.ledger import DONE, DONE_WITHOUT_ASSETS
 from cloudgan.io.store.store import Store
 from cloudgan.io.store.writer import UnitWriter
@@ -33,7 +35,8 @@ from cloudgan.removal.core import DecloudedDate, decloud_dates, window_to_read
 from cloudgan.removal.normalisation import Radiometry
 from cloudgan.schema import MaskSource, Provenance
 from cloudgan.sentinel2.classification import SCL
-from cloudgan.sentinel2.dates import day_numbers
+
+_EPOCH = dt.date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +75,45 @@ def read_observations(job: Job, target: Window, which: range) -> tuple[Observati
     missing: tuple[str, ...] = ()
     how: dict[str, Any] = {"reader": job.reader, "buffer": plan.buffer, "rules": plan.rules}
     if job.allow_missing:
-        cube, missing = open_available(scenes, grid, plan.bands, **how)
+        read, missing = read_available(scenes, grid, plan.bands, **how)
     else:
-        cube = open_cube(scenes, grid, plan.bands, **how)
+        read = read_scenes(scenes, grid, plan.bands, **how)
     part = window_to_read(target, plan.tiling, plan.buffer)
-    called = _find_clouds(job, cube, grid.window, part)
-    rows, cols = part.slices_in(grid.window)
-    cube = cube.isel(y=rows, x=cols)
+    days = np.array([scene.date.toordinal() for scene in scenes], np.int64) - _EPOCH
+    called = _find_clouds(job, read, days, grid.window, part)
+    arrays = _crop(read, grid.window, part)
     observations = classify_observations(
         part,
-        {name: cube[name].values for name in plan.contract.input_bands},
-        cube[SCL].values,
-        day_numbers(cube["time"].values),
+        {name: arrays[name] for name in plan.contract.input_bands},
+        arrays[SCL],
+        days,
         buffer=plan.buffer,
         rules=plan.rules,
-        opacities=cube[OPACITY].values if OPACITY in cube else None,
+        opacities=arrays.get(OPACITY),
         called=called,
     )
     return observations, missing
 
 
-def _find_clouds(job: Job, cube: Any, read: Window, part: Window) -> dict[MaskSource, NDArray[np.bool_]]:
+def _crop(arrays: Layer, window: Window, part: Window) -> Layer:
+    """Arrays over a window, over a part of it."""
+    rows, cols = part.slices_in(window)
+    return {name: array[..., rows, cols] for name, array in arrays.items()}
+
+
+def _find_clouds(
+    job: Job, arrays: Layer, days: NDArray[np.int64], window: Window, part: Window
+) -> dict[MaskSource, NDArray[np.bool_]]:
     """What masks beside the scene classification call cloudy in a part of what was read, by source."""
     plan = job.plan
     tested = cover_masks(part, (), plan.buffer, is_temporal=plan.is_temporal)
-    called = detect_clouds(cube, job.detectors, read, tested)
+    called = detect_clouds(arrays, job.detectors, window, tested)
     if plan.is_temporal:
-        rows, cols = tested.slices_in(read)
-        cube = cube.isel(y=rows, x=cols)
+        inner = _crop(arrays, window, tested)
         called[MaskSource.TEMPORAL] = find_temporal_clouds(
-            {name: cube[name].values for name in plan.bands},
-            cube[SCL].values,
-            day_numbers(cube["time"].values),
+            {name: inner[name] for name in plan.bands},
+            inner[SCL],
+            days,
             called,
             buffer=plan.buffer,
             rules=plan.rules,

@@ -1,4 +1,4 @@
-"""Scenes on a grid become an xarray cube, by either of two readers that give the same pixels.
+"""Scenes on a grid become arrays or an xarray cube, by any of several readers that give the same pixels.
 
 A value of the cube is the nearest source pixel, harmonised by its own item's BOA offset. Where items of one
 scene overlap, one of them gives all bands of a pixel; see `merging`.
@@ -7,15 +7,14 @@ scene overlap, one of them gives all bands of a pixel; see `merging`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array
 import numpy as np
-import xarray as xr
 from pyproj import CRS
 
 from cloudgan.defaults import READER, Reader
@@ -36,6 +35,9 @@ from cloudgan.sentinel2.classification import DEFAULT_RULES, SCL, SCL_MISSING, C
 from cloudgan.sentinel2.offset import harmonise
 from cloudgan.stac.items import SourceItem
 from cloudgan.stac.search import Scene
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 READ_THREADS = 4
 """Scenes read at once: a remote asset is mostly waiting."""
@@ -77,20 +79,29 @@ def open_cube(
     """
     names = (*bands, SCL)
     merging = _merge_rules(grid, buffer, rules)
-    with warnings.catch_warnings():
-        # stackstac 0.5.1 is older than what pandas and xarray warn of; and rasterio, which keeps quiet about
-        # its own buffers lacking a frame, forgets to in threads.
-        warnings.simplefilter("ignore")
-        if chunks is None:
-            return _read_now(scenes, grid, names, partial(_read_layer, reader=reader), merging)
+    if chunks is None:
+        arrays = read_scenes(scenes, grid, bands, reader=reader, buffer=buffer, rules=rules)
+        return _make_dataset(arrays, scenes, grid, merging)
+    with _ignore_warnings():
         layer = partial(_read_layer, reader=reader, chunks=chunks)
         lazy = [_read_scene(scene, grid, names, layer, merging, chunks) for scene in scenes]
         lazy = _add_opacities(lazy, merging)
+    import dask.array  # a second of import that reading now does without
+
     arrays = {name: dask.array.stack([one[name] for one in lazy]) for name in lazy[0]}
     return _make_dataset(arrays, scenes, grid, merging)
 
 
 def open_available(
+    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], **how: Any
+) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """A cube of what can be read; see `read_available`."""
+    arrays, missing = read_available(scenes, grid, bands, **how)
+    merging = _merge_rules(grid, how.get("buffer"), how.get("rules", DEFAULT_RULES))
+    return _make_dataset(arrays, scenes, grid, merging), missing
+
+
+def read_scenes(
     scenes: Sequence[Scene],
     grid: Grid,
     bands: Sequence[str],
@@ -98,12 +109,27 @@ def open_available(
     reader: Reader = READER,
     buffer: int | None = None,
     rules: ClassRules = DEFAULT_RULES,
-) -> tuple[xr.Dataset, tuple[str, ...]]:
+) -> Layer:
+    """Read scenes onto a grid now: the arrays of `open_cube`, of shape (time, y, x), by their names."""
+    with _ignore_warnings():
+        layer = partial(_read_layer, reader=reader)
+        return _read_now(scenes, grid, (*bands, SCL), layer, _merge_rules(grid, buffer, rules))
+
+
+def read_available(
+    scenes: Sequence[Scene],
+    grid: Grid,
+    bands: Sequence[str],
+    *,
+    reader: Reader = READER,
+    buffer: int | None = None,
+    rules: ClassRules = DEFAULT_RULES,
+) -> tuple[Layer, tuple[str, ...]]:
     """Read scenes onto a grid now, leaving out the items that cannot be read.
 
     Returns:
-        The cube, whose `scl` is `SCL_MISSING` where only an unreadable item has data, and the ids of
-        those items.
+        The arrays of `open_cube`, of which `scl` is `SCL_MISSING` where only an unreadable item has data, and
+        the ids of those items.
     """
     broken: set[str] = set()
     merging = _merge_rules(grid, buffer, rules)
@@ -118,28 +144,39 @@ def open_available(
             broken.add(item.id)
             return None
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in `open_cube`
+    with _ignore_warnings():
         cube = _read_now(scenes, grid, (*bands, SCL), layer, merging)
     if not broken:
         return cube, ()
-    empty = np.logical_and.reduce([cube[name].values == 0 for name in bands])
+    empty = np.logical_and.reduce([cube[name] == 0 for name in bands])
     for at, scene in enumerate(scenes):
         for item in scene.items:
             if item.id in broken and (inner := item_window(item, grid.lattice).intersection(grid.window)):
                 rows, cols = inner.slices_in(grid.window)
-                hole = cube[SCL].values[at, rows, cols]
+                hole = cube[SCL][at, rows, cols]
                 hole[empty[at, rows, cols]] = SCL_MISSING
     return cube, tuple(sorted(broken))
 
 
 def _read_now(
     scenes: Sequence[Scene], grid: Grid, names: Sequence[str], layer: _ReadLayer, rules: MergeRules
-) -> xr.Dataset:
+) -> Layer:
     """Read scenes now, some at once."""
     with ThreadPoolExecutor(READ_THREADS) as pool:
         read = pool.map(_read_scene, scenes, repeat(grid), repeat(names), repeat(layer), repeat(rules))
-        return _make_dataset(_stack(read, len(scenes), names, grid, rules), scenes, grid, rules)
+        return _stack(read, len(scenes), names, grid, rules)
+
+
+@contextmanager
+def _ignore_warnings() -> Iterator[None]:
+    """Without warnings of the libraries.
+
+    stackstac 0.5.1 is older than what pandas and xarray warn of; and rasterio, which keeps quiet about its
+    own buffers lacking a frame, forgets to in threads.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _read_scene(
@@ -178,13 +215,17 @@ def _read_layer(
 
 
 def _harmonise(values: Any, offset: int) -> Any:
-    if isinstance(values, dask.array.Array):
-        return dask.array.map_blocks(harmonise, values, offset, dtype=values.dtype)
-    return harmonise(values, offset)
+    if isinstance(values, np.ndarray):
+        return harmonise(values, offset)
+    return values.map_blocks(harmonise, offset, dtype=values.dtype)
 
 
 def _zeros(grid: Grid, dtype: np.dtype[Any], chunks: int | None) -> Any:
-    return dask.array.zeros(grid.shape, dtype, chunks=chunks) if chunks else np.zeros(grid.shape, dtype)
+    if not chunks:
+        return np.zeros(grid.shape, dtype)
+    import dask.array
+
+    return dask.array.zeros(grid.shape, dtype, chunks=chunks)
 
 
 def _add_opacities(layers: list[Layer], rules: MergeRules) -> list[Layer]:
@@ -220,6 +261,8 @@ def _merge_rules(grid: Grid, buffer: int | None, rules: ClassRules) -> MergeRule
 def _make_dataset(
     arrays: dict[str, Any], scenes: Sequence[Scene], grid: Grid, rules: MergeRules
 ) -> xr.Dataset:
+    import xarray as xr  # half a second of import that a worker does without
+
     dates = np.array([scene.date for scene in scenes], "datetime64[ns]")
     cube = xr.Dataset(
         {name: (("time", "y", "x"), values) for name, values in arrays.items()},

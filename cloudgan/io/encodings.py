@@ -1,8 +1,8 @@
-"""How a file stores its numbers, and the reading of files that the two libraries do not read alike.
+"""How a file stores its numbers, and the reading of them onto a grid.
 
-L2A comes as one band of unsigned 16 bits with 0 for no data, and so both libraries read it. Other types,
-other marks for no data, masks and tags of scale are understood here. Whatever the reader is, such a file is
-read by this module alone, so that the pixels do not depend on it.
+L2A comes as one band of unsigned 16 bits with 0 for no data, and so all libraries read it. Other types, other
+marks for no data, masks and tags of scale are understood here. Whatever the reader is, such a file is read by
+this module alone, so that the pixels do not depend on it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import rasterio
 from affine import Affine
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RasterWindow
@@ -39,6 +37,7 @@ LARGEST_REFLECTANCE = 20.0
 _SAMPLE = 1024  # edge in pixels of the sample by which a file of floats is known
 _NUDGE = 1e-3  # of a pixel: settles ties to the east and south, whatever rounding does
 _FACTORS: dict[tuple[str, int, int], float] = {}  # by path, band and time of change: what a sample showed
+_MOST_PIXELS = 1 << 24  # of a file that are held at once: it may be much finer than the grid
 _KNOWN_KINDS = "uif"  # unsigned, signed, float; no complex numbers
 
 
@@ -65,7 +64,7 @@ class Encoding:
     transform: Affine
     """From (column, row) of the file to map coordinates of pixel corners."""
     plain: bool
-    """Whether both libraries read it right."""
+    """Whether every library reads it right: its numbers are digital numbers."""
 
 
 def band_dtype(name: str) -> np.dtype[Any]:
@@ -195,6 +194,9 @@ def decode_classes(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDA
 
 def read_lazily(item: SourceItem, grid: Grid, name: str, encoding: Encoding, chunks: int) -> Any:
     """See `read_nearest`, as a Dask array of chunks of so many pixels."""
+    import dask.array  # a second of import that reading at once does without
+    from dask.delayed import delayed
+
     asset = item.asset(name)
     load = delayed(_read_window)
 
@@ -218,19 +220,48 @@ def _read_window(asset: Asset, signing: Signing, grid: Grid, encoding: Encoding)
 
 def read_nearest(source: rasterio.DatasetReader, grid: Grid, name: str, encoding: Encoding) -> NDArray[Any]:
     """The nearest pixel of a file for each of the grid; at a tie that to the east and south, as in GDAL."""
-    made = np.zeros(grid.shape, band_dtype(name))
     nudge = _NUDGE * grid.resolution
     cols = np.floor((grid.x() + nudge - encoding.transform.c) / encoding.transform.a).astype(np.int64)
     rows = np.floor((grid.y() - nudge - encoding.transform.f) / encoding.transform.e).astype(np.int64)
     in_rows = np.flatnonzero((rows >= 0) & (rows < encoding.shape[0]))
     in_cols = np.flatnonzero((cols >= 0) & (cols < encoding.shape[1]))
+    made = np.zeros(grid.shape, band_dtype(name))
     if not len(in_rows) or not len(in_cols):
         return made
-    rows, cols = rows[in_rows], cols[in_cols]
-    window = RasterWindow.from_slices((rows[0], rows[-1] + 1), (cols[0], cols[-1] + 1))
-    here = np.ix_(rows - rows[0], cols - cols[0])
-    values = source.read(encoding.index, window=window)[here]
-    valid = source.read_masks(encoding.index, window=window)[here] > 0 if encoding.masked else None
-    decoded = decode_classes(values, valid) if name == SCL else decode(values, valid, encoding)
-    made[np.ix_(in_rows, in_cols)] = decoded
+    cols = cols[in_cols]
+    inner = slice(in_cols[0], in_cols[-1] + 1)
+    for part in _cut(rows[in_rows], (cols[-1] + 1 - cols[0])):
+        here = rows[in_rows[part]]
+        window = RasterWindow.from_slices((here[0], here[-1] + 1), (cols[0], cols[-1] + 1))
+        picked = here - here[0], cols - cols[0]
+        values = _pick(source.read(encoding.index, window=window), *picked)
+        valid = None
+        if encoding.masked:
+            valid = _pick(source.read_masks(encoding.index, window=window), *picked) > 0
+        made[in_rows[part], inner] = _decode_band(values, valid, name, encoding)
     return made
+
+
+def _cut(rows: NDArray[np.int64], width: int) -> Iterator[slice]:
+    """Parts of ascending rows of a file, of each of which so many columns hold `_MOST_PIXELS` at most."""
+    height = max(1, _MOST_PIXELS // width)
+    starts = np.searchsorted(rows, np.arange(rows[0], rows[-1] + 1, height))
+    ends = [*starts[1:], len(rows)]
+    return (slice(start, end) for start, end in zip(starts, ends, strict=True) if start < end)
+
+
+def _pick(values: NDArray[Any], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[Any]:
+    """Rows and columns of an image; all of it, as it mostly is, without a copy."""
+    if values.shape == (len(rows), len(cols)):
+        return values
+    return values.take(rows, axis=0).take(cols, axis=1)
+
+
+def _decode_band(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, name: str, encoding: Encoding
+) -> NDArray[Any]:
+    """Stored numbers as the numbers of the cube; see `decode` and `decode_classes`."""
+    if not encoding.plain:
+        return decode_classes(values, valid) if name == SCL else decode(values, valid, encoding)
+    # What is no class is none here too: 255 stands for a missing asset.
+    return values * (values <= max(Scl)) if name == SCL else values

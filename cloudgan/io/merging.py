@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import dask.array
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,8 +128,10 @@ def _apply_to_classes(
         return function(classify(scl, dict(zip(names, bands, strict=True)), rules))
 
     arrays = [layer[name] for name in (SCL, *names)]
-    if not isinstance(layer[SCL], dask.array.Array):
+    if isinstance(layer[SCL], np.ndarray):
         return compute(*arrays)
+    import dask.array  # a second of import that reading now does without
+
     frame = {"dtype": dtype, "meta": np.empty((0, 0), dtype)}
     if not depth:
         return dask.array.map_blocks(compute, *arrays, **frame)

@@ -1,4 +1,8 @@
-"""The two libraries that read the pixels of an item onto a grid, with the same result."""
+"""The libraries that read the pixels of an item onto a grid, with the same result.
+
+rasterio reads the window out of the file that was opened to see how it stores its numbers. The two others
+open it again by themselves, and build its geometry anew for every band.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import odc.stac
-import pystac
 import rasterio
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
@@ -36,7 +37,7 @@ ReadLayer = Callable[[SourceItem, Grid, Sequence[str], int | None], Layer]
 """Reads bands of an item onto a grid, lazily where an edge of chunks is given."""
 
 READ_FAILURES = (RasterioError, RuntimeError, OSError, ValueError, MemoryError)
-"""What GDAL and the two libraries raise of an asset that cannot be read."""
+"""What GDAL and the libraries raise of an asset that cannot be read."""
 
 # The first item that pystac parses makes it search for its extensions, in a table that a second thread walks.
 _PARSING = threading.Lock()
@@ -48,13 +49,13 @@ def read_band(item: SourceItem, grid: Grid, name: str, reader: Reader, chunks: i
     Raises:
         ReadError: It cannot be read, or is not what its item says.
     """
-    known = _identify(item, name)
+    known = None if reader == "rasterio" else _identify(item, name)
     try:
         if known in _PLAIN:
             return _read_plain(item, grid, name, reader, chunks)
         # While it is open, the reader finds in GDAL's cache what was fetched to open it.
         with open_described(item, name) as (source, encoding):
-            if not encoding.plain:
+            if reader == "rasterio" or not encoding.plain:
                 if chunks is None:
                     return read_nearest(source, grid, name, encoding)
                 return read_lazily(item, grid, name, encoding, chunks)
@@ -157,6 +158,10 @@ _REFUSED = re.compile(
 def _read_odc(item: SourceItem, grid: Grid, names: Sequence[str], chunks: int | None) -> Layer:
     # odc-stac pastes where a nearest read moves whole pixels, and rounds a tie to the other side than GDAL. A
     # thousandth of a pixel to the south-east settles ties GDAL's way and changes nothing else.
+    import odc.stac  # half a second of import that the default reader does without
+    import pystac
+    from odc.geo.geobox import GeoBox
+
     transform = grid.transform @ Affine.translation(1e-3, 1e-3)
     with _PARSING:
         parsed = pystac.Item.from_dict(stac_item(item, names))
@@ -213,12 +218,13 @@ def check_reader(reader: Reader) -> None:
     """
     if reader == "stackstac" and importlib.util.find_spec("stackstac") is None:
         raise InputError(
-            "the reader stackstac is not installed; pip install 'cloudgan[stackstac]', or give --reader odc"
+            "the reader stackstac is not installed; pip install 'cloudgan[stackstac]', or give --reader "
+            "rasterio"
         )
 
 
 READERS: dict[str, ReadLayer] = {"odc": _read_odc, "stackstac": _read_stackstac}
-"""By the name of the reader."""
+"""The other libraries, by the name of the reader."""
 
 
 def stac_item(item: SourceItem, bands: Sequence[str]) -> dict[str, Any]:
