@@ -43,6 +43,7 @@ from cloudgan.masks.selection import Masks
 from cloudgan.model.generator import Generator
 from cloudgan.planning.plan import Plan
 from cloudgan.planning.planner import continue_plan, plan_zones
+from cloudgan.removal.timing import measure_tile_seconds
 from cloudgan.sentinel2.bands import BAND_SETS, BANDS
 from cloudgan.sentinel2.dates import DateRange
 
@@ -95,14 +96,14 @@ class BatchPlan:
             `core_hours`, of them `core_hours_generating`, `seconds_of_tile` (measured now, on `device`) and
             `cost`, where there is a price.
         """
-        seconds = self.generator.measure_seconds()
+        seconds = measure_tile_seconds(self.generator)
         tiles = sum(summary["tiles_estimated"] for summary in self.summaries().values())
         generating = tiles * seconds / 3600
         pixels = sum(plan.pixels for plan in self.zones.values())
         hours = generating + pixels / 1e6 * _SECONDS_OF_MEGAPIXEL / 3600
         work = {
-            "core_hours": round(hours, 4),
-            "core_hours_generating": round(generating, 4),
+            "core_hours": float(f"{hours:.3g}"),
+            "core_hours_generating": float(f"{generating:.3g}"),
             "seconds_of_tile": round(seconds, 4),
             "device": self.generator.runs_on,
         }

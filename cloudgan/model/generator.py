@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -119,17 +118,6 @@ class Generator:
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             out.append(self._select(self._run(session, padded), padded)[: len(part)])
         return np.concatenate(out)
-
-    def measure_seconds(self) -> float:
-        """Seconds that a tile takes here; the best of three calls, after one that warms up."""
-        contract = self.contract
-        shape = self.batch, len(contract.input_channels), contract.tile, contract.tile
-        channels, best = np.zeros(shape, np.float32), np.inf
-        for _ in range(4):
-            started = time.perf_counter()
-            self(channels)
-            best = min(best, time.perf_counter() - started)
-        return best / len(channels)
 
     def _select(self, given: NDArray[np.float32], channels: NDArray[np.float32]) -> NDArray[np.float32]:
         """The bands that are asked for: of the network's output, or of the estimates among the channels."""
