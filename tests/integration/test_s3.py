@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import obstore
 import pytest
 import xarray as xr
@@ -73,6 +75,22 @@ def test_the_bucket_holds_the_bytes_of_the_disk_though_a_worker_is_killed(
     xr.testing.assert_identical(store.load().drop_attrs(), xr.open_zarr(local).load().drop_attrs())
     left = [entry["path"] for batch in obstore.list(open_object_store("s3://bucket")) for entry in batch]
     assert not [name for name in left if ".lease" in name]
+
+
+def test_the_how_to_reads_a_bucket_with_dask_as_a_disk_without(s3, local, plan, generator, client, capsys):
+    """Its second example has a scheduler, whose workers read each chunk themselves."""
+    out = s3.url("how-to.zarr")
+    assert execute(Job(plan, generator, prepare_store(out, plan.store_spec())), client).failed == {}
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "buckets.md").read_text()
+    examples = re.findall(r"^```py\n(.*?)^```", page, re.S | re.M)
+    assert len(examples) == 2
+    for place in (out, str(local)):
+        for code in examples:
+            code = code.replace("s3://my-bucket/out.zarr", place)
+            code = code.replace("tcp://scheduler:8786", client.scheduler_info()["address"])
+            exec(compile(code, "buckets.md", "exec"), {"__name__": "__main__"})
+    bucket, disk = np.array_split(capsys.readouterr().out.splitlines(), 2)
+    assert bucket.tolist() == disk.tolist()
 
 
 def command(demo, network64, out: str) -> list[str]:
