@@ -18,6 +18,7 @@ from cloudgan.io.store.store import prepare_store
 from cloudgan.io.store.zones import Zones
 from cloudgan.model.generator import Generator
 from cloudgan.planning.planner import plan_run, plan_zones
+from cloudgan.sentinel2.bands import BAND_SETS
 from cloudgan.sentinel2.dates import DateRange
 
 
@@ -125,6 +126,31 @@ def test_info_of_a_folder_that_is_no_store_is_one_sentence(ask, tmp_path):
     code, out, err = ask(main, "info", tmp_path)
     assert (code, out) == (2, "")
     assert "is no store of cloudgan's" in err
+
+
+def test_info_describes_a_catalogue_in_files(ask, demo, tmp_path):
+    code, out, _ = ask(main, "info", demo.catalog, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["kind"], found["items"], found["unreadable"]) == ("files", 9, 0)
+    assert found["dates"] == ["2020-05-05", "2020-05-20"]
+    assert found["collections"] == ["sentinel-2-l2a"]
+    assert found["mgrs_tiles"] == ["33UWP", "33UXP"]
+    assert found["bands"].keys() == {*BAND_SETS["all"], "scl"}
+    assert set(found["bands"].values()) == {9}
+    folder = tmp_path / "some"
+    folder.mkdir()
+    collection = {"type": "FeatureCollection", "features": [{"type": "Feature", "id": "no item"}]}
+    (folder / "items.json").write_text(json.dumps(collection))
+    printed = ask(main, "info", folder / "items.json")[1]
+    assert "0, and 1 features that are none" in printed
+
+
+def test_info_of_a_catalogue_that_is_none_is_one_sentence(ask, tmp_path):
+    (tmp_path / "cat.json").write_text("{}")
+    code, out, err = ask(main, "info", tmp_path / "cat.json")
+    assert (code, out) == (2, "")
+    assert "cat.json" in err
 
 
 def test_evaluate_scores_on_a_static_catalogue(ask, demo, network):

@@ -1,4 +1,4 @@
-"""The command `cloudgan info`: the card of a model, or what a store holds."""
+"""The command `cloudgan info`: the card of a model, or what a store or a catalogue holds."""
 
 from __future__ import annotations
 
@@ -15,24 +15,64 @@ def info(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL_OR_STORE",
-            help="ONNX file, name of a model that ships, or path or URL of a store that a run wrote.",
+            metavar="MODEL|STORE|CATALOG",
+            help="ONNX file, name of a model that ships, path or URL of a store that a run wrote, or what "
+            "--stac takes.",
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Describe a model, or what a store holds."""
-    is_store = "://" in what or Path(what).is_dir()
-    described = _describe_store(what) if is_store else _describe_model(what)
+    """Describe a model, a store, or a catalogue."""
+    is_catalog = _is_catalog(what)
+    is_store = not is_catalog and ("://" in what or Path(what).is_dir())
+    describe = _describe_catalog if is_catalog else _describe_store if is_store else _describe_model
+    described = describe(what)
     if as_json:
         print_json(described)
         return
     out = open_stdout(wrap=False)
+    if is_catalog:
+        out.print(make_grid(_list_catalog(described)))
+        return
     if not is_store:
         out.print(make_grid(_list_model(described)))
         return
     for name, zone in described.get("zones", {"": described}).items():
         out.print(make_grid([*([("group", name)] if name else []), *_list_store(zone)]))
+
+
+def _is_catalog(what: str) -> bool:
+    """Whether something is a profile, a JSON file, a folder with one, or a server."""
+    from cloudgan.stac.profiles import list_profiles
+
+    folder = Path(what)
+    is_folder = any((folder / name).is_file() for name in ("catalog.json", "collection.json"))
+    is_server = what.startswith(("http://", "https://")) and not what.rstrip("/").endswith(".zarr")
+    return is_folder or is_server or what.endswith(".json") or what in list_profiles()
+
+
+def _describe_catalog(stac: str) -> dict[str, Any]:
+    from cloudgan.stac.description import describe_catalog
+
+    return describe_catalog(stac)
+
+
+def _list_catalog(catalog: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "catalogue", f"{catalog['location']} ({catalog['kind']})"
+    yield "collections", ", ".join(catalog["collections"]) or "none is listed"
+    if "items" not in catalog:
+        return
+    unreadable = f", and {catalog['unreadable']} features that are none" if catalog["unreadable"] else ""
+    yield "items", f"{catalog['items']}{unreadable}"
+    yield "dates", " to ".join(catalog["dates"])
+    yield "MGRS tiles", ", ".join(catalog["mgrs_tiles"])
+    lacking = {band: count for band, count in catalog["bands"].items() if count < catalog["items"]}
+    yield (
+        "bands",
+        ", ".join(
+            f"{band} ({lacking[band]} items)" if band in lacking else band for band in catalog["bands"]
+        ),
+    )
 
 
 def _describe_model(source: str) -> dict[str, Any]:
