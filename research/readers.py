@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,53 @@ console.log(JSON.stringify([Number(attrs["proj:code"]?.slice(5)), attrs["spatial
   attrs.scale_factor, attrs._FillValue, data.reduce((sum, value) => sum + value, 0)]));
 """
 
+TERRA = """
+suppressMessages(library(terra))
+said <- commandArgs(TRUE)
+one <- rast(said[1])[[as.integer(said[2])]]
+size <- scoff(one)[1]
+raw <- round(values(one) / size)
+nothing <- if (min(raw, na.rm = TRUE) > 0) 0 else -1
+epsg <- as.integer(crs(one, describe = TRUE)$code)
+frame <- c(xres(one), 0, xmin(one), 0, -yres(one), ymax(one))
+cat(sprintf("[%d, [%s], %.10f, %d, %.0f]", epsg, toString(frame), size, nothing, sum(raw, na.rm = TRUE)))
+"""
+STARS = """
+suppressMessages(library(stars))
+said <- commandArgs(TRUE)
+one <- read_stars(said[1], RasterIO = list(bands = as.integer(said[2])))
+raw <- round(as.numeric(one[[1]]) / 0.0001)  # netCDF has units
+nothing <- if (min(raw, na.rm = TRUE) > 0) 0 else -1
+size <- st_dimensions(one)
+frame <- c(size$x$delta, 0, size$x$offset, 0, size$y$delta, size$y$offset)
+total <- sum(raw, na.rm = TRUE)
+cat(sprintf("[%d, [%s], 0.0001, %d, %.0f]", st_crs(one)$epsg, toString(frame), nothing, total))
+"""
+QGIS = """
+import json, sys
+import numpy as np
+from qgis.core import QgsApplication, QgsRasterLayer
+QgsApplication.setPrefixPath("/usr", True)
+application = QgsApplication([], False)
+application.initQgis()
+one, band = QgsRasterLayer(sys.argv[1], "one", "gdal"), int(sys.argv[2])
+if not one.isValid():
+    raise SystemExit(one.error().message() or "the layer is not valid")
+data, box = one.dataProvider(), one.extent()
+block = data.block(band, box, one.width(), one.height())
+places = [(y, x) for y in range(one.height()) for x in range(one.width()) if not block.isNoData(y, x)]
+total = round(sum(block.value(*place) for place in places) / data.bandScale(band))
+frame = [one.rasterUnitsPerPixelX(), 0, box.xMinimum(), 0, -one.rasterUnitsPerPixelY(), box.yMaximum()]
+epsg = int(one.crs().authid().split(":")[1])
+print(json.dumps([epsg, frame, data.bandScale(band), data.sourceNoDataValue(band), total]))
+"""
+DEBIAN = {
+    "terra of Debian's R": ["Rscript", "-e", TERRA],
+    "stars of Debian's R": ["Rscript", "-e", STARS],
+    "QGIS of Debian": ["/usr/bin/python3", "-c", QGIS],
+}
+"""What Debian has; their pixels are scaled."""
+
 
 def judge(found: list, wanted: list) -> str:
     """What is wrong of CRS, transform, scale, no data and pixels."""
@@ -124,7 +172,8 @@ def ask_zarrita(folder: Path, store: str, wanted: list) -> str:
 def ask(reader: list[str], words: list[str], wanted: list) -> str:
     """What a reader makes of a file."""
     call = [*reader, *words]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, env=environment)
     if done.returncode:
         return f"fails: {done.stderr.strip().splitlines()[-1][-90:]}".replace("|", "/")
     return judge(json.loads(done.stdout.splitlines()[-1]), wanted)
@@ -191,6 +240,9 @@ def main() -> None:
             ).stdout
             cells = [ask_gdalinfo(words, wanted) for words in by_gdal.values()]
             print(f"| Debian's {version.split(',')[0]} (without pixels) | {' | '.join(cells)} |", flush=True)
+        for reader, call in DEBIAN.items():
+            cells = [ask(call, words, wanted) for words in by_gdal.values()]
+            print(f"| {reader} | {' | '.join(cells)} |", flush=True)
         for number, (reader, packages) in enumerate(READERS.items()):
             python = make_environment(folder / f"reader-{number}", packages, options.python, options.uv)
             if python is None:
