@@ -79,6 +79,14 @@ def test_a_tile_takes_the_radiometry_of_the_mgrs_tiles_around_it():
     assert combine_radiometry([], tile, 0) is None
 
 
+@pytest.mark.parametrize("left", [-15, -1, 95, 99])
+def test_a_tile_at_the_edge_of_the_imagery_takes_the_radiometry_of_what_it_shows(left):
+    """Its middle lies outside; without this, a hazy date would be followed along the edge."""
+    offsets, trust = combine_radiometry([mgrs_tile(0, 0.01, trust=0.2)], Window(40, left, 20, 20), 0)
+    np.testing.assert_allclose(offsets, 0.01)
+    np.testing.assert_allclose(trust, 0.2)
+
+
 def test_radiometry_changes_continuously_from_one_mgrs_tile_to_the_next():
     both = [mgrs_tile(0, 0.01, trust=0.2), mgrs_tile(80, 0.02)]
     found = [combine_radiometry(both, Window(40, left, 20, 20), 0) for left in range(40, 121)]

@@ -18,6 +18,7 @@ from cloudgan.geo.grid import Window
 
 MIN_PIXELS = 200
 """Pixels of an overview that must be clear on both of two dates for their offset to be known."""
+_LEAST_DEPTH = 1e-3  # pixels; so little that a window with its middle inside another does not notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,13 @@ def combine_radiometry(
 
 
 def _depth(outer: Window, window: Window) -> float:
-    """How far the middle of a window lies inside another, in pixels; 0 outside."""
+    """How far the middle of a window lies inside another, in pixels; 0 only where they share nothing.
+
+    Of a window at the edge of the imagery, whose middle lies outside, what it shows is all of the other.
+    """
+    shared = window.intersection(outer)
+    if shared is None:
+        return 0.0
     row, col = window.row + window.height / 2, window.col + window.width / 2
-    return max(0.0, min(row - outer.row, outer.bottom - row, col - outer.col, outer.right - col))
+    inside = min(row - outer.row, outer.bottom - row, col - outer.col, outer.right - col)
+    return max(inside, _LEAST_DEPTH * shared.height * shared.width / (window.height * window.width))
