@@ -6,7 +6,7 @@ Only pixels count that were generated, whose truth is known and which another da
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -178,9 +178,7 @@ def decloud_case(
 
     @cache
     def read_radiometry() -> list[Radiometry]:
-        found = estimate_radiometry(case.site, contract.input_bands)
-        # The lattice's tiles extend beyond a site.
-        return [replace(found, window=found.window.buffered(contract.tile))]
+        return [estimate_radiometry(case.site, contract.input_bands)]
 
     (date,) = decloud_dates(
         observations,
