@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from datetime import UTC, date, datetime
@@ -46,13 +45,6 @@ FILES = {
     "rededge1": "B05", "rededge2": "B06", "rededge3": "B07", "nir08": "B8A", "swir16": "B11", "swir22": "B12",
 }  # fmt: skip
 AT_20M = (*BANDS_AT[20], "scl")
-DIGESTS = {
-    "blue": "82c259675abc",
-    "green": "f5ffe204cab3",
-    "red": "ffbfa01a2131",
-    "nir": "6fe5f6da5739",
-    "scl": "fc3bb39a13ee",
-}
 TRUE_ORIGIN = {"WP": (499980, 5400000), "XP": (600000, 5400000)}  # of the whole MGRS tiles, 109.8 km wide
 
 # What a real Earth Search v1 item of this collection carries, less the provider's own paths.
@@ -436,14 +428,6 @@ def ratio(bands: Any, one: str, other: str) -> Any:
 
 def spectrum_of(name: str) -> dict[str, float]:
     return dict(zip(BANDS, COVERS[KIND[name]].colour, strict=True))
-
-
-def test_the_bands_of_10m_keep_their_bytes(tmp_path: Path) -> None:
-    """What was drawn before there were bands of 20 m: a digest of each file's pixels, of the whole file."""
-    demo = write_catalog(tmp_path, dates=[CUMULUS])
-    item = granule(demo, CUMULUS, "XP").item
-    found = {name: hashlib.sha256(read(demo, item, name)).hexdigest()[:12] for name in DIGESTS}
-    assert found == DIGESTS
 
 
 @pytest.mark.parametrize("cover", [cover for cover in COVERS if cover.share], ids=lambda cover: cover.name)
