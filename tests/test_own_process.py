@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloudgan.distributed import own_process
 from cloudgan.distributed.own_process import OwnProcess
 from cloudgan.distributed.scheduling import TRIES, Failure
 from cloudgan.errors import InputError, ReadError, StoreError
@@ -17,7 +16,7 @@ JOB = SimpleNamespace(generator=SimpleNamespace(runs_on="cpu"))
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch):
-    monkeypatch.setattr(own_process, "PAUSE", 0.0)
+    monkeypatch.setattr("cloudgan.distributed.scheduling.PAUSE", 0.0)
 
 
 def double(job, index):

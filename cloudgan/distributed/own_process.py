@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from cloudgan.distributed.scheduling import PAUSE, TRIES, Failure
+from cloudgan.distributed.scheduling import TRIES, Failure, draw_pause
 from cloudgan.distributed.worker import Job
 from cloudgan.io.gdal import missing_options
 from cloudgan.stac.signing import forget_signatures
@@ -73,7 +72,7 @@ class OwnProcess:
             if not result.heals or number == TRIES:
                 return replace(result, worker=None, tries=number)
             on_retry(index)
-            self._wait(PAUSE * 2 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            self._wait(draw_pause(number))
             number += 1
 
     def _try(self, work: Callable[[Job, int], T], index: int) -> T | Failure:

@@ -250,10 +250,19 @@ def _take(again: list[_Try], fresh: deque[_Try]) -> _Try | None:
     return fresh.popleft() if fresh else None
 
 
+def draw_pause(number: int) -> float:
+    """Seconds to wait after a try that failed: units that failed together must not come back together.
+
+    Args:
+        number: Which try it was.
+    """
+    return PAUSE * 2.0 ** (number - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+
+
 def _retry(attempt: _Try, failure: Failure) -> _Try:
-    """The try after one that failed: units that failed together must not come back together."""
-    pause = PAUSE * 2 ** (attempt.number - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-    return _Try(time.monotonic() + pause, attempt.index, attempt.number + 1, failure.worker)
+    """The try after one that failed."""
+    due = time.monotonic() + draw_pause(attempt.number)
+    return _Try(due, attempt.index, attempt.number + 1, failure.worker)
 
 
 def _collect(future: distributed.Future[T | Failure | Refusal]) -> T | Failure | Refusal | _Died:
