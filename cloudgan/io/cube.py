@@ -92,15 +92,6 @@ def open_cube(
     return _make_dataset(arrays, scenes, grid, merging)
 
 
-def open_available(
-    scenes: Sequence[Scene], grid: Grid, bands: Sequence[str], **how: Any
-) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """A cube of what can be read; see `read_available`."""
-    arrays, missing = read_available(scenes, grid, bands, **how)
-    merging = _merge_rules(grid, how.get("buffer"), how.get("rules", DEFAULT_RULES))
-    return _make_dataset(arrays, scenes, grid, merging), missing
-
-
 def read_scenes(
     scenes: Sequence[Scene],
     grid: Grid,
